@@ -1,0 +1,67 @@
+//! Every bound of the server in one place: default, unit, and the reason for the default.
+
+use std::time::Duration;
+
+/// What nothing may exceed. Cheap to clone; handed down by the composition root.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections at once; a further one is answered 503 and closed. Default 1,024: with two file
+    /// descriptors a connection it stays within the common limit of 4,096.
+    pub max_connections: usize,
+    /// Bytes of a request head (request line and headers). Default 16 KiB: twice what gateways send
+    /// at most.
+    pub max_head_bytes: usize,
+    /// Bytes of a WebSocket message or an HTTP body. Default 16 MiB: a little over what the
+    /// platform's gateway lets through (12 MB).
+    pub max_message_bytes: usize,
+    /// Requests of one conversation that are accepted and not answered yet. At the limit the
+    /// connection stops reading, and TCP slows the client down. Default 64.
+    pub max_in_flight: usize,
+    /// Jobs that wait for a worker, a model. When full, requests are answered `overloaded`.
+    /// Default 1,024.
+    pub queue_capacity: usize,
+    /// Replies gathered before they are pushed to the socket, in bytes; one reply may be larger.
+    /// Default 64 KiB, what the platform's gateway forwards as one frame.
+    pub write_buffer_bytes: usize,
+    /// Pixels of an image, width × height, told by its header. Default 25 million: what common
+    /// cameras make; decoding takes 3–4 bytes a pixel, on a worker.
+    pub max_image_pixels: u64,
+    /// From the first moment of a connection, or of its next request, to the end of the head.
+    /// Default 10 s.
+    pub head_timeout: Duration,
+    /// How long an idle HTTP connection is kept for a next request. Default 75 s, above the 60 s
+    /// after which common gateways close theirs, so that they are the ones to close.
+    pub keep_alive_timeout: Duration,
+    /// For a whole HTTP request body. Default 30 s.
+    pub body_timeout: Duration,
+    /// How long a write may make no progress before the connection is dropped. Default 30 s.
+    pub write_timeout: Duration,
+    /// For the peer's half of the closing handshake. Default 5 s.
+    pub close_timeout: Duration,
+    /// From a request's acceptance to the start of its inference, when the request does not say.
+    /// Default 30 s: less than the platform's 40 s.
+    pub request_timeout: Duration,
+    /// For accepted requests to be answered after a signal to stop. Default 30 s.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_connections: 1024,
+            max_head_bytes: 16 << 10,
+            max_message_bytes: 16 << 20,
+            max_in_flight: 64,
+            queue_capacity: 1024,
+            write_buffer_bytes: 64 << 10,
+            max_image_pixels: 25_000_000,
+            head_timeout: Duration::from_secs(10),
+            keep_alive_timeout: Duration::from_secs(75),
+            body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            close_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What stands between connections and workers: jobs one way, replies the other, both bounded.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use crate::model::Tensor;
+use crate::wire::{Code, RequestError};
+
+/// One inference to be done.
+#[derive(Debug)]
+pub struct Job {
+    /// In the signature's order; files not decoded yet.
+    pub inputs: Vec<Tensor>,
+    /// When inference must have begun.
+    pub deadline: Instant,
+    /// Raised by the connection when it goes away: nobody wants the reply.
+    pub cancelled: Arc<AtomicBool>,
+    pub reply: ReplyTo,
+}
+
+impl Job {
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+}
+
+/// What comes back for a job: the outputs in the signature's order, or why there are none.
+#[derive(Debug)]
+pub struct Reply {
+    /// The slot that the connection gave the request.
+    pub slot: u64,
+    pub outcome: Result<Vec<Tensor>, RequestError>,
+}
+
+/// Rouses whoever waits for replies. Called after a reply was put into its channel.
+pub trait Wake: Send + Sync {
+    fn wake(&self);
+}
+
+/// Where one reply goes. Consumed by [`ReplyTo::send`]; when it is dropped unsent, the connection is
+/// told so: every accepted request gets exactly one reply.
+pub struct ReplyTo {
+    slot: u64,
+    replies: Option<Sender<Reply>>,
+    waker: Arc<dyn Wake>,
+}
+
+impl ReplyTo {
+    /// `replies` must have room for every slot that is open at once.
+    pub fn new(slot: u64, replies: Sender<Reply>, waker: Arc<dyn Wake>) -> ReplyTo {
+        ReplyTo { slot, replies: Some(replies), waker }
+    }
+
+    pub fn send(mut self, outcome: Result<Vec<Tensor>, RequestError>) {
+        self.deliver(outcome);
+    }
+
+    fn deliver(&mut self, outcome: Result<Vec<Tensor>, RequestError>) {
+        let Some(replies) = self.replies.take() else { return };
+        match replies.try_send(Reply { slot: self.slot, outcome }) {
+            Ok(()) => self.waker.wake(),
+            // The connection is gone, and with it whoever asked.
+            Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(_)) => log::error!("a reply found no room, though its slot was open"),
+        }
+    }
+}
+
+impl Drop for ReplyTo {
+    fn drop(&mut self) {
+        self.deliver(Err(RequestError::new(
+            Code::Unavailable,
+            "the server stopped before this request was run",
+        )));
+    }
+}
+
+impl std::fmt::Debug for ReplyTo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReplyTo").field("slot", &self.slot).finish_non_exhaustive()
+    }
+}
+
+/// A model's queue, as connections see it. Dropping it (every clone) ends the workers once they have
+/// emptied it.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    jobs: Sender<Job>,
+}
+
+impl Queue {
+    /// A queue of at most `capacity` waiting jobs, and the workers' end of it.
+    pub fn new(capacity: usize) -> (Queue, Receiver<Job>) {
+        let (jobs, receiver) = bounded(capacity);
+        (Queue { jobs }, receiver)
+    }
+
+    /// Puts a job in at once or not at all; the refused job comes back with its reply still to give.
+    // The refused job is as large as the one given, and moves back to where it came from.
+    #[allow(clippy::result_large_err)]
+    pub fn submit(&self, job: Job) -> Result<(), (Job, RequestError)> {
+        self.jobs.try_send(job).map_err(|refused| match refused {
+            TrySendError::Full(job) => {
+                let waiting = self.jobs.len();
+                let message =
+                    format!("{waiting} requests are waiting for this model already: try again later");
+                (job, RequestError::new(Code::Overloaded, message))
+            }
+            TrySendError::Disconnected(job) => {
+                (job, RequestError::new(Code::Unavailable, "the model has been stopped"))
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+    use std::time::Duration;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn job(slot: u64, replies: &Sender<Reply>, waker: &Arc<Count>) -> Job {
+        Job {
+            inputs: vec![],
+            deadline: Instant::now() + Duration::from_secs(1),
+            cancelled: Arc::default(),
+            reply: ReplyTo::new(slot, replies.clone(), waker.clone()),
+        }
+    }
+
+    #[test]
+    fn a_full_queue_refuses_at_once_and_the_job_is_not_lost() {
+        let (queue, _receiver) = Queue::new(1);
+        let (replies, inbox) = bounded(2);
+        let waker = Arc::new(Count::default());
+        queue.submit(job(0, &replies, &waker)).unwrap();
+        let (refused, error) = queue.submit(job(1, &replies, &waker)).unwrap_err();
+        assert_eq!(error.code, Code::Overloaded);
+        refused.reply.send(Err(error));
+        assert_eq!(inbox.try_recv().unwrap().slot, 1);
+    }
+
+    #[test]
+    fn a_reply_that_is_dropped_unsent_is_answered_all_the_same_and_once() {
+        let (replies, inbox) = bounded(2);
+        let waker = Arc::new(Count::default());
+        drop(job(7, &replies, &waker));
+        let reply = inbox.try_recv().unwrap();
+        assert_eq!((reply.slot, reply.outcome.unwrap_err().code), (7, Code::Unavailable));
+        job(8, &replies, &waker).reply.send(Ok(vec![]));
+        assert_eq!(inbox.try_iter().count(), 1);
+        assert_eq!(waker.0.load(Ordering::Relaxed), 2);
+    }
+}

@@ -1,0 +1,604 @@
+//! The only file that imports tract: ONNX files in, tensors through, tensors out.
+//!
+//! # Plans
+//! tract optimises a graph for shapes. With every dimension known a plan is up to eighteen times
+//! faster than a symbolic one, and some models load no other way; so a [`Session`] is a short list of
+//! plans, the most concrete first, and a run takes the first that admits its shapes. A client never
+//! makes the server compile one.
+//!
+//! | the model's inputs | plans |
+//! |---|---|
+//! | nothing open | one, concrete |
+//! | a batch axis, declared by `max_batch_size` | one for a single row; more rows are looped over it |
+//! | open dimensions, nothing declared | one for a single row, and a symbolic one where that loads |
+//!
+//! # State
+//! A plan is shared; its running state is a [`Runner`]'s own, one a worker. After a failed run that
+//! state refuses good input, so a `Runner` is thrown away on any error.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+use tract_onnx::pb;
+use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::infer::Factoid;
+use tract_onnx::tract_hir::internal::{
+    InferenceFact, InferenceModel, InferenceModelExt, IntoRunnable, ToDim, TypedSimplePlan, TypedSimpleState,
+};
+use tract_onnx::tract_hir::ops::konst::Const;
+
+use super::worker::panic_message;
+use crate::model::tensor::volume;
+use crate::model::{self, Datatype, Dim, Elements, Signature, TensorMetadata};
+
+/// Why a model does not load, and what its owner can do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {cause}{}", advice.as_ref().map(|advice| format!(" ({advice})")).unwrap_or_default())]
+pub struct LoadError {
+    /// The step that failed.
+    pub what: &'static str,
+    /// The engine's words, or ours; names the operator or the shape.
+    pub cause: String,
+    pub advice: Option<String>,
+}
+
+/// An ONNX file, parsed; not planned for any shapes yet.
+#[derive(Debug)]
+pub struct Graph {
+    model: InferenceModel,
+    inputs: Vec<TensorMetadata>,
+    output_names: Vec<String>,
+}
+
+/// What is said about a model beyond its file.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Narrowed shapes, by input name: as many dimensions as the file has, a fixed one where the
+    /// owner fixed it.
+    pub shapes: Vec<(String, Vec<Dim>)>,
+    /// Inputs that always get the same value and leave the signature.
+    pub constants: Vec<(String, model::Tensor)>,
+    /// Declares the first open axis a batch of independent rows, at most so many a request.
+    pub max_batch_size: Option<usize>,
+}
+
+impl Graph {
+    /// Reads and parses a file.
+    pub fn read(path: &Path) -> Result<Graph, LoadError> {
+        guarded("reading the model", || Graph::try_read(path))
+    }
+
+    fn try_read(path: &Path) -> Result<Graph, LoadError> {
+        let failed = |error: TractError| LoadError {
+            what: "reading the model",
+            cause: chain(&error),
+            advice: Some(
+                "expected an ONNX file; a truncated download or a Git LFS pointer gives this".into(),
+            ),
+        };
+        // The files' own notes on shapes clash often with what is pinned, and all of them follow
+        // from the inputs.
+        let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
+        let proto = onnx.proto_model_for_path(path).map_err(failed)?;
+        let graph = proto.graph.as_ref().ok_or_else(|| LoadError {
+            what: "reading the model",
+            cause: "the file holds no graph".into(),
+            advice: Some("expected an ONNX file".into()),
+        })?;
+        let unknown = unknown_operators(graph, &onnx);
+        if !unknown.is_empty() {
+            return Err(LoadError {
+                what: "reading the model",
+                cause: format!("the engine has no operator {}", unknown.join(", ")),
+                advice: Some("export the model without it, or cut the graph before it".into()),
+            });
+        }
+        let folder = path.parent().and_then(Path::to_str);
+        let parsed = onnx.parse(&proto, folder).map_err(failed)?;
+        if !parsed.unresolved_inputs.is_empty() {
+            return Err(LoadError {
+                what: "reading the model",
+                cause: format!(
+                    "nodes use values that nothing makes: {}",
+                    parsed.unresolved_inputs.join(", ")
+                ),
+                advice: None,
+            });
+        }
+        let model = parsed.model;
+        let inputs = model.input_outlets().map_err(failed)?.to_vec();
+        let inputs = inputs
+            .iter()
+            .map(|outlet| {
+                let name = model.node(outlet.node).name.clone();
+                input_metadata(name, model.outlet_fact(*outlet).map_err(failed)?)
+            })
+            .collect::<Result<_, _>>()?;
+        let output_names = graph.output.iter().map(|output| output.name.clone()).collect();
+        Ok(Graph { model, inputs, output_names })
+    }
+
+    /// Inputs as the file declares them.
+    pub fn inputs(&self) -> &[TensorMetadata] {
+        &self.inputs
+    }
+}
+
+/// The plans of a model for its shapes, and the signature that they serve.
+#[derive(Debug)]
+pub struct Session {
+    signature: Signature,
+    /// Which inputs are cut into rows when a request brings several.
+    batched: Vec<bool>,
+    plans: Vec<Plan>,
+}
+
+#[derive(Debug)]
+struct Plan {
+    runnable: Arc<TypedSimplePlan>,
+    /// What it admits, an input each.
+    inputs: Vec<TensorMetadata>,
+}
+
+impl Session {
+    /// Plans the graph for the shapes that `options` leave.
+    pub fn load(graph: &Graph, options: &Options) -> Result<Session, LoadError> {
+        guarded("planning the model", || Session::try_load(graph, options))
+    }
+
+    fn try_load(graph: &Graph, options: &Options) -> Result<Session, LoadError> {
+        let (model, inputs) = narrow(graph, options)?;
+        let batched: Vec<bool> =
+            inputs.iter().map(|input| matches!(input.shape.first(), Some(Dim::Open(_)))).collect();
+        if options.max_batch_size.is_some() {
+            check_batch_axis(&inputs, &batched, options.max_batch_size)?;
+        }
+        let single = single_row(&inputs);
+        let is_concrete = |inputs: &[TensorMetadata]| {
+            inputs.iter().flat_map(|input| &input.shape).all(|dim| dim.fixed().is_some())
+        };
+        let mut plans = Vec::new();
+        if single != inputs && options.max_batch_size.is_none() {
+            // Any length may come: the symbolic plan serves it, the single row keeps its own plan
+            // where that is concrete, which is the fast one.
+            match Plan::new(&model, &inputs) {
+                Ok(open) => {
+                    if is_concrete(&single)
+                        && let Ok(plan) = Plan::new(&model, &single)
+                    {
+                        plans.push(plan);
+                    }
+                    plans.push(open);
+                }
+                Err(error) => {
+                    log::debug!("no plan for open dimensions: {error}");
+                    plans.push(Plan::new(&model, &single)?);
+                }
+            }
+        } else {
+            plans.push(Plan::new(&model, &single)?);
+        }
+        let widest = plans.last().expect("at least one plan was made");
+        let outputs = widest.outputs(&graph.output_names)?;
+        let signature = match options.max_batch_size {
+            Some(most) => Signature {
+                inputs,
+                outputs: outputs.into_iter().map(with_batch_axis).collect::<Result<_, _>>()?,
+                max_batch_size: Some(most),
+            },
+            None => Signature { inputs: widest.inputs.clone(), outputs, max_batch_size: None },
+        };
+        Ok(Session { signature, batched, plans })
+    }
+
+    pub fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    /// The signature, to be completed with what processing adds.
+    pub fn signature_mut(&mut self) -> &mut Signature {
+        &mut self.signature
+    }
+
+    /// A running form for one thread.
+    pub fn runner(&self) -> Runner {
+        let plans = self.plans.iter().map(|plan| PlanState { plan: plan.clone(), state: None }).collect();
+        Runner { plans, batched: self.signature.max_batch_size.map(|_| self.batched.clone()) }
+    }
+}
+
+impl Clone for Plan {
+    fn clone(&self) -> Self {
+        Plan { runnable: self.runnable.clone(), inputs: self.inputs.clone() }
+    }
+}
+
+impl Plan {
+    fn new(model: &InferenceModel, inputs: &[TensorMetadata]) -> Result<Plan, LoadError> {
+        let failed = |error: TractError| plan_failed(&error, inputs);
+        let mut model = model.clone();
+        for (at, input) in inputs.iter().enumerate() {
+            let outlet = model.input_outlets().map_err(failed)?[at];
+            let declared = model.outlet_fact(outlet).map_err(failed)?.clone();
+            let dims: Vec<TDim> = input
+                .shape
+                .iter()
+                .enumerate()
+                .map(|(axis, dim)| match dim {
+                    Dim::Fixed(length) => length.to_dim(),
+                    Dim::Open(_) => match declared.shape.dim(axis).and_then(|dim| dim.concretize()) {
+                        Some(dim) if dim.to_i64().is_err() => dim,
+                        _ => model.symbols.new_with_prefix("open").to_dim(),
+                    },
+                })
+                .collect();
+            let datum_type = declared.datum_type.concretize().expect("read() admits typed inputs only");
+            model.set_input_fact(at, InferenceFact::dt_shape(datum_type, dims)).map_err(failed)?;
+        }
+        let runnable = model.into_optimized().and_then(IntoRunnable::into_runnable).map_err(failed)?;
+        Ok(Plan { runnable, inputs: inputs.to_vec() })
+    }
+
+    fn outputs(&self, names: &[String]) -> Result<Vec<TensorMetadata>, LoadError> {
+        let model = self.runnable.model();
+        let failed = |error: TractError| plan_failed(&error, &self.inputs);
+        let outlets = model.output_outlets().map_err(failed)?;
+        outlets
+            .iter()
+            .zip(names)
+            .map(|(outlet, name)| {
+                let fact = model.outlet_fact(*outlet).map_err(failed)?;
+                let datatype = datatype_of(fact.datum_type).ok_or_else(|| LoadError {
+                    what: "planning the model",
+                    cause: format!(
+                        "output `{name}` is of type {:?}, which the protocol has no word for",
+                        fact.datum_type
+                    ),
+                    advice: None,
+                })?;
+                let shape = fact.shape.iter().map(dim_of).collect();
+                Ok(TensorMetadata { name: name.clone(), datatype, shape, accepts: &[] })
+            })
+            .collect()
+    }
+
+    fn admits(&self, inputs: &[model::Tensor]) -> bool {
+        self.inputs.iter().zip(inputs).all(|(declared, tensor)| declared.admits(tensor.shape()))
+    }
+}
+
+/// A session's running form: not shared, thrown away after an error.
+#[derive(Debug)]
+pub struct Runner {
+    plans: Vec<PlanState>,
+    /// Which inputs are cut into rows, for a model with a declared batch axis.
+    batched: Option<Vec<bool>>,
+}
+
+#[derive(Debug)]
+struct PlanState {
+    plan: Plan,
+    /// Made when first needed.
+    state: Option<TypedSimpleState>,
+}
+
+impl Runner {
+    /// Runs the model on inputs that agree with the signature. The error is a sentence; after it, or
+    /// after a panic, this runner must not be used again.
+    pub fn run(&mut self, inputs: &[model::Tensor]) -> Result<Vec<model::Tensor>, String> {
+        let rows = self.rows(inputs);
+        if rows == 1 {
+            return self.run_once(inputs);
+        }
+        let mut gathered: Vec<model::Tensor> = Vec::new();
+        for row in 0..rows {
+            let batched = self.batched.as_deref().unwrap_or_default();
+            let one: Vec<model::Tensor> = inputs
+                .iter()
+                .zip(batched)
+                .map(|(tensor, batched)| if *batched { tensor.row(row) } else { tensor.clone() })
+                .collect();
+            let outputs = self.run_once(&one)?;
+            if gathered.is_empty() {
+                gathered = outputs;
+            } else {
+                gathered.iter_mut().zip(outputs).try_for_each(|(all, output)| all.append(output))?;
+            }
+        }
+        Ok(gathered)
+    }
+
+    fn rows(&self, inputs: &[model::Tensor]) -> usize {
+        let Some(batched) = &self.batched else { return 1 };
+        let first = inputs.iter().zip(batched).find(|(_, batched)| **batched);
+        first.map_or(1, |(tensor, _)| tensor.shape()[0])
+    }
+
+    fn run_once(&mut self, inputs: &[model::Tensor]) -> Result<Vec<model::Tensor>, String> {
+        let Some(entry) = self.plans.iter_mut().find(|entry| entry.plan.admits(inputs)) else {
+            let shapes: Vec<&[usize]> = inputs.iter().map(model::Tensor::shape).collect();
+            return Err(format!("the model has no plan for inputs of shapes {shapes:?}"));
+        };
+        let state = match &mut entry.state {
+            Some(state) => state,
+            empty => empty.insert(entry.plan.runnable.spawn().map_err(|error| chain(&error))?),
+        };
+        let inputs = inputs.iter().map(to_tract).collect::<TractResult<TVec<TValue>>>();
+        let outputs = inputs.and_then(|inputs| state.run(inputs)).map_err(|error| chain(&error))?;
+        outputs.iter().map(|value| from_tract(value)).collect()
+    }
+}
+
+/// Puts constants in and narrows shapes; what is left are the signature's inputs.
+fn narrow(graph: &Graph, options: &Options) -> Result<(InferenceModel, Vec<TensorMetadata>), LoadError> {
+    let failed =
+        |error: TractError| LoadError { what: "preparing the inputs", cause: chain(&error), advice: None };
+    let mut model = graph.model.clone();
+    let outlets = model.input_outlets().map_err(failed)?.to_vec();
+    let (mut kept, mut inputs) = (Vec::new(), Vec::new());
+    for (outlet, input) in outlets.iter().zip(&graph.inputs) {
+        if let Some((_, constant)) = options.constants.iter().find(|(name, _)| *name == input.name) {
+            let value = to_tract(constant).map_err(failed)?.into_arc_tensor();
+            let node = model.node_mut(outlet.node);
+            node.op = Box::new(Const::new(value.clone()).map_err(failed)?);
+            node.outputs[0].fact = InferenceFact::from(&TypedFact::try_from(value).map_err(failed)?);
+            continue;
+        }
+        let mut input = input.clone();
+        if let Some((_, shape)) = options.shapes.iter().find(|(name, _)| *name == input.name) {
+            input.shape = shape.clone();
+        }
+        kept.push(*outlet);
+        inputs.push(input);
+    }
+    model.set_input_outlets(&kept).map_err(failed)?;
+    Ok((model, inputs))
+}
+
+/// The inputs for one row: the symbols that stand first in some input are 1 wherever they stand.
+fn single_row(inputs: &[TensorMetadata]) -> Vec<TensorMetadata> {
+    let firsts: Vec<&str> = inputs
+        .iter()
+        .filter_map(|input| match input.shape.first() {
+            Some(Dim::Open(Some(symbol))) => Some(symbol.as_str()),
+            _ => None,
+        })
+        .collect();
+    let mut single = inputs.to_vec();
+    for input in &mut single {
+        for (axis, dim) in input.shape.iter_mut().enumerate() {
+            let is_batch = match dim {
+                Dim::Open(Some(symbol)) => axis == 0 || firsts.contains(&symbol.as_str()),
+                Dim::Open(None) => axis == 0,
+                Dim::Fixed(_) => false,
+            };
+            if is_batch {
+                *dim = Dim::Fixed(1);
+            }
+        }
+    }
+    single
+}
+
+fn check_batch_axis(
+    inputs: &[TensorMetadata],
+    batched: &[bool],
+    most: Option<usize>,
+) -> Result<(), LoadError> {
+    let wrong = |cause: String, advice: &str| LoadError {
+        what: "max_batch_size",
+        cause,
+        advice: Some(advice.into()),
+    };
+    if !batched.contains(&true) {
+        return Err(wrong(
+            "no input leaves its first dimension open".into(),
+            "leave it out, or give that dimension as -1",
+        ));
+    }
+    let single = single_row(inputs);
+    let elsewhere =
+        inputs.iter().zip(&single).find(|(open, single)| open.shape.get(1..) != single.shape.get(1..));
+    if let (Some((input, _)), true) = (elsewhere, most != Some(1)) {
+        return Err(wrong(
+            format!("the batch axis of input `{}` is not its first", input.name),
+            "rows cannot be told apart there: set max_batch_size to 1",
+        ));
+    }
+    Ok(())
+}
+
+/// An output of the single-row plan as the signature shows it: rows along the first axis.
+fn with_batch_axis(mut output: TensorMetadata) -> Result<TensorMetadata, LoadError> {
+    match output.shape.first_mut() {
+        Some(first) if first.fixed() == Some(1) => {
+            *first = Dim::Open(None);
+            Ok(output)
+        }
+        _ => Err(LoadError {
+            what: "max_batch_size",
+            cause: format!(
+                "output `{}` is {:?} for one row: it has no batch axis",
+                output.name,
+                output.shape_i64()
+            ),
+            advice: Some("leave max_batch_size out".into()),
+        }),
+    }
+}
+
+fn input_metadata(name: String, fact: &InferenceFact) -> Result<TensorMetadata, LoadError> {
+    let wrong = |cause: String, advice: &str| LoadError {
+        what: "reading the inputs",
+        cause,
+        advice: Some(advice.into()),
+    };
+    let Some(datum_type) = fact.datum_type.concretize() else {
+        return Err(wrong(format!("input `{name}` has no datatype"), "export the model with typed inputs"));
+    };
+    let Some(datatype) = datatype_of(datum_type).filter(|datatype| *datatype != Datatype::Bytes) else {
+        return Err(wrong(
+            format!("input `{name}` is of type {datum_type:?}"),
+            "the engine takes numbers and booleans",
+        ));
+    };
+    if fact.shape.concretize().is_none() && fact.shape.dims().any(|dim| dim.concretize().is_none()) {
+        log::debug!("input `{name}`: some dimensions have no name");
+    }
+    let shape =
+        fact.shape.dims().map(|dim| dim.concretize().map_or(Dim::Open(None), |dim| dim_of(&dim))).collect();
+    Ok(TensorMetadata { name, datatype, shape, accepts: &[] })
+}
+
+fn dim_of(dim: &TDim) -> Dim {
+    match dim.to_i64() {
+        Ok(length) if length >= 0 => Dim::Fixed(length as usize),
+        _ => {
+            let name = dim.to_string();
+            // tract's own names for dimensions that the file does not name.
+            let named = !name.starts_with("unk__") && !name.starts_with("open");
+            Dim::Open(named.then_some(name))
+        }
+    }
+}
+
+fn datatype_of(datum_type: DatumType) -> Option<Datatype> {
+    Some(match datum_type {
+        DatumType::Bool => Datatype::Bool,
+        DatumType::U8 => Datatype::Uint8,
+        DatumType::U16 => Datatype::Uint16,
+        DatumType::U32 => Datatype::Uint32,
+        DatumType::U64 => Datatype::Uint64,
+        DatumType::I8 => Datatype::Int8,
+        DatumType::I16 => Datatype::Int16,
+        DatumType::I32 => Datatype::Int32,
+        // Sizes and scikit-learn's labels come as symbolic integers.
+        DatumType::I64 | DatumType::TDim => Datatype::Int64,
+        DatumType::F16 => Datatype::Fp16,
+        DatumType::F32 => Datatype::Fp32,
+        DatumType::F64 => Datatype::Fp64,
+        DatumType::String => Datatype::Bytes,
+        _ => return None,
+    })
+}
+
+fn to_tract(tensor: &model::Tensor) -> TractResult<TValue> {
+    let shape = tensor.shape();
+    let tensor = match tensor.elements() {
+        Elements::Bool(v) => Tensor::from_shape(shape, v),
+        Elements::Uint8(v) => Tensor::from_shape(shape, v),
+        Elements::Uint16(v) => Tensor::from_shape(shape, v),
+        Elements::Uint32(v) => Tensor::from_shape(shape, v),
+        Elements::Uint64(v) => Tensor::from_shape(shape, v),
+        Elements::Int8(v) => Tensor::from_shape(shape, v),
+        Elements::Int16(v) => Tensor::from_shape(shape, v),
+        Elements::Int32(v) => Tensor::from_shape(shape, v),
+        Elements::Int64(v) => Tensor::from_shape(shape, v),
+        Elements::Fp16(v) => Tensor::from_shape(shape, v),
+        Elements::Fp32(v) => Tensor::from_shape(shape, v),
+        Elements::Fp64(v) => Tensor::from_shape(shape, v),
+        Elements::Bytes(_) => Err(TractError::msg("BYTES cannot enter the engine: a file was not decoded")),
+    };
+    tensor.map(IntoTValue::into_tvalue)
+}
+
+fn from_tract(tensor: &Tensor) -> Result<model::Tensor, String> {
+    fn elements(tensor: &Tensor) -> TractResult<Elements> {
+        macro_rules! plain {
+            ($variant:ident, $t:ty) => {
+                Elements::$variant(tensor.try_as_plain_ram()?.as_slice::<$t>()?.to_vec())
+            };
+        }
+        Ok(match tensor.datum_type() {
+            DatumType::Bool => plain!(Bool, bool),
+            DatumType::U8 => plain!(Uint8, u8),
+            DatumType::U16 => plain!(Uint16, u16),
+            DatumType::U32 => plain!(Uint32, u32),
+            DatumType::U64 => plain!(Uint64, u64),
+            DatumType::I8 => plain!(Int8, i8),
+            DatumType::I16 => plain!(Int16, i16),
+            DatumType::I32 => plain!(Int32, i32),
+            DatumType::I64 => plain!(Int64, i64),
+            DatumType::TDim => {
+                let cast = tensor.cast_to::<i64>()?;
+                Elements::Int64(cast.try_as_plain_ram()?.as_slice::<i64>()?.to_vec())
+            }
+            DatumType::F16 => plain!(Fp16, half::f16),
+            DatumType::F32 => plain!(Fp32, f32),
+            DatumType::F64 => plain!(Fp64, f64),
+            DatumType::String => {
+                let strings = tensor.try_as_plain_ram()?.as_slice::<String>()?;
+                Elements::Bytes(strings.iter().map(|string| string.clone().into_bytes()).collect())
+            }
+            other => return Err(TractError::msg(format!("an output is of type {other:?}"))),
+        })
+    }
+    let elements = elements(tensor).map_err(|error| chain(&error))?;
+    model::Tensor::new(tensor.shape().to_vec(), elements)
+}
+
+/// Operators of the graph and its sub-graphs that tract has not registered, each once, with the name
+/// of a node that uses it.
+fn unknown_operators(graph: &pb::GraphProto, onnx: &tract_onnx::Onnx) -> Vec<String> {
+    let mut unknown: Vec<(String, String)> = Vec::new();
+    let mut graphs = vec![graph];
+    while let Some(graph) = graphs.pop() {
+        for node in &graph.node {
+            graphs.extend(node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()));
+            let known = onnx.op_register.0.contains_key(&node.op_type);
+            if !known && !unknown.iter().any(|(operator, _)| *operator == node.op_type) {
+                let name =
+                    if node.name.is_empty() { node.output.first().cloned() } else { Some(node.name.clone()) };
+                unknown.push((node.op_type.clone(), name.unwrap_or_default()));
+            }
+        }
+    }
+    unknown.iter().map(|(operator, node)| format!("`{operator}` (node `{node}`)")).collect()
+}
+
+fn plan_failed(error: &TractError, inputs: &[TensorMetadata]) -> LoadError {
+    let open: Vec<String> = inputs
+        .iter()
+        .filter(|input| input.shape.iter().any(|dim| dim.fixed().is_none()))
+        .map(|input| format!("`{}` {:?}", input.name, input.shape_i64()))
+        .collect();
+    let advice = if open.is_empty() {
+        "the operator or shape named above is what the engine stumbles over".to_owned()
+    } else {
+        format!(
+            "open dimensions may be the cause: fix those of {} with `inputs[].shape` in model.json",
+            open.join(", ")
+        )
+    };
+    LoadError { what: "planning the model", cause: chain(error), advice: Some(advice) }
+}
+
+/// An error with its causes, outermost first, in one line.
+fn chain(error: &TractError) -> String {
+    let mut text: Vec<String> = error.chain().map(|cause| cause.to_string().replace('\n', " ")).collect();
+    text.dedup();
+    text.join(": ")
+}
+
+/// Wrong shapes can make tract panic while it plans; that is a load error like any other.
+fn guarded<T>(what: &'static str, work: impl FnOnce() -> Result<T, LoadError>) -> Result<T, LoadError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let cause = format!("the engine panicked: {}", panic_message(panic.as_ref()));
+        let advice = "shapes that do not go together cause this: look at `inputs[].shape` in model.json";
+        Err(LoadError { what, cause, advice: Some(advice.into()) })
+    })
+}
+
+/// Zeros for every input, open dimensions 1: what a warm-up runs.
+pub fn zeros(signature: &Signature) -> Result<Vec<model::Tensor>, String> {
+    signature
+        .inputs
+        .iter()
+        .map(|input| {
+            let shape = input.shape_with_open(1);
+            volume(&shape).ok_or("an input is larger than memory")?;
+            model::Tensor::zeros(input.datatype, shape)
+        })
+        .collect()
+}

@@ -1,0 +1,13 @@
+//! Models as files and as words: where they lie ([`repository`]), what is said about them
+//! ([`manifest`]), what they take and give ([`signature`]) and the values themselves ([`tensor`]).
+//! Nothing here runs a model or knows of sockets.
+
+pub mod manifest;
+pub mod repository;
+pub mod signature;
+pub mod tensor;
+
+pub use manifest::Manifest;
+pub use repository::ModelFiles;
+pub use signature::{Dim, Signature, TensorMetadata};
+pub use tensor::{Datatype, Elements, Tensor};

@@ -1,0 +1,396 @@
+//! Tensors as they travel between the wire, the processing and the engine: an owned, typed,
+//! row-major buffer with its shape. No JSON, no tract, no I/O.
+
+use half::f16;
+
+/// The element types of the Open Inference Protocol v2, under its names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Datatype {
+    Bool,
+    Uint8,
+    Uint16,
+    Uint32,
+    Uint64,
+    Int8,
+    Int16,
+    Int32,
+    Int64,
+    Fp16,
+    Fp32,
+    Fp64,
+    /// Elements of any length: text, or a whole image file.
+    Bytes,
+}
+
+impl Datatype {
+    pub const ALL: [Datatype; 13] = [
+        Datatype::Bool,
+        Datatype::Uint8,
+        Datatype::Uint16,
+        Datatype::Uint32,
+        Datatype::Uint64,
+        Datatype::Int8,
+        Datatype::Int16,
+        Datatype::Int32,
+        Datatype::Int64,
+        Datatype::Fp16,
+        Datatype::Fp32,
+        Datatype::Fp64,
+        Datatype::Bytes,
+    ];
+
+    /// The protocol's name, for example `FP32`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Datatype::Bool => "BOOL",
+            Datatype::Uint8 => "UINT8",
+            Datatype::Uint16 => "UINT16",
+            Datatype::Uint32 => "UINT32",
+            Datatype::Uint64 => "UINT64",
+            Datatype::Int8 => "INT8",
+            Datatype::Int16 => "INT16",
+            Datatype::Int32 => "INT32",
+            Datatype::Int64 => "INT64",
+            Datatype::Fp16 => "FP16",
+            Datatype::Fp32 => "FP32",
+            Datatype::Fp64 => "FP64",
+            Datatype::Bytes => "BYTES",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Datatype> {
+        Self::ALL.into_iter().find(|datatype| datatype.name() == name)
+    }
+
+    /// Bytes an element takes in binary form; `None` for [`Datatype::Bytes`], whose elements each
+    /// carry their own length.
+    pub fn size(self) -> Option<usize> {
+        match self {
+            Datatype::Bool | Datatype::Uint8 | Datatype::Int8 => Some(1),
+            Datatype::Uint16 | Datatype::Int16 | Datatype::Fp16 => Some(2),
+            Datatype::Uint32 | Datatype::Int32 | Datatype::Fp32 => Some(4),
+            Datatype::Uint64 | Datatype::Int64 | Datatype::Fp64 => Some(8),
+            Datatype::Bytes => None,
+        }
+    }
+
+    pub fn is_float(self) -> bool {
+        matches!(self, Datatype::Fp16 | Datatype::Fp32 | Datatype::Fp64)
+    }
+}
+
+impl std::fmt::Display for Datatype {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The elements of a tensor, flat and row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Elements {
+    Bool(Vec<bool>),
+    Uint8(Vec<u8>),
+    Uint16(Vec<u16>),
+    Uint32(Vec<u32>),
+    Uint64(Vec<u64>),
+    Int8(Vec<i8>),
+    Int16(Vec<i16>),
+    Int32(Vec<i32>),
+    Int64(Vec<i64>),
+    Fp16(Vec<f16>),
+    Fp32(Vec<f32>),
+    Fp64(Vec<f64>),
+    Bytes(Vec<Vec<u8>>),
+}
+
+/// Runs the same expression for whichever vector is inside.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! for_elements {
+    ($elements:expr, $v:ident => $body:expr) => {
+        match $elements {
+            $crate::model::tensor::Elements::Bool($v) => $body,
+            $crate::model::tensor::Elements::Uint8($v) => $body,
+            $crate::model::tensor::Elements::Uint16($v) => $body,
+            $crate::model::tensor::Elements::Uint32($v) => $body,
+            $crate::model::tensor::Elements::Uint64($v) => $body,
+            $crate::model::tensor::Elements::Int8($v) => $body,
+            $crate::model::tensor::Elements::Int16($v) => $body,
+            $crate::model::tensor::Elements::Int32($v) => $body,
+            $crate::model::tensor::Elements::Int64($v) => $body,
+            $crate::model::tensor::Elements::Fp16($v) => $body,
+            $crate::model::tensor::Elements::Fp32($v) => $body,
+            $crate::model::tensor::Elements::Fp64($v) => $body,
+            $crate::model::tensor::Elements::Bytes($v) => $body,
+        }
+    };
+}
+
+impl Elements {
+    pub fn empty(datatype: Datatype) -> Elements {
+        match datatype {
+            Datatype::Bool => Elements::Bool(Vec::new()),
+            Datatype::Uint8 => Elements::Uint8(Vec::new()),
+            Datatype::Uint16 => Elements::Uint16(Vec::new()),
+            Datatype::Uint32 => Elements::Uint32(Vec::new()),
+            Datatype::Uint64 => Elements::Uint64(Vec::new()),
+            Datatype::Int8 => Elements::Int8(Vec::new()),
+            Datatype::Int16 => Elements::Int16(Vec::new()),
+            Datatype::Int32 => Elements::Int32(Vec::new()),
+            Datatype::Int64 => Elements::Int64(Vec::new()),
+            Datatype::Fp16 => Elements::Fp16(Vec::new()),
+            Datatype::Fp32 => Elements::Fp32(Vec::new()),
+            Datatype::Fp64 => Elements::Fp64(Vec::new()),
+            Datatype::Bytes => Elements::Bytes(Vec::new()),
+        }
+    }
+
+    pub fn datatype(&self) -> Datatype {
+        match self {
+            Elements::Bool(_) => Datatype::Bool,
+            Elements::Uint8(_) => Datatype::Uint8,
+            Elements::Uint16(_) => Datatype::Uint16,
+            Elements::Uint32(_) => Datatype::Uint32,
+            Elements::Uint64(_) => Datatype::Uint64,
+            Elements::Int8(_) => Datatype::Int8,
+            Elements::Int16(_) => Datatype::Int16,
+            Elements::Int32(_) => Datatype::Int32,
+            Elements::Int64(_) => Datatype::Int64,
+            Elements::Fp16(_) => Datatype::Fp16,
+            Elements::Fp32(_) => Datatype::Fp32,
+            Elements::Fp64(_) => Datatype::Fp64,
+            Elements::Bytes(_) => Datatype::Bytes,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        for_elements!(self, v => v.len())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Reads elements in the protocol's binary form: little-endian and dense; a BOOL is one byte, 0
+    /// or 1; a BYTES element is a `u32` length and that many bytes (OIP, binary tensor extension).
+    ///
+    /// Nothing is reserved beyond what `bytes` can fill.
+    pub fn from_le_bytes(datatype: Datatype, bytes: &[u8]) -> Result<Elements, String> {
+        if let Some(size) = datatype.size()
+            && !bytes.len().is_multiple_of(size)
+        {
+            return Err(format!(
+                "{} bytes are no whole number of {datatype} elements of {size} bytes",
+                bytes.len()
+            ));
+        }
+        macro_rules! numbers {
+            ($variant:ident, $t:ty) => {
+                Elements::$variant(
+                    bytes
+                        .as_chunks::<{ size_of::<$t>() }>()
+                        .0
+                        .iter()
+                        .map(|chunk| <$t>::from_le_bytes(*chunk))
+                        .collect(),
+                )
+            };
+        }
+        Ok(match datatype {
+            Datatype::Bool => {
+                if let Some(at) = bytes.iter().position(|byte| *byte > 1) {
+                    return Err(format!("a BOOL is the byte 0 or 1, but element {at} is {}", bytes[at]));
+                }
+                Elements::Bool(bytes.iter().map(|byte| *byte == 1).collect())
+            }
+            Datatype::Uint8 => Elements::Uint8(bytes.to_vec()),
+            Datatype::Uint16 => numbers!(Uint16, u16),
+            Datatype::Uint32 => numbers!(Uint32, u32),
+            Datatype::Uint64 => numbers!(Uint64, u64),
+            Datatype::Int8 => numbers!(Int8, i8),
+            Datatype::Int16 => numbers!(Int16, i16),
+            Datatype::Int32 => numbers!(Int32, i32),
+            Datatype::Int64 => numbers!(Int64, i64),
+            Datatype::Fp16 => numbers!(Fp16, f16),
+            Datatype::Fp32 => numbers!(Fp32, f32),
+            Datatype::Fp64 => numbers!(Fp64, f64),
+            Datatype::Bytes => Elements::Bytes(read_length_prefixed(bytes)?),
+        })
+    }
+
+    /// Appends the binary form that [`Elements::from_le_bytes`] reads.
+    pub fn write_le_bytes(&self, out: &mut Vec<u8>) {
+        macro_rules! numbers {
+            ($v:expr) => {
+                for element in $v {
+                    out.extend_from_slice(&element.to_le_bytes());
+                }
+            };
+        }
+        match self {
+            Elements::Bool(v) => out.extend(v.iter().map(|b| u8::from(*b))),
+            Elements::Uint8(v) => out.extend_from_slice(v),
+            Elements::Uint16(v) => numbers!(v),
+            Elements::Uint32(v) => numbers!(v),
+            Elements::Uint64(v) => numbers!(v),
+            Elements::Int8(v) => numbers!(v),
+            Elements::Int16(v) => numbers!(v),
+            Elements::Int32(v) => numbers!(v),
+            Elements::Int64(v) => numbers!(v),
+            Elements::Fp16(v) => numbers!(v),
+            Elements::Fp32(v) => numbers!(v),
+            Elements::Fp64(v) => numbers!(v),
+            Elements::Bytes(v) => {
+                for element in v {
+                    out.extend_from_slice(&(element.len() as u32).to_le_bytes());
+                    out.extend_from_slice(element);
+                }
+            }
+        }
+    }
+}
+
+fn read_length_prefixed(mut bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    let mut elements = Vec::new();
+    while !bytes.is_empty() {
+        let Some((length, rest)) = bytes.split_first_chunk::<4>() else {
+            return Err(format!("BYTES element {} lacks its 4-byte length", elements.len()));
+        };
+        let length = u32::from_le_bytes(*length) as usize;
+        let Some((element, rest)) = rest.split_at_checked(length) else {
+            return Err(format!(
+                "BYTES element {} declares {length} bytes, but {} follow",
+                elements.len(),
+                rest.len()
+            ));
+        };
+        elements.push(element.to_vec());
+        bytes = rest;
+    }
+    Ok(elements)
+}
+
+/// The number of elements that a shape holds; `None` when it does not fit a `usize`.
+pub fn volume(shape: &[usize]) -> Option<usize> {
+    shape.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim))
+}
+
+/// Elements and their shape, which always agree.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    shape: Vec<usize>,
+    elements: Elements,
+}
+
+impl Tensor {
+    /// Pairs elements with a shape; the error says how many the shape holds and how many there are.
+    pub fn new(shape: Vec<usize>, elements: Elements) -> Result<Tensor, String> {
+        match volume(&shape) {
+            Some(expected) if expected == elements.len() => Ok(Tensor { shape, elements }),
+            Some(expected) => {
+                Err(format!("shape {shape:?} holds {expected} elements, but the data has {}", elements.len()))
+            }
+            None => Err(format!("shape {shape:?} holds more elements than a machine can address")),
+        }
+    }
+
+    /// All zeros (or empty elements, for BYTES).
+    pub fn zeros(datatype: Datatype, shape: Vec<usize>) -> Result<Tensor, String> {
+        let count = volume(&shape).ok_or_else(|| format!("shape {shape:?} is too large"))?;
+        let mut elements = Elements::empty(datatype);
+        for_elements!(&mut elements, v => v.resize(count, Default::default()));
+        Tensor::new(shape, elements)
+    }
+
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    pub fn elements(&self) -> &Elements {
+        &self.elements
+    }
+
+    pub fn datatype(&self) -> Datatype {
+        self.elements.datatype()
+    }
+
+    pub fn into_elements(self) -> Elements {
+        self.elements
+    }
+
+    /// Row `index` of the first axis, which is kept with length 1.
+    ///
+    /// # Panics
+    /// When the tensor is a scalar or has no such row; callers take `index` from the shape.
+    pub fn row(&self, index: usize) -> Tensor {
+        let stride = self.elements.len() / self.shape[0];
+        let range = index * stride..(index + 1) * stride;
+        macro_rules! rows {
+            ($($variant:ident)*) => {
+                match &self.elements {
+                    $(Elements::$variant(v) => Elements::$variant(v[range].to_vec()),)*
+                }
+            };
+        }
+        let elements = rows!(Bool Uint8 Uint16 Uint32 Uint64 Int8 Int16 Int32 Int64 Fp16 Fp32 Fp64 Bytes);
+        let mut shape = self.shape.clone();
+        shape[0] = 1;
+        Tensor { shape, elements }
+    }
+
+    /// Adds the rows of `other`, whose shape may differ in the first axis only.
+    pub fn append(&mut self, other: Tensor) -> Result<(), String> {
+        if self.shape.is_empty() || self.shape.get(1..) != other.shape.get(1..) {
+            return Err(format!("rows of shape {:?} do not go with {:?}", other.shape, self.shape));
+        }
+        macro_rules! extend {
+            ($($variant:ident)*) => {
+                match (&mut self.elements, other.elements) {
+                    $((Elements::$variant(a), Elements::$variant(b)) => a.extend(b),)*
+                    (a, b) => return Err(format!("{} rows do not go with {}", b.datatype(), a.datatype())),
+                }
+            };
+        }
+        extend!(Bool Uint8 Uint16 Uint32 Uint64 Int8 Int16 Int32 Int64 Fp16 Fp32 Fp64 Bytes);
+        self.shape[0] += other.shape[0];
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn binary_form_round_trips_for_every_datatype() {
+        for datatype in Datatype::ALL {
+            let tensor = Tensor::zeros(datatype, vec![2, 3]).unwrap();
+            let mut bytes = Vec::new();
+            tensor.elements().write_le_bytes(&mut bytes);
+            assert_eq!(&Elements::from_le_bytes(datatype, &bytes).unwrap(), tensor.elements());
+            assert_eq!(Datatype::from_name(datatype.name()), Some(datatype));
+        }
+    }
+
+    #[test]
+    fn a_bytes_element_that_lies_about_its_length_is_refused_before_memory_is_taken() {
+        let lie = [0xff, 0xff, 0xff, 0xff, 1, 2];
+        let error = Elements::from_le_bytes(Datatype::Bytes, &lie).unwrap_err();
+        assert_eq!(error, "BYTES element 0 declares 4294967295 bytes, but 2 follow");
+    }
+
+    #[test]
+    fn a_shape_beyond_the_machine_is_an_error_not_an_overflow() {
+        let error = Tensor::new(vec![usize::MAX, 2], Elements::Fp32(vec![])).unwrap_err();
+        assert!(error.contains("more elements than a machine can address"), "{error}");
+    }
+
+    #[test]
+    fn rows_split_and_append_back() {
+        let whole = Tensor::new(vec![3, 2], Elements::Int32(vec![1, 2, 3, 4, 5, 6])).unwrap();
+        let mut again = whole.row(0);
+        again.append(whole.row(1)).unwrap();
+        again.append(whole.row(2)).unwrap();
+        assert_eq!(again, whole);
+    }
+}

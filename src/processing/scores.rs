@@ -1,0 +1,175 @@
+//! What happens to a model's outputs before they are answered: activation, labels, the k best.
+
+use half::f16;
+
+use crate::model::manifest::Activation;
+use crate::model::{Elements, Tensor};
+use crate::wire::RequestError;
+
+/// One output's way from the model to the wire.
+#[derive(Debug, Clone, Default)]
+pub struct Postprocessor {
+    pub activation: Option<Activation>,
+    /// One a class, in the order of the last axis.
+    pub labels: Vec<String>,
+    /// The k best classes unless a request says otherwise.
+    pub classification: Option<usize>,
+}
+
+impl Postprocessor {
+    /// `classification` is the request's wish: `Some(0)` the tensor, `Some(k)` classes, `None` the
+    /// model's default.
+    pub fn finish(&self, tensor: Tensor, classification: Option<usize>) -> Result<Tensor, RequestError> {
+        let tensor = match self.activation {
+            Some(activation) => activate(tensor, activation)?,
+            None => tensor,
+        };
+        match classification.or(self.classification) {
+            None | Some(0) => Ok(tensor),
+            Some(k) => classify(&tensor, k, &self.labels),
+        }
+    }
+}
+
+/// Applies softmax or sigmoid along the last axis. Floats only.
+pub fn activate(tensor: Tensor, activation: Activation) -> Result<Tensor, RequestError> {
+    let shape = tensor.shape().to_vec();
+    let classes = shape.last().copied().unwrap_or(1).max(1);
+    let elements = match tensor.into_elements() {
+        Elements::Fp32(mut values) => {
+            values.chunks_mut(classes).for_each(|row| apply(row, activation));
+            Elements::Fp32(values)
+        }
+        Elements::Fp16(values) => {
+            let mut wide: Vec<f32> = values.iter().map(|value| value.to_f32()).collect();
+            wide.chunks_mut(classes).for_each(|row| apply(row, activation));
+            Elements::Fp16(wide.into_iter().map(f16::from_f32).collect())
+        }
+        Elements::Fp64(values) => {
+            let mut narrow: Vec<f32> = values.iter().map(|value| *value as f32).collect();
+            narrow.chunks_mut(classes).for_each(|row| apply(row, activation));
+            Elements::Fp64(narrow.into_iter().map(f64::from).collect())
+        }
+        other => {
+            return Err(RequestError::invalid(format!(
+                "{activation:?} needs floats, but the output is {}",
+                other.datatype()
+            )));
+        }
+    };
+    Ok(Tensor::new(shape, elements).expect("an activation keeps the number of elements"))
+}
+
+fn apply(row: &mut [f32], activation: Activation) {
+    match activation {
+        Activation::Sigmoid => row.iter_mut().for_each(|value| *value = 1.0 / (1.0 + (-*value).exp())),
+        Activation::Softmax => {
+            // Less the largest, so that nothing overflows.
+            let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            row.iter_mut().for_each(|value| *value = (*value - largest).exp());
+            let sum: f32 = row.iter().sum();
+            row.iter_mut().for_each(|value| *value /= sum);
+        }
+    }
+}
+
+/// Triton's classification extension: the k best of the last axis, best first, as BYTES elements
+/// `<score>:<index>:<label>` (`<score>:<index>` without labels). Of equals the lower index is first;
+/// NaN is last.
+pub fn classify(tensor: &Tensor, k: usize, labels: &[String]) -> Result<Tensor, RequestError> {
+    let scores: Vec<f64> = match tensor.elements() {
+        Elements::Fp32(values) => values.iter().map(|value| f64::from(*value)).collect(),
+        Elements::Fp16(values) => values.iter().map(|value| f64::from(*value)).collect(),
+        Elements::Fp64(values) => values.clone(),
+        other => {
+            return Err(RequestError::invalid(format!(
+                "classification needs scores in floats, but the output is {}",
+                other.datatype()
+            )));
+        }
+    };
+    let mut shape = tensor.shape().to_vec();
+    let Some(classes) = shape.last_mut() else {
+        return Err(RequestError::invalid(
+            "classification needs an axis of classes, but the output is a scalar",
+        ));
+    };
+    let (all, k) = (*classes, k.min(*classes));
+    *classes = k;
+    let mut elements = Vec::with_capacity(scores.len() / all.max(1) * k);
+    for row in scores.chunks(all.max(1)) {
+        for index in best(row, k) {
+            // An FP32 score is shown with the digits that tell it apart, not with an FP64's.
+            let score = match tensor.elements() {
+                Elements::Fp64(_) => row[index].to_string(),
+                _ => (row[index] as f32).to_string(),
+            };
+            let class = match labels.get(index) {
+                Some(label) => format!("{score}:{index}:{label}"),
+                None => format!("{score}:{index}"),
+            };
+            elements.push(class.into_bytes());
+        }
+    }
+    Ok(Tensor::new(shape, Elements::Bytes(elements)).expect("k classes were made for each row"))
+}
+
+/// The indices of the `k` largest scores, largest first.
+fn best(row: &[f64], k: usize) -> Vec<usize> {
+    let key = |index: &usize| if row[*index].is_nan() { f64::NEG_INFINITY } else { row[*index] };
+    let order = |a: &usize, b: &usize| key(b).total_cmp(&key(a)).then(a.cmp(b));
+    let mut indices: Vec<usize> = (0..row.len()).collect();
+    if k > 0 && k < indices.len() {
+        indices.select_nth_unstable_by(k - 1, order);
+    }
+    indices.truncate(k);
+    indices.sort_unstable_by(order);
+    indices
+}
+
+/// The lines of a labels file. A last empty line is no label.
+pub fn parse_labels(text: &str) -> Vec<String> {
+    text.trim_start_matches('\u{feff}').trim_end().lines().map(|line| line.trim().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scores(values: &[f32], shape: &[usize]) -> Tensor {
+        Tensor::new(shape.to_vec(), Elements::Fp32(values.to_vec())).unwrap()
+    }
+
+    #[test]
+    fn softmax_sums_to_one_a_row_and_survives_large_logits() {
+        let Elements::Fp32(values) =
+            activate(scores(&[1000.0, 1000.0, 0.0, 0.0], &[2, 2]), Activation::Softmax)
+                .unwrap()
+                .into_elements()
+        else {
+            panic!()
+        };
+        assert_eq!(values, [0.5, 0.5, 0.5, 0.5]);
+    }
+
+    #[test]
+    fn classes_come_best_first_with_score_index_and_label() {
+        let labels = parse_labels("zero\r\none\ntwo\n");
+        let classes = classify(&scores(&[0.1, 0.7, 0.2, 0.5, 0.5, f32::NAN], &[2, 3]), 2, &labels).unwrap();
+        assert_eq!(classes.shape(), [2, 2]);
+        let expected =
+            ["0.7:1:one", "0.2:2:two", "0.5:0:zero", "0.5:1:one"].map(|class| class.as_bytes().to_vec());
+        assert_eq!(classes.elements(), &Elements::Bytes(expected.to_vec()));
+    }
+
+    #[test]
+    fn more_classes_than_there_are_is_all_of_them() {
+        assert_eq!(classify(&scores(&[1.0, 2.0], &[1, 2]), 9, &[]).unwrap().shape(), [1, 2]);
+    }
+
+    #[test]
+    fn integers_are_no_scores() {
+        let tensor = Tensor::new(vec![1], Elements::Int64(vec![3])).unwrap();
+        assert!(classify(&tensor, 1, &[]).unwrap_err().message.contains("INT64"));
+    }
+}

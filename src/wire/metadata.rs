@@ -1,0 +1,69 @@
+//! What OIP's metadata endpoints answer: the server, and a model's inputs and outputs.
+
+use serde::Serialize;
+
+use crate::model::{Signature, TensorMetadata};
+
+#[derive(Serialize)]
+struct Server {
+    name: &'static str,
+    version: &'static str,
+    extensions: [&'static str; 2],
+}
+
+/// `GET /v2`.
+pub fn server() -> String {
+    let server = Server {
+        name: env!("CARGO_PKG_NAME"),
+        version: env!("CARGO_PKG_VERSION"),
+        extensions: ["classification", "binary_tensor_data"],
+    };
+    serde_json::to_string(&server).expect("strings always serialize")
+}
+
+#[derive(Serialize)]
+struct Model<'a> {
+    name: &'a str,
+    versions: [&'a str; 1],
+    platform: &'static str,
+    inputs: Vec<Tensor<'a>>,
+    outputs: Vec<Tensor<'a>>,
+}
+
+#[derive(Serialize)]
+struct Tensor<'a> {
+    name: &'a str,
+    datatype: &'static str,
+    shape: Vec<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<Parameters<'a>>,
+}
+
+/// Beside the tensor (ours).
+#[derive(Serialize)]
+struct Parameters<'a> {
+    /// Media types taken in the tensor's place.
+    accepts: &'a [&'a str],
+}
+
+/// `GET /v2/models/{m}`. Shapes have -1 for an open dimension.
+pub fn model(name: &str, version: &str, signature: &Signature) -> String {
+    let list = |tensors| <[TensorMetadata]>::iter(tensors).map(tensor).collect();
+    let model = Model {
+        name,
+        versions: [version],
+        platform: "onnx_tract",
+        inputs: list(&signature.inputs),
+        outputs: list(&signature.outputs),
+    };
+    serde_json::to_string(&model).expect("strings and numbers always serialize")
+}
+
+fn tensor(metadata: &TensorMetadata) -> Tensor<'_> {
+    Tensor {
+        name: &metadata.name,
+        datatype: metadata.datatype.name(),
+        shape: metadata.shape_i64(),
+        parameters: (!metadata.accepts.is_empty()).then_some(Parameters { accepts: metadata.accepts }),
+    }
+}

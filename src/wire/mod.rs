@@ -1,0 +1,16 @@
+//! The words on the wire: Open Inference Protocol v2 in JSON and binary, TensorFlow Serving's row
+//! form, and errors. Pure functions from bytes to [`InferRequest`] and from [`InferResponse`] to
+//! bytes: no I/O, no threads, no tract.
+//!
+//! Sources: the Open Inference Protocol's REST and binary-data pages for field names, datatypes and
+//! layout; what is ours is said to be so where it is defined.
+
+pub mod elements;
+pub mod error;
+pub mod metadata;
+pub mod request;
+pub mod response;
+
+pub use error::{Code, RequestError};
+pub use request::{Defaults, Form, Framing, InferRequest, Rejected};
+pub use response::{InferResponse, OutputTensor};

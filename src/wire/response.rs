@@ -1,0 +1,332 @@
+//! From [`InferResponse`] to bytes: OIP JSON, rows, and JSON with binary tensors behind it.
+
+use std::ops::Range;
+
+use serde::ser::{SerializeMap, SerializeSeq};
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use super::error::{RequestError, show_shape};
+use super::request::Form;
+use crate::model::{Elements, Tensor};
+
+/// A response before it is bytes.
+#[derive(Debug)]
+pub struct InferResponse<'a> {
+    pub model_name: &'a str,
+    pub model_version: &'a str,
+    pub id: Option<&'a RawValue>,
+    pub outputs: Vec<OutputTensor<'a>>,
+}
+
+#[derive(Debug)]
+pub struct OutputTensor<'a> {
+    pub name: &'a str,
+    pub tensor: Tensor,
+    /// Behind the JSON instead of in it.
+    pub binary: bool,
+}
+
+/// A response as bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Encoded {
+    Json(String),
+    /// The JSON, and the bytes of the tensors that it does not hold.
+    Binary {
+        json: String,
+        tensors: Vec<u8>,
+    },
+}
+
+impl Encoded {
+    /// As one message of a `framing=v2` conversation.
+    pub fn into_v2(json: &str, tensors: &[u8]) -> Vec<u8> {
+        let mut message = Vec::with_capacity(4 + json.len() + tensors.len());
+        message.extend_from_slice(&(json.len() as u32).to_le_bytes());
+        message.extend_from_slice(json.as_bytes());
+        message.extend_from_slice(tensors);
+        message
+    }
+}
+
+impl InferResponse<'_> {
+    /// Rows cannot be told apart when an output has no batch axis; that is the only error.
+    pub fn encode(&self, form: Form) -> Result<Encoded, RequestError> {
+        match form {
+            Form::Rows => self.encode_rows().map(Encoded::Json),
+            Form::Oip => Ok(self.encode_oip()),
+        }
+    }
+
+    fn encode_oip(&self) -> Encoded {
+        let mut tensors = Vec::new();
+        let mut non_finite = 0;
+        let mut outputs = Vec::with_capacity(self.outputs.len());
+        for output in &self.outputs {
+            let elements = output.tensor.elements();
+            let before = tensors.len();
+            if output.binary {
+                elements.write_le_bytes(&mut tensors);
+            } else {
+                non_finite += count_non_finite(elements);
+            }
+            outputs.push(OutputJson {
+                name: output.name,
+                datatype: elements.datatype().name(),
+                shape: output.tensor.shape(),
+                parameters: output.binary.then(|| Size { binary_data_size: tensors.len() - before }),
+                data: (!output.binary).then(|| Flat(elements)),
+            });
+        }
+        let body = Body {
+            model_name: self.model_name,
+            model_version: self.model_version,
+            id: self.id,
+            outputs,
+            parameters: (non_finite > 0).then_some(ResponseParameters { non_finite }),
+        };
+        let json = serde_json::to_string(&body).expect("numbers and strings always serialize");
+        if self.outputs.iter().any(|output| output.binary) {
+            Encoded::Binary { json, tensors }
+        } else {
+            Encoded::Json(json)
+        }
+    }
+
+    fn encode_rows(&self) -> Result<String, RequestError> {
+        let rows = self.outputs.first().and_then(|output| output.tensor.shape().first()).copied();
+        let rows = rows.unwrap_or(0);
+        if let Some(output) = self.outputs.iter().find(|output| output.tensor.shape().first() != Some(&rows))
+        {
+            return Err(RequestError::invalid(format!(
+                "output `{}` {} has no row an instance: ask with `inputs` instead of `instances`",
+                output.name,
+                show_shape(output.tensor.shape())
+            )));
+        }
+        let non_finite = self.outputs.iter().map(|output| count_non_finite(output.tensor.elements())).sum();
+        let body = RowsBody {
+            predictions: Predictions { outputs: &self.outputs, rows },
+            id: self.id,
+            parameters: (non_finite > 0).then_some(ResponseParameters { non_finite }),
+        };
+        Ok(serde_json::to_string(&body).expect("numbers and strings always serialize"))
+    }
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    model_name: &'a str,
+    model_version: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a RawValue>,
+    outputs: Vec<OutputJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<ResponseParameters>,
+}
+
+#[derive(Serialize)]
+struct ResponseParameters {
+    /// NaN and infinity, which JSON cannot carry and which are `null` in `data` (ours).
+    non_finite: usize,
+}
+
+#[derive(Serialize)]
+struct OutputJson<'a> {
+    name: &'a str,
+    datatype: &'static str,
+    shape: &'a [usize],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<Size>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Flat<'a>>,
+}
+
+#[derive(Serialize)]
+struct Size {
+    binary_data_size: usize,
+}
+
+#[derive(Serialize)]
+struct RowsBody<'a> {
+    predictions: Predictions<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<ResponseParameters>,
+}
+
+/// All elements in one list.
+struct Flat<'a>(&'a Elements);
+
+impl Serialize for Flat<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serialize_range(self.0, 0..self.0.len(), serializer)
+    }
+}
+
+struct Predictions<'a> {
+    outputs: &'a [OutputTensor<'a>],
+    rows: usize,
+}
+
+impl Serialize for Predictions<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(Some(self.rows))?;
+        for row in 0..self.rows {
+            list.serialize_element(&Prediction { outputs: self.outputs, row })?;
+        }
+        list.end()
+    }
+}
+
+/// One row: the value itself for a single output, otherwise an object by output name.
+struct Prediction<'a> {
+    outputs: &'a [OutputTensor<'a>],
+    row: usize,
+}
+
+impl Serialize for Prediction<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let nested = |output: &OutputTensor<'_>| {
+            let (elements, shape) = (output.tensor.elements(), output.tensor.shape());
+            let stride = elements.len() / shape[0];
+            (stride * self.row..stride * (self.row + 1), shape.len())
+        };
+        if let [output] = self.outputs {
+            let (range, _) = nested(output);
+            return Nested { tensor: &output.tensor, range, axis: 1 }.serialize(serializer);
+        }
+        let mut object = serializer.serialize_map(Some(self.outputs.len()))?;
+        for output in self.outputs {
+            let (range, _) = nested(output);
+            object.serialize_entry(output.name, &Nested { tensor: &output.tensor, range, axis: 1 })?;
+        }
+        object.end()
+    }
+}
+
+/// A range of elements as lists in lists, from `axis` on.
+struct Nested<'a> {
+    tensor: &'a Tensor,
+    range: Range<usize>,
+    axis: usize,
+}
+
+impl Serialize for Nested<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let shape = self.tensor.shape();
+        if self.axis == shape.len() {
+            return serialize_element(self.tensor.elements(), self.range.start, serializer);
+        }
+        if self.axis + 1 == shape.len() {
+            return serialize_range(self.tensor.elements(), self.range.clone(), serializer);
+        }
+        let length = shape[self.axis];
+        let stride = self.range.len().checked_div(length).unwrap_or(0);
+        let mut list = serializer.serialize_seq(Some(length))?;
+        for at in 0..length {
+            let start = self.range.start + at * stride;
+            list.serialize_element(&Nested {
+                tensor: self.tensor,
+                range: start..start + stride,
+                axis: self.axis + 1,
+            })?;
+        }
+        list.end()
+    }
+}
+
+fn serialize_range<S: Serializer>(
+    elements: &Elements,
+    range: Range<usize>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match elements {
+        Elements::Bool(v) => serializer.collect_seq(&v[range]),
+        Elements::Uint8(v) => serializer.collect_seq(&v[range]),
+        Elements::Uint16(v) => serializer.collect_seq(&v[range]),
+        Elements::Uint32(v) => serializer.collect_seq(&v[range]),
+        Elements::Uint64(v) => serializer.collect_seq(&v[range]),
+        Elements::Int8(v) => serializer.collect_seq(&v[range]),
+        Elements::Int16(v) => serializer.collect_seq(&v[range]),
+        Elements::Int32(v) => serializer.collect_seq(&v[range]),
+        Elements::Int64(v) => serializer.collect_seq(&v[range]),
+        Elements::Fp16(v) => serializer.collect_seq(v[range].iter().map(|x| x.to_f32())),
+        Elements::Fp32(v) => serializer.collect_seq(&v[range]),
+        Elements::Fp64(v) => serializer.collect_seq(&v[range]),
+        Elements::Bytes(v) => serializer.collect_seq(v[range].iter().map(|x| String::from_utf8_lossy(x))),
+    }
+}
+
+fn serialize_element<S: Serializer>(
+    elements: &Elements,
+    at: usize,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match elements {
+        Elements::Fp16(v) => v[at].to_f32().serialize(serializer),
+        Elements::Bytes(v) => String::from_utf8_lossy(&v[at]).serialize(serializer),
+        Elements::Bool(v) => v[at].serialize(serializer),
+        Elements::Uint8(v) => v[at].serialize(serializer),
+        Elements::Uint16(v) => v[at].serialize(serializer),
+        Elements::Uint32(v) => v[at].serialize(serializer),
+        Elements::Uint64(v) => v[at].serialize(serializer),
+        Elements::Int8(v) => v[at].serialize(serializer),
+        Elements::Int16(v) => v[at].serialize(serializer),
+        Elements::Int32(v) => v[at].serialize(serializer),
+        Elements::Int64(v) => v[at].serialize(serializer),
+        Elements::Fp32(v) => v[at].serialize(serializer),
+        Elements::Fp64(v) => v[at].serialize(serializer),
+    }
+}
+
+fn count_non_finite(elements: &Elements) -> usize {
+    match elements {
+        Elements::Fp16(v) => v.iter().filter(|x| !x.is_finite()).count(),
+        Elements::Fp32(v) => v.iter().filter(|x| !x.is_finite()).count(),
+        Elements::Fp64(v) => v.iter().filter(|x| !x.is_finite()).count(),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn response<'a>(shape: &[usize], elements: Elements, binary: bool) -> InferResponse<'a> {
+        let tensor = Tensor::new(shape.to_vec(), elements).unwrap();
+        let outputs = vec![OutputTensor { name: "y", tensor, binary }];
+        InferResponse { model_name: "m", model_version: "1", id: None, outputs }
+    }
+
+    #[test]
+    fn a_float_json_cannot_carry_is_null_and_counted() {
+        let encoded =
+            response(&[3], Elements::Fp32(vec![0.1, f32::NAN, f32::INFINITY]), false).encode(Form::Oip);
+        let expected = concat!(
+            r#"{"model_name":"m","model_version":"1","outputs":[{"name":"y","datatype":"FP32","shape":[3],"#,
+            r#""data":[0.1,null,null]}],"parameters":{"non_finite":2}}"#
+        );
+        assert_eq!(encoded.unwrap(), Encoded::Json(expected.into()));
+    }
+
+    #[test]
+    fn rows_are_nested_as_the_tensor_is() {
+        let encoded = response(&[2, 2, 1], Elements::Int8(vec![1, 2, 3, 4]), false).encode(Form::Rows);
+        assert_eq!(encoded.unwrap(), Encoded::Json(r#"{"predictions":[[[1],[2]],[[3],[4]]]}"#.into()));
+        let encoded = response(&[2], Elements::Int8(vec![1, 2]), false).encode(Form::Rows);
+        assert_eq!(encoded.unwrap(), Encoded::Json(r#"{"predictions":[1,2]}"#.into()));
+    }
+
+    #[test]
+    fn a_binary_output_says_its_size_and_keeps_every_bit() {
+        let encoded = response(&[1], Elements::Fp32(vec![f32::NAN]), true).encode(Form::Oip).unwrap();
+        let Encoded::Binary { json, tensors } = encoded else { panic!("{encoded:?}") };
+        assert!(
+            json.contains(r#""parameters":{"binary_data_size":4}"#) && !json.contains("data\":["),
+            "{json}"
+        );
+        assert_eq!(tensors, f32::NAN.to_le_bytes());
+    }
+}
