@@ -1,0 +1,97 @@
+"""Oracle cases: what onnxruntime answers for a given input, kept as two files.
+
+Not run by itself; make.py beside it and ../zoo/fetch.py import it.
+
+A case is two files, each laid out as: u32 little-endian length of the JSON,
+the JSON, then the bytes of the tensors one after another (little endian, row
+major), in the order the JSON names them.
+
+<case>.request.bin   an inference request of the Open Inference Protocol
+<case>.expected.bin  onnxruntime's outputs for it (no graph optimisation,
+                     one thread)
+"""
+
+import json
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+DATATYPES = {
+    "bool": "BOOL",
+    "uint8": "UINT8",
+    "uint16": "UINT16",
+    "uint32": "UINT32",
+    "uint64": "UINT64",
+    "int8": "INT8",
+    "int16": "INT16",
+    "int32": "INT32",
+    "int64": "INT64",
+    "float16": "FP16",
+    "float32": "FP32",
+    "float64": "FP64",
+}
+
+
+def session(path):
+    """An onnxruntime session that runs the graph as written, on one thread."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return ort.InferenceSession(
+        str(path), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def run(sess, inputs):
+    """The outputs by name, in the model's order. Fails on a NaN: a comparison
+    with one would say nothing."""
+    names = [o.name for o in sess.get_outputs()]
+    outputs = dict(zip(names, sess.run(names, inputs)))
+    for name, value in outputs.items():
+        if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
+            raise ValueError(f"output {name} is not finite")
+    return outputs
+
+
+def frame(body, key, tensors):
+    """JSON and tensors in the layout given at the top. body[key] becomes the
+    list of tensors."""
+    blobs = []
+    body[key] = []
+    for name, value in tensors.items():
+        value = np.asarray(value)
+        # tobytes() is row major whatever the array's own layout.
+        blob = value.astype(value.dtype.newbyteorder("<")).tobytes()
+        body[key].append(
+            {
+                "name": name,
+                "shape": list(value.shape),
+                "datatype": DATATYPES[value.dtype.name],
+                "parameters": {"binary_data_size": len(blob)},
+            }
+        )
+        blobs.append(blob)
+    text = json.dumps(body, separators=(",", ":")).encode()
+    return struct.pack("<I", len(text)) + text + b"".join(blobs)
+
+
+def write_case(folder, case, inputs, outputs):
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    request = {"id": case, "inputs": [], "parameters": {"binary_data_output": True}}
+    (folder / f"{case}.request.bin").write_bytes(frame(request, "inputs", inputs))
+    (folder / f"{case}.expected.bin").write_bytes(frame({}, "outputs", outputs))
+
+
+def fresh(folder):
+    """The folder, empty."""
+    folder = Path(folder)
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    return folder
