@@ -1,1 +1,6 @@
-fn main() {}
+//! The program: everything is in the library.
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    onnxd::cli::run()
+}

@@ -15,7 +15,7 @@ pub struct Limits {
     /// platform's gateway lets through (12 MB).
     pub max_message_bytes: usize,
     /// Requests of one conversation that are accepted and not answered yet. At the limit the
-    /// connection stops reading, and TCP slows the client down. Default 64.
+    /// connection stops reading, and TCP slows the client down. Default 32.
     pub max_in_flight: usize,
     /// Jobs that wait for a worker, a model. When full, requests are answered `overloaded`.
     /// Default 1,024.
@@ -51,7 +51,7 @@ impl Default for Limits {
             max_connections: 1024,
             max_head_bytes: 16 << 10,
             max_message_bytes: 16 << 20,
-            max_in_flight: 64,
+            max_in_flight: 32,
             queue_capacity: 1024,
             write_buffer_bytes: 64 << 10,
             max_image_pixels: 25_000_000,

@@ -1,3 +1,8 @@
-//! What the user may set, as finished types.
+//! What the user may set: flags and their environment variables. Finished types only come out; a
+//! setting that is wrong is an error, never a fallback.
+
+pub mod flags;
 pub mod limits;
+
+pub use flags::{LogFlags, LogFormat, ServeFlags};
 pub use limits::Limits;

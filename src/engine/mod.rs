@@ -6,5 +6,5 @@ pub mod queue;
 pub mod session;
 pub mod worker;
 
-pub use queue::{Job, Queue, Reply, ReplyTo, Wake};
+pub use queue::{Job, Outcome, Queue, Reply, ReplyTo, Wake};
 pub use session::{Graph, LoadError, Options, Session};

@@ -27,13 +27,17 @@ impl Job {
     }
 }
 
-/// What comes back for a job: the outputs in the signature's order, or why there are none.
+/// What comes back for a job.
 #[derive(Debug)]
 pub struct Reply {
     /// The slot that the connection gave the request.
     pub slot: u64,
-    pub outcome: Result<Vec<Tensor>, RequestError>,
+    /// Boxed: every connection's channel has room for all its slots from the start.
+    pub outcome: Box<Outcome>,
 }
+
+/// The outputs in the signature's order, or why there are none.
+pub type Outcome = Result<Vec<Tensor>, RequestError>;
 
 /// Rouses whoever waits for replies. Called after a reply was put into its channel.
 pub trait Wake: Send + Sync {
@@ -54,13 +58,13 @@ impl ReplyTo {
         ReplyTo { slot, replies: Some(replies), waker }
     }
 
-    pub fn send(mut self, outcome: Result<Vec<Tensor>, RequestError>) {
+    pub fn send(mut self, outcome: Outcome) {
         self.deliver(outcome);
     }
 
-    fn deliver(&mut self, outcome: Result<Vec<Tensor>, RequestError>) {
+    fn deliver(&mut self, outcome: Outcome) {
         let Some(replies) = self.replies.take() else { return };
-        match replies.try_send(Reply { slot: self.slot, outcome }) {
+        match replies.try_send(Reply { slot: self.slot, outcome: Box::new(outcome) }) {
             Ok(()) => self.waker.wake(),
             // The connection is gone, and with it whoever asked.
             Err(TrySendError::Disconnected(_)) => {}

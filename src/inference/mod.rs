@@ -20,7 +20,7 @@ use crate::wire::request::WantedOutput;
 use crate::wire::response::Encoded;
 use crate::wire::{Code, Form, InferRequest, InferResponse, OutputTensor, RequestError};
 
-pub use load::{Loaded, load};
+pub use load::{LoadError, Loaded, load};
 
 /// A model that answers requests.
 #[derive(Debug)]

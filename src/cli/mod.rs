@@ -1,0 +1,50 @@
+//! The command line: one file a subcommand.
+
+mod check;
+mod healthcheck;
+mod logging;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::ServeFlags;
+
+/// The ONNX daemon: a model behind a WebSocket.
+#[derive(Debug, Parser)]
+#[command(
+    name = "onnxd",
+    version,
+    about,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    serve: ServeFlags,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve models (what onnxd does without a subcommand)
+    Serve(Box<ServeFlags>),
+    /// Load a model, warm it up, and tell what it takes and gives
+    Check(check::CheckFlags),
+    /// Ask a running server whether it is ready: exit 0 when it is, 1 when not
+    Healthcheck(healthcheck::HealthcheckFlags),
+}
+
+/// Runs the command; the exit code is 0 for success, 1 for failure, and clap's 2 for wrong usage.
+pub fn run() -> ExitCode {
+    let Arguments { command, serve } = Arguments::parse();
+    match command {
+        None => serve::run(&serve),
+        Some(Command::Serve(flags)) => serve::run(&flags),
+        Some(Command::Check(flags)) => check::run(&flags),
+        Some(Command::Healthcheck(flags)) => healthcheck::run(&flags),
+    }
+}

@@ -1,0 +1,86 @@
+//! `onnxd serve`: run until a signal.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag::{register, register_conditional_shutdown};
+use signal_hook::iterator::Signals;
+
+use super::logging;
+use crate::config::ServeFlags;
+use crate::server::{Server, Settings};
+
+pub fn run(flags: &ServeFlags) -> ExitCode {
+    if let Err(error) = logging::start(&flags.log) {
+        eprintln!("onnxd: {error}");
+        return ExitCode::FAILURE;
+    }
+    match serve(flags) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(flags: &ServeFlags) -> Result<(), String> {
+    let settings = Settings::try_from(flags)?;
+    // From here on a first signal drains. Registered before anything else, so that it is not lost
+    // while models are loaded; as PID 1 there is no default action that would end us.
+    let signals = signals().map_err(|error| format!("cannot listen for signals: {error}"))?;
+    raise_file_limit(settings.limits.max_connections);
+    if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
+        log::warn!("RUST_BACKTRACE is set: every failed inference will cost a backtrace");
+    }
+    let server = Server::start(settings).map_err(|error| error.to_string())?;
+    wait(signals);
+    let drained = server.drain();
+    if !drained.is_clean() {
+        return Err(format!(
+            "the drain's time was over: {} connections were cut, {} workers were still running",
+            drained.cut, drained.stuck
+        ));
+    }
+    log::info!("stopped");
+    Ok(())
+}
+
+/// A second signal ends the program at once, with the shell's code for a death by signal.
+fn signals() -> std::io::Result<Signals> {
+    let stopping = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        register_conditional_shutdown(signal, 128 + signal, stopping.clone())?;
+        register(signal, stopping.clone())?;
+    }
+    Signals::new([SIGTERM, SIGINT])
+}
+
+fn wait(mut signals: Signals) {
+    if let Some(signal) = signals.forever().next() {
+        let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
+        log::info!("{name}: stopping");
+    }
+}
+
+/// Each connection takes two descriptors, its socket and its bell. The soft limit is raised as far as
+/// it may be; when that is not enough, the operator is told.
+fn raise_file_limit(max_connections: usize) {
+    const OTHERS: u64 = 64;
+    let wanted = max_connections as u64 * 2 + OTHERS;
+    let limit = getrlimit(Resource::Nofile);
+    let (Some(current), most) = (limit.current, limit.maximum.unwrap_or(u64::MAX)) else { return };
+    if current >= wanted {
+        return;
+    }
+    let raised = Rlimit { current: Some(wanted.min(most)), maximum: limit.maximum };
+    if setrlimit(Resource::Nofile, raised).is_err() || most < wanted {
+        log::warn!(
+            "{max_connections} connections need {wanted} file descriptors, but {} are allowed: raise `ulimit -n`",
+            most.min(wanted)
+        );
+    }
+}

@@ -1,0 +1,207 @@
+//! The flags of `serve`, each with its environment variable.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::limits::Limits;
+
+/// How to serve.
+#[derive(Debug, Clone, Args)]
+pub struct ServeFlags {
+    /// A model (an .onnx file, or a folder with model.json or model.onnx), or a folder of such folders
+    #[arg(default_value = "model", env = "ONNXD_MODEL")]
+    pub model: PathBuf,
+
+    /// The address of the public port: WebSocket and HTTP
+    #[arg(long, default_value = "0.0.0.0:8080", env = "ONNXD_LISTEN", value_parser = address)]
+    pub listen: SocketAddr,
+
+    /// A private address for health, readiness and metadata (off unless given)
+    #[arg(long, env = "ONNXD_OPS_LISTEN", value_parser = address)]
+    pub ops_listen: Option<SocketAddr>,
+
+    /// The model that `/` means, when there are several
+    #[arg(long, env = "ONNXD_DEFAULT_MODEL")]
+    pub default_model: Option<String>,
+
+    /// Workers a model, over model.json's instance_group.count [default: the machine's cores]
+    #[arg(long, env = "ONNXD_WORKERS", value_parser = clap::value_parser!(u16).range(1..))]
+    pub workers: Option<u16>,
+
+    #[command(flatten)]
+    pub limits: LimitFlags,
+
+    #[command(flatten)]
+    pub log: LogFlags,
+}
+
+/// What nothing may exceed.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Limits (times as 500ms, 30s, 2m)")]
+pub struct LimitFlags {
+    /// Connections at once; a further one gets 503
+    #[arg(long, env = "ONNXD_MAX_CONNECTIONS", default_value_t = Limits::default().max_connections)]
+    pub max_connections: usize,
+
+    /// Bytes of a request head; more gets 431
+    #[arg(long, env = "ONNXD_MAX_HEAD_BYTES", default_value_t = Limits::default().max_head_bytes)]
+    pub max_head_bytes: usize,
+
+    /// Bytes of a message or an HTTP body; more gets close 1009 or 413
+    #[arg(long, env = "ONNXD_MAX_MESSAGE_BYTES", default_value_t = Limits::default().max_message_bytes)]
+    pub max_message_bytes: usize,
+
+    /// Unanswered requests a conversation; then reading stops
+    #[arg(long, env = "ONNXD_MAX_IN_FLIGHT", default_value_t = Limits::default().max_in_flight)]
+    pub max_in_flight: usize,
+
+    /// Requests that wait for a worker, a model; more get `overloaded`
+    #[arg(long, env = "ONNXD_QUEUE_CAPACITY", default_value_t = Limits::default().queue_capacity)]
+    pub queue_capacity: usize,
+
+    /// Pixels of an image, by its header
+    #[arg(long, env = "ONNXD_MAX_IMAGE_PIXELS", default_value_t = Limits::default().max_image_pixels)]
+    pub max_image_pixels: u64,
+
+    /// For a whole request head
+    #[arg(long, env = "ONNXD_HEAD_TIMEOUT", value_parser = duration, default_value = "10s")]
+    pub head_timeout: Duration,
+
+    /// For an idle HTTP connection's next request
+    #[arg(long, env = "ONNXD_KEEP_ALIVE_TIMEOUT", value_parser = duration, default_value = "75s")]
+    pub keep_alive_timeout: Duration,
+
+    /// For a whole HTTP body
+    #[arg(long, env = "ONNXD_BODY_TIMEOUT", value_parser = duration, default_value = "30s")]
+    pub body_timeout: Duration,
+
+    /// For a peer that reads nothing
+    #[arg(long, env = "ONNXD_WRITE_TIMEOUT", value_parser = duration, default_value = "30s")]
+    pub write_timeout: Duration,
+
+    /// For the peer's half of a close
+    #[arg(long, env = "ONNXD_CLOSE_TIMEOUT", value_parser = duration, default_value = "5s")]
+    pub close_timeout: Duration,
+
+    /// From a request's arrival to the start of its inference; a request's own `timeout` may be shorter
+    #[arg(long, env = "ONNXD_REQUEST_TIMEOUT", value_parser = duration, default_value = "30s")]
+    pub request_timeout: Duration,
+
+    /// For accepted requests to be answered after SIGTERM
+    #[arg(long, env = "ONNXD_DRAIN_TIMEOUT", value_parser = duration, default_value = "30s")]
+    pub drain_timeout: Duration,
+}
+
+impl LimitFlags {
+    /// Checked: a limit of 0 would let nothing through.
+    pub fn limits(&self) -> Result<Limits, String> {
+        for (flag, value) in [
+            ("max-connections", self.max_connections),
+            ("max-head-bytes", self.max_head_bytes),
+            ("max-message-bytes", self.max_message_bytes),
+            ("max-in-flight", self.max_in_flight),
+            ("queue-capacity", self.queue_capacity),
+        ] {
+            if value == 0 {
+                return Err(format!("--{flag} is 0, which would let nothing through"));
+            }
+        }
+        Ok(Limits {
+            max_connections: self.max_connections,
+            max_head_bytes: self.max_head_bytes,
+            max_message_bytes: self.max_message_bytes,
+            max_in_flight: self.max_in_flight,
+            queue_capacity: self.queue_capacity,
+            write_buffer_bytes: Limits::default().write_buffer_bytes,
+            max_image_pixels: self.max_image_pixels,
+            head_timeout: self.head_timeout,
+            keep_alive_timeout: self.keep_alive_timeout,
+            body_timeout: self.body_timeout,
+            write_timeout: self.write_timeout,
+            close_timeout: self.close_timeout,
+            request_timeout: self.request_timeout,
+            drain_timeout: self.drain_timeout,
+        })
+    }
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Logging (to standard output)")]
+pub struct LogFlags {
+    /// error, warn, info, debug or trace; or by module, as `info,onnxd::net=debug`
+    #[arg(long, env = "ONNXD_LOG", default_value = "info")]
+    pub log: String,
+
+    /// The form of a line
+    #[arg(long, env = "ONNXD_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let expected = "expected HOST:PORT, for example 0.0.0.0:8080 or [::]:8080";
+    let mut addresses = text.to_socket_addrs().map_err(|error| format!("{error}; {expected}"))?;
+    addresses.next().ok_or_else(|| format!("the host has no address; {expected}"))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let expected =
+        || format!("expected a number and a unit, for example 500ms, 30s or 2m, but `{text}` came");
+    let number: u64 = digits.parse().map_err(|_| expected())?;
+    let milliseconds: u64 = match &text[digits.len()..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        _ => return Err(expected()),
+    };
+    match number.checked_mul(milliseconds) {
+        Some(total @ 1..) => Ok(Duration::from_millis(total)),
+        _ => Err(format!(
+            "`{text}` is no time to wait: it must be longer than nothing and shorter than for ever"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        flags: ServeFlags,
+    }
+
+    #[test]
+    fn without_flags_the_limits_are_the_documented_defaults() {
+        let flags = Program::parse_from(["onnxd"]).flags;
+        assert_eq!(format!("{:?}", flags.limits.limits().unwrap()), format!("{:?}", Limits::default()));
+    }
+
+    #[test]
+    fn times_have_units_and_wrong_ones_are_errors() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for wrong in ["", "5", "s", "1h", "-1s", "0s", "99999999999999999999s", "18446744073709551615m"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_limit_of_nothing_is_an_error() {
+        let flags = Program::parse_from(["onnxd", "--max-in-flight", "0"]).flags;
+        assert!(flags.limits.limits().unwrap_err().contains("--max-in-flight is 0"));
+    }
+}

@@ -1,0 +1,445 @@
+//! A WebSocket conversation: frames both ways on one thread, full duplex.
+//!
+//! The thread goes round one loop: take replies, write the answers whose turn it is, read what has
+//! come, sleep until one of these is possible again. Requests pipeline; answers keep their order,
+//! because each request has a slot and only the ready front of the slots is written. While inference
+//! runs the thread is free, so pings are answered (by tungstenite, inside `read`), a peer that went
+//! away is noticed, and its queued requests are cancelled.
+//!
+//! Memory has bounds: at `max_in_flight` open slots nothing more is read; while a write is blocked no
+//! further answer is encoded. A peer that does not read is dropped after `write_timeout`.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use tungstenite::error::{CapacityError, Error};
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tungstenite::{Message, WebSocket};
+
+use super::service::{Dialogue, Incoming, ReplySlot, Step};
+use super::socket::{Interest, Socket};
+use crate::config::Limits;
+use crate::engine::Reply;
+use crate::ops::health::Readiness;
+
+/// Bytes that one read takes from the socket, and that an idle conversation keeps for it.
+const READ_BUFFER: usize = 4 << 10;
+
+/// Messages read before answers get their turn again.
+const BURST: usize = 16;
+
+/// How a conversation went.
+#[derive(Debug)]
+pub struct Ended {
+    /// Data messages received.
+    pub requests: u64,
+    pub why: String,
+}
+
+/// Holds a conversation until it ends. `already_read` is what came behind the handshake.
+pub fn hold<D: Dialogue>(
+    socket: Socket,
+    already_read: Vec<u8>,
+    dialogue: D,
+    limits: &Limits,
+    readiness: &Readiness,
+) -> Ended {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        // Answers are gathered here and pushed by our flush; its own eager writes would only hide
+        // when the peer stops reading.
+        .write_buffer_size(usize::MAX - 1)
+        .max_write_buffer_size(usize::MAX)
+        .max_message_size(Some(limits.max_message_bytes))
+        .max_frame_size(Some(limits.max_message_bytes));
+    let ws = WebSocket::from_partially_read(socket, already_read, Role::Server, Some(config));
+    let (replies, inbox) = bounded(limits.max_in_flight);
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let mut conversation = Conversation {
+        ws,
+        dialogue,
+        limits,
+        readiness,
+        slots: Slots { next: 0, open: VecDeque::new() },
+        replies,
+        inbox,
+        cancelled,
+        phase: Phase::Open,
+        unflushed: 0,
+        blocked: None,
+        unread: true,
+    };
+    let why = loop {
+        if let Err(why) = conversation.turn() {
+            break why;
+        }
+    };
+    conversation.cancelled.store(true, Ordering::Relaxed);
+    let requests = conversation.slots.next;
+    if let Phase::Lingering(deadline) = conversation.phase {
+        linger(conversation.ws, deadline);
+    }
+    Ended { requests, why }
+}
+
+/// Where a conversation stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Requests are taken.
+    Open,
+    /// We sent a close frame, and wait for the peer's until then.
+    Closing(Instant),
+    /// We failed the conversation; the stream makes no sense any more and is only thrown away.
+    Lingering(Instant),
+}
+
+/// A write that the peer does not take.
+#[derive(Debug, Clone, Copy)]
+struct Blocked {
+    /// Bytes written when it was last seen to make progress.
+    written: u64,
+    deadline: Instant,
+}
+
+struct Conversation<'a, D: Dialogue> {
+    ws: WebSocket<Socket>,
+    dialogue: D,
+    limits: &'a Limits,
+    readiness: &'a Readiness,
+    slots: Slots<D::Pending>,
+    replies: Sender<Reply>,
+    inbox: Receiver<Reply>,
+    cancelled: Arc<AtomicBool>,
+    phase: Phase,
+    /// Bytes given to tungstenite since the last complete flush.
+    unflushed: usize,
+    blocked: Option<Blocked>,
+    /// There may be input that has not been looked at.
+    unread: bool,
+}
+
+/// Why the loop ends, in words for the log.
+type Turn = Result<(), String>;
+
+impl<D: Dialogue> Conversation<'_, D> {
+    /// Once round.
+    fn turn(&mut self) -> Turn {
+        self.take_replies();
+        self.write_answers()?;
+        if self.unread {
+            self.read_requests()?;
+        }
+        self.drain()?;
+        let may_write = self.phase == Phase::Open && self.blocked.is_none() && self.slots.is_front_ready();
+        let may_read = self.unread && self.may_read();
+        if may_write || may_read { Ok(()) } else { self.sleep() }
+    }
+
+    fn take_replies(&mut self) {
+        while let Ok(reply) = self.inbox.try_recv() {
+            let Some(pending) = self.slots.pending(reply.slot) else { continue };
+            let answer = self.dialogue.answer(pending, *reply.outcome);
+            self.slots.settle(reply.slot, answer);
+        }
+    }
+
+    /// Writes the ready front of the slots, as much as the peer takes.
+    fn write_answers(&mut self) -> Turn {
+        loop {
+            self.flush()?;
+            if self.blocked.is_some() || self.phase != Phase::Open {
+                return Ok(());
+            }
+            let before = self.unflushed;
+            while self.unflushed < self.limits.write_buffer_bytes
+                && let Some(answer) = self.slots.pop_ready()
+            {
+                self.unflushed += answer.len().max(1);
+                self.ws.write(answer).map_err(|error| self.lost(&error))?;
+            }
+            if self.unflushed == before {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Pushes what tungstenite holds (answers, pongs, close frames) to the socket.
+    fn flush(&mut self) -> Turn {
+        match self.ws.flush() {
+            Ok(()) => {
+                self.unflushed = 0;
+                self.blocked = None;
+                Ok(())
+            }
+            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
+                let written = self.ws.get_ref().written();
+                if self.blocked.is_none_or(|blocked| blocked.written != written) {
+                    let deadline = Instant::now() + self.limits.write_timeout;
+                    self.blocked = Some(Blocked { written, deadline });
+                }
+                Ok(())
+            }
+            Err(error) => Err(self.lost(&error)),
+        }
+    }
+
+    fn may_read(&self) -> bool {
+        match self.phase {
+            // Not from a peer that does not read: every ping would add a pong to what it leaves lying.
+            Phase::Open if self.blocked.is_some() || self.readiness.is_draining() => false,
+            Phase::Open => self.slots.open.len() < self.limits.max_in_flight,
+            Phase::Closing(_) => true,
+            Phase::Lingering(_) => false,
+        }
+    }
+
+    fn read_requests(&mut self) -> Turn {
+        for _ in 0..BURST {
+            if !self.may_read() {
+                return Ok(());
+            }
+            match self.ws.read() {
+                Ok(Message::Text(text)) => self.receive(Incoming::Text(text.as_str()))?,
+                Ok(Message::Binary(bytes)) => self.receive(Incoming::Binary(&bytes))?,
+                // Its pong is queued already.
+                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
+                Ok(Message::Close(_)) => {
+                    // Nobody waits for what is still under way; tungstenite answers the close in the
+                    // next read, which ends the loop.
+                    self.cancelled.store(true, Ordering::Relaxed);
+                    if self.phase == Phase::Open {
+                        self.phase = Phase::Closing(Instant::now() + self.limits.close_timeout);
+                    }
+                }
+                Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
+                    self.unread = false;
+                    return Ok(());
+                }
+                Err(Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, message: Incoming<'_>) -> Turn {
+        if self.phase != Phase::Open {
+            return Ok(());
+        }
+        let slot = ReplySlot {
+            slot: self.slots.next,
+            replies: &self.replies,
+            waker: self.ws.get_ref().waker(),
+            cancelled: &self.cancelled,
+        };
+        match self.dialogue.receive(message, &slot) {
+            Step::Now(answer) => self.slots.push(Slot::Ready(answer)),
+            Step::Later(pending) => self.slots.push(Slot::Waiting(pending)),
+            Step::Close(code, reason) => {
+                self.slots.next += 1;
+                return self.close(code, &reason);
+            }
+        }
+        Ok(())
+    }
+
+    /// A draining server takes no more requests, and says goodbye when the last is answered.
+    fn drain(&mut self) -> Turn {
+        let done = self.slots.open.is_empty() && self.unflushed == 0;
+        if self.phase == Phase::Open && done && self.readiness.is_draining() {
+            return self.close(CloseCode::Away, "the server is stopping");
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, code: CloseCode, reason: &str) -> Turn {
+        self.phase = Phase::Closing(Instant::now() + self.limits.close_timeout);
+        self.unread = true;
+        match self.ws.close(Some(close_frame(code, reason))) {
+            Ok(()) => Ok(()),
+            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => self.flush(),
+            Err(error) => Err(self.lost(&error)),
+        }
+    }
+
+    /// The peer broke the protocol or a limit: it is told by a close frame, after which nothing it
+    /// sends can be understood (RFC 6455 section 7.1.7).
+    fn failed(&mut self, error: Error) -> String {
+        let (code, reason) = match &error {
+            Error::Capacity(CapacityError::MessageTooLong { max_size, .. }) => {
+                (CloseCode::Size, format!("a message may have {max_size} bytes"))
+            }
+            Error::Utf8(_) => (CloseCode::Invalid, "a text message must be UTF-8".into()),
+            Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {
+                return "the peer went away without a close".into();
+            }
+            Error::Protocol(protocol) => (CloseCode::Protocol, protocol.to_string()),
+            _ => return self.lost(&error),
+        };
+        let why = format!("closed with {}: {error}", u16::from(code));
+        let _ = self.ws.close(Some(close_frame(code, &reason)));
+        self.phase = Phase::Lingering(Instant::now() + self.limits.close_timeout);
+        why
+    }
+
+    fn lost(&self, error: &Error) -> String {
+        match error {
+            Error::ConnectionClosed | Error::AlreadyClosed => "closed".into(),
+            error => format!("lost: {error}"),
+        }
+    }
+
+    fn sleep(&mut self) -> Turn {
+        let interest = Interest { read: self.may_read(), write: self.blocked.is_some() };
+        let closing = match self.phase {
+            Phase::Open => None,
+            Phase::Closing(deadline) | Phase::Lingering(deadline) => Some(deadline),
+        };
+        let blocked = self.blocked.map(|blocked| blocked.deadline);
+        let deadline = [closing, blocked].into_iter().flatten().min();
+        let must_drain =
+            || self.phase == Phase::Open && self.slots.open.is_empty() && self.readiness.is_draining();
+        let has_work = || !self.inbox.is_empty() || must_drain() && self.blocked.is_none();
+        let ready =
+            self.ws.get_ref().wait(interest, deadline, has_work).map_err(|error| format!("lost: {error}"))?;
+        if ready.readable {
+            self.unread = true;
+            if !interest.read {
+                return Err("the peer went away".into());
+            }
+        }
+        if ready.timed_out {
+            return Err(match (blocked, closing) {
+                (Some(blocked), _) if Instant::now() >= blocked => {
+                    format!("dropped: the peer read nothing for {:?}", self.limits.write_timeout)
+                }
+                _ => "dropped: the peer did not answer our close".into(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The requests that are accepted and not answered, oldest first.
+struct Slots<P> {
+    /// The number of the next request: as many as there have been.
+    next: u64,
+    open: VecDeque<Slot<P>>,
+}
+
+enum Slot<P> {
+    Waiting(P),
+    /// Its reply is being made into an answer.
+    Taken,
+    Ready(Message),
+}
+
+impl<P> Slots<P> {
+    fn push(&mut self, slot: Slot<P>) {
+        self.next += 1;
+        self.open.push_back(slot);
+    }
+
+    fn slot(&mut self, number: u64) -> Option<&mut Slot<P>> {
+        let first = self.next - self.open.len() as u64;
+        self.open.get_mut(usize::try_from(number.checked_sub(first)?).ok()?)
+    }
+
+    /// Takes what an open slot keeps for its answer.
+    fn pending(&mut self, number: u64) -> Option<P> {
+        let slot = self.slot(number)?;
+        match std::mem::replace(slot, Slot::Taken) {
+            Slot::Waiting(pending) => Some(pending),
+            other => {
+                *slot = other;
+                None
+            }
+        }
+    }
+
+    fn settle(&mut self, number: u64, answer: Message) {
+        if let Some(slot) = self.slot(number) {
+            *slot = Slot::Ready(answer);
+        }
+    }
+
+    fn is_front_ready(&self) -> bool {
+        matches!(self.open.front(), Some(Slot::Ready(_)))
+    }
+
+    fn pop_ready(&mut self) -> Option<Message> {
+        match self.open.pop_front()? {
+            Slot::Ready(answer) => Some(answer),
+            other => {
+                self.open.push_front(other);
+                None
+            }
+        }
+    }
+}
+
+/// A close frame; its reason is cut to what a control frame holds (RFC 6455 section 5.5: 125 bytes,
+/// two of them for the code).
+fn close_frame(code: CloseCode, reason: &str) -> CloseFrame {
+    const LONGEST: usize = 123;
+    CloseFrame { code, reason: reason[..reason.floor_char_boundary(LONGEST)].into() }
+}
+
+/// Pushes the close frame out and throws away what comes, until the peer closes or the deadline.
+fn linger(mut ws: WebSocket<Socket>, deadline: Instant) {
+    let mut rubbish = [0; 4096];
+    loop {
+        let blocked = matches!(ws.flush(), Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock);
+        match ws.get_mut().read(&mut rubbish) {
+            Ok(0) => return,
+            Ok(_) if Instant::now() < deadline => continue,
+            Ok(_) => return,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+        if !blocked {
+            return ws.into_inner().close_gently(deadline);
+        }
+        match ws.get_ref().wait(Interest { read: true, write: true }, Some(deadline), || false) {
+            Ok(ready) if !ready.timed_out => {}
+            _ => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_leave_in_the_order_of_the_requests_whatever_the_order_of_replies() {
+        let mut slots = Slots { next: 0, open: VecDeque::new() };
+        for pending in 0..3 {
+            slots.push(Slot::Waiting(pending));
+        }
+        assert_eq!(slots.pending(2), Some(2));
+        slots.settle(2, Message::text("2"));
+        assert!(slots.pop_ready().is_none());
+        assert_eq!(slots.pending(0), Some(0));
+        assert_eq!(slots.pending(0), None);
+        slots.settle(0, Message::text("0"));
+        assert_eq!(slots.pop_ready(), Some(Message::text("0")));
+        assert!(slots.pop_ready().is_none());
+        assert_eq!(slots.pending(1), Some(1));
+        slots.settle(1, Message::text("1"));
+        assert_eq!(slots.pop_ready(), Some(Message::text("1")));
+        assert_eq!(slots.pop_ready(), Some(Message::text("2")));
+        assert_eq!(slots.pending(7), None);
+    }
+
+    #[test]
+    fn a_close_reason_is_cut_at_a_character() {
+        let frame = close_frame(CloseCode::Error, &"é".repeat(100));
+        assert_eq!(frame.reason.len(), 122);
+    }
+}

@@ -1,0 +1,199 @@
+//! Reading a request's head: once, under a bound in bytes and one deadline for the whole, whatever
+//! the request turns out to be.
+//!
+//! The parsing is `ureq-proto`'s; what it lets pass and RFC 9112 does not is refused here.
+
+use std::io::{self, ErrorKind};
+use std::time::Instant;
+
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, Request, StatusCode, Version};
+use ureq_proto::server::Reply;
+use ureq_proto::server::state::RecvRequest;
+
+use super::socket::Socket;
+use crate::config::Limits;
+
+/// A request's head, and where its body's protocol continues.
+pub struct Head {
+    pub request: Request<()>,
+    pub reply: Reply<RecvRequest>,
+}
+
+/// How reading a head can end without one.
+#[derive(Debug)]
+pub enum NoHead {
+    /// The peer closed, or was idle for too long, or the server drains: nothing is owed.
+    Gone,
+    /// The peer is owed this answer; the connection cannot go on after it.
+    Refused {
+        status: StatusCode,
+        message: String,
+    },
+    Io(io::Error),
+}
+
+fn refused(status: StatusCode, message: impl Into<String>) -> NoHead {
+    NoHead::Refused { status, message: message.into() }
+}
+
+/// Reads a head into (and out of) `buffer`, which keeps what came behind it.
+///
+/// `idle_until` bounds the wait for the first byte; from there on the head has
+/// [`Limits::head_timeout`]. While nothing has come, `draining` ends the wait.
+pub fn read(
+    socket: &mut Socket,
+    buffer: &mut Vec<u8>,
+    limits: &Limits,
+    idle_until: Instant,
+    draining: impl Fn() -> bool,
+) -> Result<Head, NoHead> {
+    let mut deadline = idle_until;
+    let mut begun = false;
+    let mut unparsed = !buffer.is_empty();
+    loop {
+        if !begun && !buffer.is_empty() {
+            begun = true;
+            deadline = Instant::now() + limits.head_timeout;
+        }
+        // A head can only have ended, or gone wrong, at a line's end: bytes that drip in are not
+        // parsed again for each drop.
+        if unparsed && let Some(head) = parse(buffer)? {
+            return Ok(head);
+        }
+        if buffer.len() >= limits.max_head_bytes {
+            return Err(refused(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                format!("the request's head is longer than {} bytes", limits.max_head_bytes),
+            ));
+        }
+        let mut chunk = [0; 2048];
+        let room = chunk.len().min(limits.max_head_bytes - buffer.len());
+        match socket.read_until(&mut chunk[..room], deadline, || !begun && draining()) {
+            Ok(0) => return Err(NoHead::Gone),
+            Ok(count) => {
+                unparsed = buffer.is_empty() || chunk[..count].contains(&b'\n');
+                buffer.extend_from_slice(&chunk[..count]);
+            }
+            Err(error) if error.kind() == ErrorKind::TimedOut && begun => {
+                return Err(refused(
+                    StatusCode::REQUEST_TIMEOUT,
+                    format!("the request's head did not end within {:?}", limits.head_timeout),
+                ));
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::Interrupted) => {
+                return Err(NoHead::Gone);
+            }
+            Err(error) => return Err(NoHead::Io(error)),
+        }
+    }
+}
+
+/// Takes a whole head off the front of `buffer`.
+fn parse(buffer: &mut Vec<u8>) -> Result<Option<Head>, NoHead> {
+    // RFC 9112 section 2.2: empty lines before a request are to be passed over.
+    let blank = buffer.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    buffer.drain(..blank);
+    if buffer.is_empty() {
+        return Ok(None);
+    }
+    let not_http = |error: ureq_proto::Error| match error {
+        ureq_proto::Error::HttpParseTooManyHeaders => refused(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            format!("the request has more than {} header fields", ureq_proto::server::MAX_REQUEST_HEADERS),
+        ),
+        error => refused(StatusCode::BAD_REQUEST, format!("this is no HTTP/1.1 request: {error}")),
+    };
+    let mut reply = Reply::new().map_err(not_http)?;
+    let (used, request) = reply.try_request(buffer).map_err(not_http)?;
+    let Some(request) = request else { return Ok(None) };
+    buffer.drain(..used);
+    check(&request)?;
+    Ok(Some(Head { request, reply }))
+}
+
+/// What the parser lets pass.
+fn check(request: &Request<()>) -> Result<(), NoHead> {
+    let headers = request.headers();
+    let bad = |message: &str| Err(refused(StatusCode::BAD_REQUEST, message));
+    // RFC 9112 section 3.2.
+    match headers.get_all(HOST).iter().count() {
+        0 if request.version() == Version::HTTP_11 => return bad("an HTTP/1.1 request needs a Host header"),
+        0 | 1 => {}
+        _ => return bad("a request has one Host header"),
+    }
+    // RFC 9112 section 6.1: both together are how requests are smuggled past a gateway.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        if headers.contains_key(CONTENT_LENGTH) {
+            return bad("a request has Content-Length or Transfer-Encoding, not both");
+        }
+        if request.version() == Version::HTTP_10 {
+            return bad("HTTP/1.0 has no Transfer-Encoding");
+        }
+        if !is_chunked_alone(headers) {
+            return Err(refused(
+                StatusCode::NOT_IMPLEMENTED,
+                "of the transfer codings this server takes `chunked` alone",
+            ));
+        }
+    }
+    if headers.get(EXPECT).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        return Err(refused(StatusCode::EXPECTATION_FAILED, "the only expectation met is 100-continue"));
+    }
+    Ok(())
+}
+
+fn is_chunked_alone(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(TRANSFER_ENCODING).iter();
+    let first =
+        values.next().is_some_and(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
+    first && values.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(head: &str) -> Option<u16> {
+        match parse(&mut head.as_bytes().to_vec()) {
+            Ok(_) => None,
+            Err(NoHead::Refused { status, .. }) => Some(status.as_u16()),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn heads_that_smuggle_or_lie_are_refused() {
+        let get = |headers: &str| format!("POST / HTTP/1.1\r\n{headers}\r\n");
+        for (head, expected) in [
+            (get("Host: a\r\n"), None),
+            (get(""), Some(400)),
+            (get("Host: a\r\nHost: b\r\n"), Some(400)),
+            (get("Host: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n"), Some(400)),
+            (get("Host: a\r\nTransfer-Encoding: gzip\r\n"), Some(501)),
+            (get("Host: a\r\nTransfer-Encoding: gzip, chunked\r\n"), Some(501)),
+            (get("Host: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"), Some(501)),
+            (get("Host: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n"), Some(400)),
+            (get("Host: a\r\nContent-Length: -1\r\n"), Some(400)),
+            (get("Host: a\r\nContent-Length: 99999999999999999999\r\n"), Some(400)),
+            (get("Host : a\r\n"), Some(400)),
+            (get("Host: a\r\n folded: b\r\n"), Some(400)),
+            (get("Host: a\r\nExpect: magic\r\n"), Some(417)),
+            (get(&format!("Host: a\r\n{}", "X: y\r\n".repeat(200))), Some(431)),
+            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), Some(400)),
+            ("\x16\x03\x01\x02\0\x01".into(), Some(400)),
+            ("rubbish\r\n\r\n".into(), Some(400)),
+            ("\r\n\r\nGET / HTTP/1.0\r\n\r\n".into(), None),
+        ] {
+            assert_eq!(status(&head), expected, "{head:?}");
+        }
+    }
+
+    #[test]
+    fn what_comes_behind_the_head_is_kept() {
+        let mut buffer = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n\x81\x80".to_vec();
+        let head = parse(&mut buffer).unwrap().unwrap();
+        assert_eq!(head.request.uri().path(), "/");
+        assert_eq!(buffer, b"\x81\x80");
+    }
+}

@@ -1,0 +1,223 @@
+//! Accepting connections: a permit each, a thread each, and never an end before the server's.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::connection;
+use super::service::Service;
+use super::waker::Waker;
+use crate::config::Limits;
+use crate::ops::health::Readiness;
+
+/// Bytes of stack a connection's thread may use. Models run on workers; the deepest thing here is the
+/// JSON parser. Only what is touched takes memory.
+const STACK: usize = 256 << 10;
+
+/// How long the listener rests when the machine has run out of something.
+const BACK_OFF: Duration = Duration::from_millis(50);
+
+/// What connections share.
+pub struct Shared<S> {
+    pub service: S,
+    pub limits: Limits,
+    pub readiness: Arc<Readiness>,
+    pub connections: Arc<Connections>,
+}
+
+/// The connections that are open: who may have one more, and how all are reached at once.
+#[derive(Debug, Default)]
+pub struct Connections {
+    open: Mutex<BTreeMap<u64, Arc<Waker>>>,
+    all_gone: Condvar,
+    next: AtomicU64,
+}
+
+impl Connections {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Waker>>> {
+        // Nothing that runs under the lock can leave the map half changed.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes one of `most` places; it is given back when the permit is dropped.
+    fn admit(self: &Arc<Self>, most: usize, waker: &Arc<Waker>) -> Option<Permit> {
+        let mut open = self.lock();
+        if open.len() >= most {
+            return None;
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        open.insert(number, waker.clone());
+        Some(Permit { connections: self.clone(), number })
+    }
+
+    pub fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Wakes every connection, to look at the readiness.
+    pub fn ring_all(&self) {
+        self.lock().values().for_each(|waker| waker.ring());
+    }
+
+    /// Waits until no connection is left, or the deadline; says how many are.
+    pub fn wait_until_gone(&self, deadline: Instant) -> usize {
+        let mut open = self.lock();
+        while !open.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            open = self.all_gone.wait_timeout(open, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        open.len()
+    }
+}
+
+/// A connection's place among the open ones.
+#[derive(Debug)]
+pub struct Permit {
+    connections: Arc<Connections>,
+    number: u64,
+}
+
+impl Permit {
+    /// The connection's number since the start, as its thread and log lines have it.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut open = self.connections.lock();
+        open.remove(&self.number);
+        if open.is_empty() {
+            self.connections.all_gone.notify_all();
+        }
+    }
+}
+
+/// The accept thread. It stops, and the port closes, on [`Listener::stop`].
+#[derive(Debug)]
+pub struct Listener {
+    pub address: SocketAddr,
+    bell: Arc<Waker>,
+    stopping: Arc<std::sync::atomic::AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Listener {
+    /// Listens on a bound socket and serves each connection on a thread of its own.
+    pub fn start<S: Service>(listener: TcpListener, shared: Arc<Shared<S>>) -> io::Result<Listener> {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let bell = Arc::new(Waker::new()?);
+        let stopping = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (bell_there, stopping_there) = (bell.clone(), stopping.clone());
+        let thread = std::thread::Builder::new().name("accept".into()).spawn(move || {
+            let mut complaint = Complaint::default();
+            while !stopping_there.load(Ordering::SeqCst) {
+                accept(&listener, &shared, &mut complaint);
+                let mut fds =
+                    [PollFd::new(&listener, PollFlags::IN), PollFd::new(&*bell_there, PollFlags::IN)];
+                if let Err(error) = poll(&mut fds, None) {
+                    complaint.say(&error);
+                }
+            }
+        })?;
+        Ok(Listener { address, bell, stopping, thread })
+    }
+
+    /// Ends the accept thread and closes the port. Connections go on.
+    pub fn stop(self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.bell.ring();
+        if self.thread.join().is_err() {
+            log::error!("the accept thread had panicked");
+        }
+    }
+}
+
+/// Accepts what is waiting. No error ends it: a peer that has gone is nothing to us, and of what the
+/// machine has run out of there will be more.
+fn accept<S: Service>(listener: &TcpListener, shared: &Arc<Shared<S>>, complaint: &mut Complaint) {
+    loop {
+        match listener.accept() {
+            Ok((stream, peer)) => {
+                if let Err(error) = open(stream, peer, shared) {
+                    complaint.say(&error);
+                    std::thread::sleep(BACK_OFF);
+                    return;
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
+            Err(error) => {
+                complaint.say(&error);
+                std::thread::sleep(BACK_OFF);
+                return;
+            }
+        }
+    }
+}
+
+fn open<S: Service>(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared<S>>) -> io::Result<()> {
+    let waker = Arc::new(Waker::new()?);
+    let Some(permit) = shared.connections.admit(shared.limits.max_connections, &waker) else {
+        log::warn!("{peer}: refused, {} connections are open already", shared.limits.max_connections);
+        turn_away(stream, &shared.service);
+        return Ok(());
+    };
+    let shared = shared.clone();
+    let name = format!("conn-{}", permit.number());
+    std::thread::Builder::new().name(name).stack_size(STACK).spawn(move || {
+        let _permit = permit;
+        connection::serve(stream, peer, waker, &shared);
+    })?;
+    Ok(())
+}
+
+/// Tells a peer for whom there is no place to come back. Never waits for it.
+fn turn_away<S: Service>(mut stream: TcpStream, service: &S) {
+    let response =
+        service.refuse(http::StatusCode::SERVICE_UNAVAILABLE, "all connections are taken: try again later");
+    let body = response.body();
+    let mut bytes = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
+    bytes.extend_from_slice(body);
+    if stream.set_nonblocking(true).is_ok() {
+        let _ = stream.write(&bytes);
+        let _ = stream.shutdown(Shutdown::Write);
+        // Bytes left unread would turn the close into a reset, and the answer would be lost.
+        let _ = stream.read(&mut [0; 4096]);
+    }
+}
+
+/// Says what is wrong at most once a second, with what was left unsaid.
+#[derive(Default)]
+struct Complaint {
+    last: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Complaint {
+    fn say(&mut self, error: &dyn std::fmt::Display) {
+        if self.last.is_some_and(|last| last.elapsed() < Duration::from_secs(1)) {
+            self.unsaid += 1;
+            return;
+        }
+        log::error!("cannot accept a connection: {error}; going on ({} more like it)", self.unsaid);
+        self.last = Some(Instant::now());
+        self.unsaid = 0;
+    }
+}

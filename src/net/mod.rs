@@ -1,0 +1,14 @@
+//! Sockets and bytes: accepting, the request head, plain HTTP, and the WebSocket conversation. No
+//! JSON and no tensors are made here.
+//!
+//! Every connection is one thread that owns its socket alone. The socket never blocks; the thread
+//! sleeps in one place, [`socket::Socket::wait`], on the socket and on its [`waker::Waker`] together.
+
+pub mod connection;
+pub mod conversation;
+pub mod head;
+pub mod http;
+pub mod listener;
+pub mod service;
+pub mod socket;
+pub mod waker;

@@ -1,0 +1,98 @@
+//! What the sockets are for, as the net room sees it: a [`Service`] answers plain requests and opens
+//! [`Dialogue`]s. Inference is one service; an echo is another, with which the conversation layer is
+//! tested alone.
+//!
+//! Nothing in these traits blocks. What takes time goes to a worker with a [`ReplySlot`]'s reply, and
+//! the connection's thread makes the answer once it has come.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crossbeam_channel::Sender;
+use http::{Request, Response};
+use tungstenite::Message;
+use tungstenite::protocol::frame::coding::CloseCode;
+
+use super::waker::Waker;
+use crate::engine::{Outcome, Reply, ReplyTo};
+
+/// What listens behind the sockets. Shared by all connections.
+pub trait Service: Send + Sync + 'static {
+    type Dialogue: Dialogue;
+    type Exchange: Exchange;
+
+    /// Opens a conversation, or refuses with the response that the peer gets instead of a 101.
+    fn upgrade(&self, request: &Request<()>) -> Result<Self::Dialogue, Response<Vec<u8>>>;
+
+    /// Looks at a plain request's head.
+    fn begin(&self, request: &Request<()>) -> Begun<Self::Exchange>;
+
+    /// The response to a request that could not be read, or not be taken.
+    fn refuse(&self, status: http::StatusCode, message: &str) -> Response<Vec<u8>>;
+}
+
+/// What a plain request's head leads to.
+pub enum Begun<E> {
+    /// The head tells all: this is the response, and a body would be of no use.
+    Respond(Response<Vec<u8>>),
+    /// The body is wanted.
+    Read(E),
+}
+
+/// A plain request whose body is wanted.
+pub trait Exchange {
+    type Pending;
+
+    /// Takes the body: the response at once, or later, when the slot's reply has come.
+    fn receive(&mut self, body: &[u8], slot: &ReplySlot<'_>) -> Step<Self::Pending, Response<Vec<u8>>>;
+
+    fn answer(&mut self, pending: Self::Pending, outcome: Outcome) -> Response<Vec<u8>>;
+}
+
+/// One side of a conversation: ours.
+pub trait Dialogue {
+    type Pending;
+
+    /// Takes a message: its answer at once, or later, when the slot's reply has come.
+    fn receive(&mut self, message: Incoming<'_>, slot: &ReplySlot<'_>) -> Step<Self::Pending, Message>;
+
+    fn answer(&mut self, pending: Self::Pending, outcome: Outcome) -> Message;
+}
+
+/// A data message from the peer, whole.
+#[derive(Debug, Clone, Copy)]
+pub enum Incoming<'a> {
+    Text(&'a str),
+    Binary(&'a [u8]),
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Step<P, A> {
+    /// Answered.
+    Now(A),
+    /// The slot's reply was handed out; with it, `P` makes the answer.
+    Later(P),
+    /// This peer cannot be talked to (for example a message kind that cannot be taken).
+    Close(CloseCode, String),
+}
+
+/// The place in the order of answers that a request has been given.
+pub struct ReplySlot<'a> {
+    pub(super) slot: u64,
+    pub(super) replies: &'a Sender<Reply>,
+    pub(super) waker: &'a Arc<Waker>,
+    pub(super) cancelled: &'a Arc<AtomicBool>,
+}
+
+impl ReplySlot<'_> {
+    /// Where the reply goes. To be made once, and only when the step is [`Step::Later`].
+    pub fn reply(&self) -> ReplyTo {
+        ReplyTo::new(self.slot, self.replies.clone(), self.waker.clone())
+    }
+
+    /// Raised when the connection goes away.
+    pub fn cancelled(&self) -> &Arc<AtomicBool> {
+        self.cancelled
+    }
+}

@@ -1,0 +1,157 @@
+//! The composition root, and the only file that knows every room: load, warm up, bind, serve, drain,
+//! join.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::config::{Limits, ServeFlags};
+use crate::inference::{self, Models, Workers};
+use crate::model::repository::{self, RepositoryError};
+use crate::net::listener::{Connections, Listener, Shared};
+use crate::ops::health::{Readiness, State};
+use crate::ops::listener::OpsListener;
+use crate::service::InferenceService;
+
+/// What a server is started with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// A model, or a folder of models.
+    pub model: PathBuf,
+    pub listen: SocketAddr,
+    pub ops_listen: Option<SocketAddr>,
+    pub default_model: Option<String>,
+    /// Workers a model, over what its manifest says.
+    pub workers: Option<usize>,
+    pub limits: Limits,
+}
+
+impl TryFrom<&ServeFlags> for Settings {
+    type Error = String;
+
+    fn try_from(flags: &ServeFlags) -> Result<Settings, String> {
+        Ok(Settings {
+            model: flags.model.clone(),
+            listen: flags.listen,
+            ops_listen: flags.ops_listen,
+            default_model: flags.default_model.clone(),
+            workers: flags.workers.map(usize::from),
+            limits: flags.limits.limits()?,
+        })
+    }
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    #[error(transparent)]
+    Load(#[from] inference::LoadError),
+    #[error("{0}")]
+    Setting(String),
+    #[error("cannot listen on {address}: {source}")]
+    Bind { address: SocketAddr, source: std::io::Error },
+    #[error("cannot start: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// A running server.
+pub struct Server {
+    listener: Listener,
+    ops: Option<OpsListener>,
+    readiness: Arc<Readiness>,
+    connections: Arc<Connections>,
+    workers: Workers,
+    limits: Limits,
+}
+
+/// How a drain went.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Connections that were still open when the time was over.
+    pub cut: usize,
+    /// Workers that were still running then.
+    pub stuck: usize,
+}
+
+impl Drained {
+    pub fn is_clean(&self) -> bool {
+        self.cut == 0 && self.stuck == 0
+    }
+}
+
+impl Server {
+    /// Loads every model, warms them up, and only then listens: whoever connects is served.
+    pub fn start(settings: Settings) -> Result<Server, StartError> {
+        let Settings { model, listen, ops_listen, default_model, workers: count, limits } = settings;
+        let (mut served, mut workers) = (Vec::new(), Vec::new());
+        for mut files in repository::find(&model)? {
+            if count.is_some() {
+                files.manifest.instance_group.count = count;
+            }
+            let begun = Instant::now();
+            let loaded = inference::load(files, &limits)?;
+            let (model, threads) = loaded.serve(&limits)?;
+            let took = begun.elapsed().as_millis();
+            log::info!(
+                "model {} version {}: loaded in {took} ms, {} workers",
+                model.name,
+                model.version,
+                threads.len()
+            );
+            served.push(model);
+            workers.extend(threads);
+        }
+        let models = Arc::new(Models::new(served, default_model).map_err(StartError::Setting)?);
+        let readiness = Arc::new(Readiness::default());
+        let connections = Arc::new(Connections::default());
+        let bind =
+            |address| TcpListener::bind(address).map_err(|source| StartError::Bind { address, source });
+        let public = bind(listen)?;
+        let ops = match ops_listen {
+            Some(address) => Some(OpsListener::start(bind(address)?, models.clone(), readiness.clone())?),
+            None => None,
+        };
+        // The service holds the models' queues: when the last connection lets go of it, the workers end.
+        let shared = Shared {
+            service: InferenceService { models, readiness: readiness.clone() },
+            limits: limits.clone(),
+            readiness: readiness.clone(),
+            connections: connections.clone(),
+        };
+        let listener = Listener::start(public, Arc::new(shared))?;
+        readiness.set(State::Ready);
+        if let Some(ops) = &ops {
+            log::info!("operators on http://{}", ops.address);
+        }
+        log::info!("ready on {}", listener.address);
+        Ok(Server { listener, ops, readiness, connections, workers: Workers(workers), limits })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.listener.address
+    }
+
+    pub fn ops_address(&self) -> Option<SocketAddr> {
+        self.ops.as_ref().map(|ops| ops.address)
+    }
+
+    /// Takes no more work, answers what is accepted, says goodbye, and ends every thread; at most
+    /// until the drain's time is over.
+    pub fn drain(self) -> Drained {
+        let deadline = Instant::now() + self.limits.drain_timeout;
+        self.readiness.set(State::Draining);
+        self.listener.stop();
+        log::info!("draining {} connections", self.connections.count());
+        self.connections.ring_all();
+        let cut = self.connections.wait_until_gone(deadline);
+        if let Some(ops) = self.ops {
+            ops.stop();
+        }
+        // With connections left the queues stay open, and the workers with them.
+        let stuck = if cut == 0 { self.workers.join(deadline) } else { 0 };
+        Drained { cut, stuck }
+    }
+}

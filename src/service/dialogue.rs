@@ -1,0 +1,53 @@
+//! A conversation with one model.
+
+use std::sync::Arc;
+
+use tungstenite::Message;
+
+use crate::engine::Outcome;
+use crate::inference::{Answer, Pending, ServedModel};
+use crate::net::service::{Dialogue, Incoming, ReplySlot, Step};
+use crate::wire::request;
+use crate::wire::response::Encoded;
+use crate::wire::{Defaults, Framing};
+
+pub struct InferenceDialogue {
+    model: Arc<ServedModel>,
+    /// From the upgrade's query string.
+    defaults: Defaults,
+}
+
+impl InferenceDialogue {
+    pub fn new(model: Arc<ServedModel>, defaults: Defaults) -> InferenceDialogue {
+        InferenceDialogue { model, defaults }
+    }
+}
+
+impl Dialogue for InferenceDialogue {
+    type Pending = Pending;
+
+    fn receive(&mut self, message: Incoming<'_>, slot: &ReplySlot<'_>) -> Step<Pending, Message> {
+        let signature = &self.model.signature;
+        let read = match (message, self.defaults.framing) {
+            (Incoming::Text(text), _) => request::from_text(text, signature, &self.defaults),
+            (Incoming::Binary(payload), Framing::Raw) => {
+                request::from_raw(payload, signature, &self.defaults)
+            }
+            (Incoming::Binary(message), Framing::V2) => request::from_v2(message, signature, &self.defaults),
+        };
+        match read {
+            Ok(request) => Step::Later(self.model.submit(request, slot.cancelled(), slot.reply())),
+            Err(rejected) => Step::Now(Message::text(rejected.error.to_json(rejected.id.as_deref()))),
+        }
+    }
+
+    fn answer(&mut self, pending: Pending, outcome: Outcome) -> Message {
+        match self.model.answer(pending, outcome) {
+            Answer::Response(Encoded::Json(json)) => Message::text(json),
+            Answer::Response(Encoded::Binary { json, tensors }) => {
+                Message::binary(Encoded::into_v2(&json, &tensors))
+            }
+            Answer::Error { error, id } => Message::text(error.to_json(id.as_deref())),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! `POST /v2/models/{m}/infer`: one request, one response.
+
+use std::sync::Arc;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+
+use crate::engine::Outcome;
+use crate::inference::{Answer, Pending, ServedModel};
+use crate::net::service::{Exchange, ReplySlot, Step};
+use crate::ops::routes::{json, request_error};
+use crate::wire::response::Encoded;
+use crate::wire::{Defaults, InferRequest, Rejected, RequestError, request};
+
+/// OIP's header for how many bytes of the body are JSON; 0 for a raw payload.
+const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+
+pub struct InferenceExchange {
+    model: Arc<ServedModel>,
+    defaults: Defaults,
+    body: Body,
+}
+
+/// What the body holds, by its head.
+#[derive(Debug, Clone, Copy)]
+enum Body {
+    Json,
+    /// The payload of the single input: a length header of 0, or a content type that is no JSON.
+    Raw,
+    JsonAndTensors {
+        json_length: usize,
+    },
+}
+
+impl InferenceExchange {
+    pub fn new(
+        model: Arc<ServedModel>,
+        defaults: Defaults,
+        headers: &HeaderMap,
+    ) -> Result<InferenceExchange, RequestError> {
+        let content_type =
+            headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let raw_type =
+            content_type.starts_with("image/") || content_type.starts_with("application/octet-stream");
+        let body = match headers
+            .get(&JSON_LENGTH)
+            .map(|value| value.to_str().ok().and_then(|text| text.parse().ok()))
+        {
+            None if raw_type => Body::Raw,
+            None => Body::Json,
+            Some(Some(0)) => Body::Raw,
+            Some(Some(json_length)) => Body::JsonAndTensors { json_length },
+            Some(None) => {
+                return Err(RequestError::invalid("Inference-Header-Content-Length is no number of bytes"));
+            }
+        };
+        Ok(InferenceExchange { model, defaults, body })
+    }
+
+    fn read(&self, body: &[u8]) -> Result<InferRequest, Rejected> {
+        let signature = &self.model.signature;
+        match self.body {
+            Body::Raw => request::from_raw(body, signature, &self.defaults),
+            Body::Json => request::from_json_and_tensors(body, body.len(), signature, &self.defaults),
+            Body::JsonAndTensors { json_length } => {
+                request::from_json_and_tensors(body, json_length, signature, &self.defaults)
+            }
+        }
+    }
+}
+
+impl Exchange for InferenceExchange {
+    type Pending = Pending;
+
+    fn receive(&mut self, body: &[u8], slot: &ReplySlot<'_>) -> Step<Pending, Response<Vec<u8>>> {
+        match self.read(body) {
+            Ok(request) => Step::Later(self.model.submit(request, slot.cancelled(), slot.reply())),
+            Err(rejected) => Step::Now(failure(&rejected)),
+        }
+    }
+
+    fn answer(&mut self, pending: Pending, outcome: Outcome) -> Response<Vec<u8>> {
+        match self.model.answer(pending, outcome) {
+            Answer::Response(Encoded::Json(body)) => json(StatusCode::OK, body),
+            Answer::Response(Encoded::Binary { json, tensors }) => {
+                let length = json.len();
+                let mut body = json.into_bytes();
+                body.extend_from_slice(&tensors);
+                let mut response = Response::new(body);
+                let headers = response.headers_mut();
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+                headers.insert(JSON_LENGTH, HeaderValue::from(length));
+                response
+            }
+            Answer::Error { error, id } => failure(&Rejected { id, error }),
+        }
+    }
+}
+
+fn failure(rejected: &Rejected) -> Response<Vec<u8>> {
+    let mut response = request_error(&rejected.error);
+    if rejected.id.is_some() {
+        *response.body_mut() = rejected.error.to_json(rejected.id.as_deref()).into_bytes();
+    }
+    response
+}

@@ -1,0 +1,78 @@
+//! Inference as the net room's [`Service`]: which model a path means, and how its conversations and
+//! exchanges go. Everything between a message and a job, and between a reply and a message, is called
+//! from here.
+
+mod dialogue;
+mod exchange;
+
+use std::sync::Arc;
+
+use http::{Request, Response, StatusCode};
+
+use crate::inference::Models;
+use crate::net::service::{Begun, Service};
+use crate::ops::health::Readiness;
+use crate::ops::routes::{self, Route, Sources};
+use crate::wire::{Code, Defaults, RequestError};
+
+use dialogue::InferenceDialogue;
+use exchange::InferenceExchange;
+
+/// The models, behind the sockets.
+pub struct InferenceService {
+    pub models: Arc<Models>,
+    pub readiness: Arc<Readiness>,
+}
+
+impl Service for InferenceService {
+    type Dialogue = InferenceDialogue;
+    type Exchange = InferenceExchange;
+
+    fn upgrade(&self, request: &Request<()>) -> Result<InferenceDialogue, Response<Vec<u8>>> {
+        let path = request.uri().path();
+        let Some(model) = Route::of(path).and_then(Route::conversation) else {
+            let message = format!(
+                "no conversation is held at {}: connect to / or /v2/models/<name>",
+                crate::wire::error::shorten(path)
+            );
+            return Err(routes::error(StatusCode::NOT_FOUND, &message));
+        };
+        let (name, version) = (model.map(|model| model.name), model.and_then(|model| model.version));
+        let found = self.models.find(name, version).map_err(|failure| routes::request_error(&failure))?;
+        let defaults = defaults(request).map_err(|failure| routes::request_error(&failure))?;
+        Ok(InferenceDialogue::new(found.clone(), defaults))
+    }
+
+    fn begin(&self, request: &Request<()>) -> Begun<InferenceExchange> {
+        let sources = Sources { models: &self.models, readiness: &self.readiness };
+        let path = match routes::respond(request.method(), request.uri().path(), sources) {
+            Ok(response) => return Begun::Respond(response),
+            Err(path) => path,
+        };
+        let exchange = self.takes_work().and_then(|()| {
+            let model = self.models.find(Some(path.name), path.version)?;
+            InferenceExchange::new(model.clone(), defaults(request)?, request.headers())
+        });
+        match exchange {
+            Ok(exchange) => Begun::Read(exchange),
+            Err(failure) => Begun::Respond(routes::request_error(&failure)),
+        }
+    }
+
+    fn refuse(&self, status: StatusCode, message: &str) -> Response<Vec<u8>> {
+        routes::error(status, message)
+    }
+}
+
+impl InferenceService {
+    fn takes_work(&self) -> Result<(), RequestError> {
+        if self.readiness.is_draining() {
+            return Err(RequestError::new(Code::Unavailable, "the server is stopping"));
+        }
+        Ok(())
+    }
+}
+
+fn defaults(request: &Request<()>) -> Result<Defaults, RequestError> {
+    Defaults::from_query(request.uri().query().unwrap_or_default())
+}
