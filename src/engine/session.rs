@@ -79,7 +79,7 @@ impl Graph {
         };
         // The files' own notes on shapes clash often with what is pinned, and all of them follow
         // from the inputs.
-        let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
+        let onnx = onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
         let proto = onnx.proto_model_for_path(path).map_err(failed)?;
         let graph = proto.graph.as_ref().ok_or_else(|| LoadError {
             what: "reading the model",
@@ -524,7 +524,7 @@ fn from_tract(tensor: &Tensor) -> Result<model::Tensor, String> {
                 let cast = tensor.cast_to::<i64>()?;
                 Elements::Int64(cast.try_as_plain_ram()?.as_slice::<i64>()?.to_vec())
             }
-            DatumType::F16 => plain!(Fp16, half::f16),
+            DatumType::F16 => plain!(Fp16, f16),
             DatumType::F32 => plain!(Fp32, f32),
             DatumType::F64 => plain!(Fp64, f64),
             DatumType::String => {

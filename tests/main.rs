@@ -1,0 +1,24 @@
+//! The integration tests, one binary: the real program, real sockets on ports that the system picks,
+//! real models. Nothing sleeps to wait for a thing; it waits for the thing.
+
+// A test that cannot go on says so by a panic.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+/// Whatever arrives, the answer is a clear error, nobody else is hurt, and the next request is served.
+mod bad_input;
+/// Conversations: order, pings, back-pressure, closing.
+mod conversation;
+/// The default model answers whoever sends it a digit, in every form that the protocol has.
+mod digits;
+/// Plain HTTP on the public port, and the private listener.
+mod http;
+/// The dependencies hold no async runtime.
+mod lockfile;
+/// Models: what the file says, what model.json adds, and onnxruntime's answers.
+mod models;
+/// The program as its user sees it: commands, exit codes, logs, signals.
+mod program;
+/// Real models from public packages; they must be fetched first, and are left out unless asked for.
+mod zoo;

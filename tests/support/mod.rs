@@ -1,0 +1,330 @@
+//! The program under test, clients to talk to it, and readers of the checked-in data.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tungstenite::{Message, WebSocket};
+
+/// Longer than anything here takes; a test that waits so long has failed.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub type Client = WebSocket<TcpStream>;
+
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// `tests/models/<name>`.
+pub fn test_model(name: &str) -> PathBuf {
+    root().join("tests/models").join(name)
+}
+
+pub fn onnxd() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onnxd"));
+    command.env_clear().current_dir(root()).stdin(Stdio::null());
+    command
+}
+
+/// A folder of this test's own, empty.
+pub fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// The test model `name` with a manifest, in a folder of its own.
+pub fn with_manifest(name: &str, test: &str, manifest: &str) -> PathBuf {
+    let folder = folder(test);
+    std::fs::copy(test_model(name).join("model.onnx"), folder.join("model.onnx")).unwrap();
+    std::fs::write(folder.join("model.json"), manifest).unwrap();
+    folder
+}
+
+/// A running `onnxd serve`, killed when dropped.
+pub struct Program {
+    child: Child,
+    lines: Receiver<String>,
+    pub seen: Vec<String>,
+    pub address: SocketAddr,
+}
+
+impl Program {
+    /// The default model.
+    pub fn digits() -> Program {
+        Program::serve(&root().join("model"), &[])
+    }
+
+    pub fn serve(model: &Path, flags: &[&str]) -> Program {
+        let mut command = onnxd();
+        command.arg("serve").arg(model).args(["--listen", "127.0.0.1:0"]).args(flags);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        let mut program = Program { child, lines, seen: vec![], address: ([0, 0, 0, 0], 0).into() };
+        let line = program.wait_for("ready on ");
+        let address = line.split("ready on ").nth(1).unwrap();
+        program.address = address.trim_end_matches(['"', '}']).parse().unwrap();
+        program
+    }
+
+    /// The next log line that holds `text`.
+    pub fn wait_for(&mut self, text: &str) -> String {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+                panic!("the program never said `{text}`; it said {:#?}", self.seen);
+            });
+            self.seen.push(line.clone());
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(begun.elapsed() < PATIENCE, "the program does not end; it said {:#?}", self.seen);
+            std::thread::yield_now();
+        }
+    }
+
+    pub fn tcp(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
+    }
+
+    /// A conversation on `path`, which may have a query.
+    pub fn connect(&self, path: &str) -> Client {
+        let (client, _) = tungstenite::client(format!("ws://{}{path}", self.address), self.tcp()).unwrap();
+        client
+    }
+
+    /// The status and body with which an upgrade is refused.
+    pub fn refused_upgrade(&self, path: &str) -> (u16, Value) {
+        let url = format!("ws://{}{path}", self.address);
+        match tungstenite::client(url, self.tcp()) {
+            Err(tungstenite::HandshakeError::Failure(tungstenite::Error::Http(response))) => {
+                let body = response.body().as_deref().unwrap_or_default();
+                (response.status().as_u16(), serde_json::from_slice(body).unwrap_or(Value::Null))
+            }
+            other => panic!("expected a refusal of {path}, but {:?} came", other.map(|_| "a conversation")),
+        }
+    }
+
+    /// Sends bytes, then reads one response.
+    pub fn http(&self, request: impl AsRef<[u8]>) -> HttpResponse {
+        let mut stream = self.tcp();
+        stream.write_all(request.as_ref()).unwrap();
+        HttpResponse::read(&mut BufReader::new(stream))
+    }
+
+    pub fn get(&self, path: &str) -> HttpResponse {
+        self.http(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"))
+    }
+
+    pub fn post(&self, path: &str, headers: &str, body: &[u8]) -> HttpResponse {
+        let mut request =
+            format!("POST {path} HTTP/1.1\r\nHost: test\r\n{headers}Content-Length: {}\r\n\r\n", body.len())
+                .into_bytes();
+        request.extend_from_slice(body);
+        self.http(request)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An HTTP response, as little of it as tests need.
+#[derive(Debug)]
+pub struct HttpResponse {
+    pub status: u16,
+    /// The head, in lower case.
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl HttpResponse {
+    pub fn read(stream: &mut impl BufRead) -> HttpResponse {
+        let mut response = HttpResponse::read_head(stream);
+        if let Some(length) = response.header("content-length") {
+            response.body.resize(length.parse().unwrap(), 0);
+            stream.read_exact(&mut response.body).unwrap();
+        }
+        response
+    }
+
+    /// For the answer to a HEAD request, which has no body whatever its length says.
+    pub fn read_head(stream: &mut impl BufRead) -> HttpResponse {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            let read = stream.read_line(&mut head).unwrap();
+            assert!(read > 0, "the connection ended inside a response's head: {head:?}");
+        }
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        HttpResponse { status, head: head.to_ascii_lowercase(), body: vec![] }
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
+    }
+}
+
+/// Sends a message and returns the next data message.
+pub fn ask(client: &mut Client, message: impl Into<Message>) -> Message {
+    client.send(message.into()).unwrap();
+    answer(client)
+}
+
+/// Sends a message and returns the JSON that comes back.
+pub fn ask_json(client: &mut Client, message: impl Into<Message>) -> Value {
+    json(&ask(client, message))
+}
+
+pub fn answer(client: &mut Client) -> Message {
+    loop {
+        match client.read().unwrap() {
+            message @ (Message::Text(_) | Message::Binary(_)) => return message,
+            Message::Close(frame) => panic!("closed: {frame:?}"),
+            _ => {}
+        }
+    }
+}
+
+pub fn json(message: &Message) -> Value {
+    serde_json::from_str(message.to_text().expect("a text message")).expect("JSON")
+}
+
+/// Reads until the server's close frame, and returns its code; 0 for none.
+pub fn close_code(client: &mut Client) -> u16 {
+    loop {
+        match client.read() {
+            Ok(Message::Close(Some(frame))) => return frame.code.into(),
+            Ok(Message::Close(None)) => return 0,
+            Ok(_) => {}
+            Err(error) => panic!("no close frame: {error}"),
+        }
+    }
+}
+
+/// The JSON and the bytes behind it of a `framing=v2` message.
+pub fn split_v2(message: &[u8]) -> (Value, &[u8]) {
+    let (length, rest) = message.split_first_chunk::<4>().unwrap();
+    let (json, tensors) = rest.split_at(u32::from_le_bytes(*length) as usize);
+    (serde_json::from_slice(json).unwrap(), tensors)
+}
+
+pub fn v2(json: &str, tensors: &[u8]) -> Vec<u8> {
+    [&(json.len() as u32).to_le_bytes(), json.as_bytes(), tensors].concat()
+}
+
+/// Label and pixels (28 × 28) of held-out digit `index`.
+pub fn held_out(index: usize) -> (u8, Vec<u8>) {
+    const RECORD: usize = 1 + 28 * 28;
+    let mut file = std::fs::File::open(root().join("tests/data/digits-heldout.bin")).unwrap();
+    let mut all = Vec::new();
+    file.read_to_end(&mut all).unwrap();
+    let record = &all[index * RECORD..(index + 1) * RECORD];
+    (record[0], record[1..].to_vec())
+}
+
+/// A gray PNG of 28 × 28.
+pub fn png(pixels: &[u8]) -> Vec<u8> {
+    encode(image::GrayImage::from_raw(28, 28, pixels.to_vec()).unwrap(), image::ImageFormat::Png)
+}
+
+pub fn encode(image: impl Into<image::DynamicImage>, format: image::ImageFormat) -> Vec<u8> {
+    let mut file = std::io::Cursor::new(Vec::new());
+    image.into().write_to(&mut file, format).unwrap();
+    file.into_inner()
+}
+
+pub fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// The digit that a reply of the default model puts first.
+pub fn best(reply: &Value) -> u8 {
+    let class = reply["outputs"][0]["data"][0].as_str().unwrap_or_else(|| panic!("no class in {reply}"));
+    class.split(':').nth(2).unwrap().parse().unwrap()
+}
+
+/// Asks every case of a folder and holds the answers against onnxruntime's.
+///
+/// # Panics
+/// When a tensor differs in name, datatype or shape, or by more than `tolerance` (absolute).
+pub fn check_cases(client: &mut Client, cases: &Path, tolerance: f64) -> usize {
+    let mut count = 0;
+    for entry in std::fs::read_dir(cases).unwrap() {
+        let path = entry.unwrap().path();
+        let Some(case) = path.to_str().unwrap().strip_suffix(".request.bin") else { continue };
+        let expected = std::fs::read(format!("{case}.expected.bin")).unwrap();
+        let reply = ask(client, Message::binary(std::fs::read(&path).unwrap()));
+        assert!(reply.is_binary(), "{case}: {}", reply.to_text().unwrap_or_default());
+        let reply = reply.into_data();
+        compare(case, split_v2(&expected), split_v2(&reply), tolerance);
+        count += 1;
+    }
+    count
+}
+
+fn compare(case: &str, expected: (Value, &[u8]), reply: (Value, &[u8]), tolerance: f64) {
+    let ((expected, mut expected_bytes), (reply, mut reply_bytes)) = (expected, reply);
+    let outputs = expected["outputs"].as_array().unwrap();
+    assert_eq!(outputs.len(), reply["outputs"].as_array().unwrap().len(), "{case}: {reply}");
+    for output in outputs {
+        let name = output["name"].as_str().unwrap();
+        let ours = reply["outputs"].as_array().unwrap().iter().find(|ours| ours["name"] == *name);
+        let ours = ours.unwrap_or_else(|| panic!("{case}: no output {name} in {reply}"));
+        assert_eq!(
+            (&output["datatype"], &output["shape"]),
+            (&ours["datatype"], &ours["shape"]),
+            "{case}: {name}"
+        );
+        let size = output["parameters"]["binary_data_size"].as_u64().unwrap() as usize;
+        let (expected, rest) = expected_bytes.split_at(size);
+        expected_bytes = rest;
+        let (ours, rest) = reply_bytes.split_at(size);
+        reply_bytes = rest;
+        if output["datatype"] == "FP32" {
+            let floats = |bytes: &[u8]| -> Vec<f32> {
+                bytes.as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()
+            };
+            for (at, (expected, ours)) in floats(expected).into_iter().zip(floats(ours)).enumerate() {
+                let difference = f64::from((expected - ours).abs());
+                assert!(difference <= tolerance, "{case}: {name}[{at}] is {ours}: expected {expected}");
+            }
+        } else {
+            assert_eq!(expected, ours, "{case}: {name}");
+        }
+    }
+}
