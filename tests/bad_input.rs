@@ -1,1 +1,296 @@
-//! x
+//! Whatever arrives, the answer is a clear error, nobody else is hurt, and the next request is served.
+
+use crate::support::*;
+use serde_json::{Value, json};
+use tungstenite::Message;
+
+/// Sends each bad message on one conversation: the reply must be an error with that code and those
+/// words, and a good request right behind it, and one on another conversation, must be answered.
+fn each_is_refused(program: &Program, path: &str, bad: Vec<(Message, &str, &str)>, good: &Message) {
+    let mut client = program.connect(path);
+    let mut bystander = program.connect(path);
+    for (message, code, words) in bad {
+        let shown = format!("{message:?}").chars().take(200).collect::<String>();
+        let reply = ask_json(&mut client, message);
+        assert_eq!(reply["code"], code, "{shown}: {reply}");
+        assert!(reply["error"].as_str().unwrap().contains(words), "{shown}: expected `{words}` in {reply}");
+        assert!(reply["error"].as_str().unwrap().len() < 1000, "a sentence, not a dump: {reply}");
+        for client in [&mut client, &mut bystander] {
+            let reply = ask(client, good.clone());
+            let json = if reply.is_binary() { split_v2(&reply.into_data()).0 } else { json(&reply) };
+            assert!(json["outputs"].is_array(), "after {shown}: {json}");
+        }
+    }
+}
+
+fn affine(data: &str) -> Message {
+    Message::text(format!(r#"{{"inputs":[{{"name":"x","shape":[1,3],"datatype":"FP32","data":{data}}}]}}"#))
+}
+
+fn text(text: &str) -> Message {
+    Message::text(text)
+}
+
+#[test]
+fn json_that_is_wrong_in_any_way_is_told_what_is_wrong() {
+    let program = Program::serve(&test_model("affine"), &[]);
+    let invalid = "invalid_request";
+    let bomb = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    let bad = vec![
+        (text("hello"), invalid, r#"an example for this model: {"id":"1","inputs":[{"name":"x""#),
+        (text(""), invalid, "an example for this model"),
+        (text("[1,2,3]"), invalid, "an example for this model"),
+        (text("{}"), invalid, "lacks `inputs`"),
+        (text(r#"{"input": []}"#), invalid, "lacks `inputs`"),
+        (text(r#"{"inputs": [{"name": "x", "sha"#), invalid, "not well-formed JSON"),
+        (text(r#"{"inputs": 5}"#), invalid, "expected a sequence"),
+        (text(r#"{"inputs": [], "instances": []}"#), invalid, "this one has both"),
+        (text(r#"{"inputs": []}"#), invalid, "missing input `x`"),
+        (
+            text(r#"{"inputs": [{"name": "x", "shape": [1,3], "datatype": "FP32"}]}"#),
+            invalid,
+            "neither `data` nor",
+        ),
+        (
+            text(r#"{"inputs": [{"name": "x", "datatype": "FP32", "data": [1]}]}"#),
+            invalid,
+            "missing field `shape`",
+        ),
+        (
+            text(r#"{"inputs": [{"name": "xx", "shape": [1,3], "datatype": "FP32", "data": [1,2,3]}]}"#),
+            invalid,
+            "unknown input `xx`",
+        ),
+        (
+            text(r#"{"inputs": [{"name": "x", "shape": [1,3], "datatype": "INT32", "data": [1,2,3]}]}"#),
+            invalid,
+            "datatype is INT32: expected FP32",
+        ),
+        (
+            text(r#"{"inputs": [{"name": "x", "shape": [1,4], "datatype": "FP32", "data": [1,2,3,4]}]}"#),
+            invalid,
+            "shape is [1,4]: expected [-1,3]",
+        ),
+        (
+            text(r#"{"inputs": [{"name": "x", "shape": [-1,3], "datatype": "FP32", "data": [1,2,3]}]}"#),
+            invalid,
+            "invalid value: integer `-1`",
+        ),
+        (
+            text(
+                r#"{"inputs": [{"name": "x", "shape": [1000000000000000000,3], "datatype": "FP32", "data": [1]}]}"#,
+            ),
+            invalid,
+            "holds 3000000000000000000 elements, but the data has 1",
+        ),
+        (
+            text(
+                r#"{"inputs": [{"name": "x", "shape": [10000000000000000000,3], "datatype": "FP32", "data": [1]}]}"#,
+            ),
+            invalid,
+            "more elements than any machine",
+        ),
+        (affine("[1,2]"), invalid, "shape [1, 3] holds 3 elements, but the data has 2"),
+        (affine("[1,2,3,4]"), invalid, "holds 3 elements, but the data has 4"),
+        (affine("[[1],[2],[3]]"), invalid, "data is nested as [3,1], but shape is [1,3]"),
+        (affine("[[1,2],[3]]"), invalid, "ragged"),
+        (affine("[1,\"2\",3]"), invalid, "element 1 is \"2\": expected a number"),
+        (affine("[1,null,3]"), invalid, "element 1 is null: expected a number"),
+        (affine("[1,true,3]"), invalid, "element 1 is true: expected a number"),
+        (affine("[1,1e39,3]"), invalid, "element 1 is 1e39: out of range for FP32"),
+        (affine("[1,NaN,3]"), invalid, "JSON has no NaN"),
+        (affine("[1,Infinity,3]"), invalid, "JSON has no NaN and no Infinity"),
+        (affine("{}"), invalid, "an object where element 0"),
+        (affine("\"AAAA\""), invalid, "expected a number"),
+        (affine(&bomb(100)), invalid, "nests deeper than 16"),
+        (affine(&bomb(100_000)), invalid, ""),
+        (text(&bomb(1_000_000)), invalid, ""),
+        (text(&format!(r#"{{"id":{}}}"#, bomb(100_000))), invalid, ""),
+        (text(r#"{"id": {"a": 1}, "inputs": []}"#), invalid, "the id is"),
+        (
+            text(&format!(r#"{{"id": "{}", "inputs": []}}"#, "i".repeat(5000))),
+            invalid,
+            "the id is 5002 bytes long",
+        ),
+        (
+            text(
+                r#"{"inputs": [{"name":"x","shape":[1,3],"datatype":"FP32","data":[1,2,3]}], "outputs": [{"name":"z"}]}"#,
+            ),
+            invalid,
+            "unknown output `z`: the model has `y`",
+        ),
+        (
+            text(
+                r#"{"inputs": [{"name":"x","shape":[1,3],"datatype":"FP32","parameters":{"binary_data_size":12}}]}"#,
+            ),
+            invalid,
+            "binary_data_size is 12, but 0 bytes are left",
+        ),
+        (text(r#"{"instances": []}"#), invalid, "`instances` is empty"),
+        (text(r#"{"instances": 7}"#), invalid, "`instances` is no list"),
+        (text(r#"{"instances": [[1,2]]}"#), invalid, "has shape [2] in this row: expected [3]"),
+        (text(r#"{"instances": [[1,2,3],[1,2]]}"#), invalid, "instances[1]"),
+        (text(r#"{"instances": [{"y": [1,2,3]}]}"#), invalid, "missing input `x`"),
+        (text(r#"{"instances": [{"x": [1,2,3], "y": 1}]}"#), invalid, "unknown input `y`"),
+    ];
+    each_is_refused(&program, "/", bad, &affine("[1,2,3]"));
+}
+
+#[test]
+fn an_error_carries_the_id_of_its_request_even_when_other_fields_are_wrong() {
+    let program = Program::serve(&test_model("affine"), &[]);
+    let mut client = program.connect("/");
+    for request in
+        [r#"{"id": "a", "inputs": []}"#, r#"{"inputs": 5, "id": "a"}"#, r#"{"id": "a", "outputs": 3}"#]
+    {
+        let reply = ask_json(&mut client, text(request));
+        assert_eq!((&reply["id"], &reply["code"]), (&json!("a"), &json!("invalid_request")), "{request}");
+    }
+}
+
+#[test]
+fn numbers_out_of_their_datatypes_range_are_named() {
+    let program = Program::serve(&test_model("pick"), &[]);
+    let pick = |data: &str| {
+        text(&format!(r#"{{"inputs":[{{"name":"index","shape":[1],"datatype":"INT64","data":{data}}}]}}"#))
+    };
+    let bad = vec![
+        (pick("[9223372036854775808]"), "invalid_request", "out of range for INT64"),
+        (pick("[1.5]"), "invalid_request", "element 0 is 1.5: expected an integer"),
+        (pick("[1e3]"), "invalid_request", "expected an integer"),
+        // In range for the datatype, out of range for the model: its run fails, and only its own.
+        (pick("[4]"), "inference_failed", "index"),
+        (pick("[-9223372036854775808]"), "inference_failed", ""),
+    ];
+    each_is_refused(&program, "/", bad, &pick("[2]"));
+}
+
+#[test]
+fn a_run_that_panics_or_fails_harms_only_its_own_request_on_the_same_worker() {
+    let program = Program::serve(&test_model("divide"), &["--workers", "1"]);
+    let divide = |a: i64, b: i64| {
+        text(
+            &json!({"inputs": [
+            {"name": "a", "shape": [1], "datatype": "INT32", "data": [a]},
+            {"name": "b", "shape": [1], "datatype": "INT32", "data": [b]}]})
+            .to_string(),
+        )
+    };
+    let bad = vec![(divide(1, 0), "inference_failed", "divide by zero"); 20];
+    each_is_refused(&program, "/", bad, &divide(7, 2));
+    let program = Program::serve(&test_model("matmul"), &["--workers", "1"]);
+    let product = |k: usize, l: usize| {
+        text(
+            &json!({"inputs": [
+            {"name": "a", "shape": [2, k], "datatype": "FP32", "data": vec![1; 2 * k]},
+            {"name": "b", "shape": [l, 2], "datatype": "FP32", "data": vec![1; l * 2]}]})
+            .to_string(),
+        )
+    };
+    let bad = vec![(product(2, 3), "inference_failed", ""), (product(3, 2), "inference_failed", "")];
+    each_is_refused(&program, "/", bad, &product(4, 4));
+}
+
+#[test]
+fn inputs_that_share_a_dimension_must_agree_in_it() {
+    let program = Program::serve(&test_model("pair"), &[]);
+    let pair = |a: usize, b: usize| {
+        text(
+            &json!({"inputs": [
+            {"name": "a", "shape": [a, 2], "datatype": "FP32", "data": vec![1; a * 2]},
+            {"name": "b", "shape": [b, 2], "datatype": "FP32", "data": vec![1; b * 2]}]})
+            .to_string(),
+        )
+    };
+    let bad = vec![(pair(4, 3), "invalid_request", "`N`")];
+    each_is_refused(&program, "/", bad, &pair(2, 2));
+}
+
+#[test]
+fn a_binary_message_that_lies_about_its_parts_is_refused() {
+    let program = Program::serve(&test_model("affine"), &[]);
+    let with_size = |size: u64| {
+        format!(
+            r#"{{"inputs":[{{"name":"x","shape":[1,3],"datatype":"FP32","parameters":{{"binary_data_size":{size}}}}}]}}"#
+        )
+    };
+    let invalid = "invalid_request";
+    let bad = vec![
+        (Message::binary(vec![]), invalid, "begins with the JSON's length in 4 bytes"),
+        (Message::binary(vec![1, 2]), invalid, "it has 2 bytes"),
+        (
+            Message::binary(vec![0xff, 0xff, 0xff, 0xff, b'{']),
+            invalid,
+            "4294967295 bytes long, but only 1 follow",
+        ),
+        (Message::binary(v2("\u{fffd}", &[])), invalid, "expected a request in JSON"),
+        (Message::binary([&4u32.to_le_bytes()[..], &[0xff; 4]].concat()), invalid, "not UTF-8"),
+        (
+            Message::binary(v2(&with_size(12), &[0; 11])),
+            invalid,
+            "binary_data_size is 12, but 11 bytes are left",
+        ),
+        (Message::binary(v2(&with_size(u64::MAX), &[0; 12])), invalid, "but 12 bytes are left"),
+        (Message::binary(v2(&with_size(12), &[0; 13])), invalid, "1 bytes are left over"),
+        (Message::binary(v2(&with_size(11), &[0; 11])), invalid, "no whole number of FP32"),
+        (Message::binary(v2(&with_size(8), &[0; 8])), invalid, "holds 3 elements, but the data has 2"),
+    ];
+    each_is_refused(&program, "/?framing=v2", bad, &Message::binary(v2(&with_size(12), &[0; 12])));
+}
+
+#[test]
+fn an_image_that_is_none_or_lies_is_refused_before_it_costs_memory() {
+    let program = Program::digits();
+    let good = png(&held_out(0).1);
+    let header = |width: u32, height: u32| {
+        let mut file = good.clone();
+        file[16..20].copy_from_slice(&width.to_be_bytes());
+        file[20..24].copy_from_slice(&height.to_be_bytes());
+        let crc = crc32(&file[12..29]);
+        file[29..33].copy_from_slice(&crc.to_be_bytes());
+        Message::binary(file)
+    };
+    let oip = |data: Value| {
+        text(
+            &json!({"inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": data}]})
+                .to_string(),
+        )
+    };
+    let jpeg = encode(image::GrayImage::new(40, 40), image::ImageFormat::Jpeg);
+    let bad = vec![
+        (Message::binary(b"not an image".to_vec()), "invalid_request", "neither a JPEG nor a PNG"),
+        (Message::binary(vec![]), "invalid_request", "0 bytes that are neither"),
+        (Message::binary(b"GIF89a------".to_vec()), "invalid_request", "neither a JPEG nor a PNG"),
+        (Message::binary(good[..60].to_vec()), "invalid_request", "not a readable Png file"),
+        (Message::binary(jpeg[..jpeg.len() / 3].to_vec()), "invalid_request", "not a readable Jpeg file"),
+        (header(50_000, 50_000), "too_large", "50000×50000 are 2500000000 pixels: the limit is 25000000"),
+        (header(4_000, 4_000), "invalid_request", "the header says 4000×4000, which"),
+        (header(0, 28), "invalid_request", ""),
+        (oip(json!(["%%%"])), "invalid_request", "not base64"),
+        (oip(json!([5])), "invalid_request", "expected a string"),
+        (oip(json!([base64(b"no image")])), "invalid_request", "input `image`, image 0: 8 bytes"),
+        (
+            oip(json!([base64(&good), base64(&good)])),
+            "invalid_request",
+            "holds 1 elements, but the data has 2",
+        ),
+        (
+            text(&json!({"instances": vec![base64(&good); 17]}).to_string()),
+            "too_large",
+            "17 rows, but this model takes 16",
+        ),
+        (
+            text(&json!({"instances": [base64(&good), base64(b"no image")]}).to_string()),
+            "invalid_request",
+            "image 1: 8 bytes",
+        ),
+    ];
+    each_is_refused(&program, "/", bad, &Message::binary(good.clone()));
+}
+
+/// CRC-32 as PNG has it (ISO 3309), bit by bit.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0u32, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+    })
+}

@@ -1,1 +1,222 @@
-//! x
+//! Conversations: order, pings, back-pressure, closing.
+
+use std::io::{Read, Write};
+
+use crate::support::*;
+use rustix::process::Signal;
+use serde_json::json;
+use tungstenite::Message;
+
+fn slow(id: &str) -> Message {
+    Message::text(
+        json!({"id": id, "inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [2]}]})
+            .to_string(),
+    )
+}
+
+fn slow_program(flags: &[&str]) -> Program {
+    Program::serve(&test_model("slow200"), &[&["--workers", "1"], flags].concat())
+}
+
+/// Sends a ping and reads until its pong: by then everything sent before it has been taken. Data
+/// messages that come first are returned.
+fn ping(client: &mut Client) -> Vec<serde_json::Value> {
+    client.send(Message::Ping(b"here?".to_vec().into())).unwrap();
+    let mut before = Vec::new();
+    loop {
+        match client.read().unwrap() {
+            Message::Pong(payload) => {
+                assert_eq!(&payload[..], b"here?");
+                return before;
+            }
+            message => before.push(json(&message)),
+        }
+    }
+}
+
+#[test]
+fn a_ping_is_answered_while_a_slow_inference_runs() {
+    let program = Program::serve(&test_model("slow"), &["--workers", "1"]);
+    let mut client = program.connect("/");
+    client.send(slow("1")).unwrap();
+    assert!(ping(&mut client).is_empty(), "the reply took more than a second, and the pong came before it");
+    assert_eq!(json(&answer(&mut client))["id"], "1");
+}
+
+#[test]
+fn an_answer_known_at_once_waits_for_the_ones_before_it() {
+    let program = slow_program(&[]);
+    let mut client = program.connect("/");
+    client.send(slow("first")).unwrap();
+    client.send(Message::text(r#"{"id": "second", "inputs": []}"#)).unwrap();
+    assert_eq!(json(&answer(&mut client))["id"], "first");
+    let second = json(&answer(&mut client));
+    assert_eq!((&second["id"], &second["code"]), (&json!("second"), &json!("invalid_request")));
+}
+
+#[test]
+fn at_max_in_flight_reading_stops_until_an_answer_has_left() {
+    let program = slow_program(&["--max-in-flight", "2"]);
+    let mut client = program.connect("/");
+    for id in ["1", "2", "3"] {
+        client.send(slow(id)).unwrap();
+    }
+    // The ping is behind the third request, which is not read before the first is answered.
+    let before = ping(&mut client);
+    assert!(!before.is_empty() && before[0]["id"] == "1", "{before:?}");
+    for id in before.len() + 1..=3 {
+        assert_eq!(json(&answer(&mut client))["id"], id.to_string());
+    }
+}
+
+#[test]
+fn a_full_queue_answers_overloaded_at_once_and_loses_nothing() {
+    let program = slow_program(&["--queue-capacity", "1"]);
+    let mut client = program.connect("/");
+    for id in 0..6 {
+        client.send(slow(&id.to_string())).unwrap();
+    }
+    let (mut served, mut overloaded) = (0, 0);
+    for id in 0..6 {
+        let reply = json(&answer(&mut client));
+        assert_eq!(reply["id"], id.to_string());
+        match reply["code"].as_str() {
+            None => served += 1,
+            Some("overloaded") => overloaded += 1,
+            Some(other) => panic!("{other}"),
+        }
+    }
+    assert!(served >= 1 && overloaded >= 1, "{served} served, {overloaded} overloaded");
+    let reply = ask_json(&mut client, slow("after"));
+    assert_eq!(reply["outputs"][0]["data"], json!([2.0]));
+}
+
+#[test]
+fn a_request_whose_deadline_passed_in_the_queue_is_told_so() {
+    let program = slow_program(&[]);
+    let mut client = program.connect("/");
+    client.send(slow("long")).unwrap();
+    let hasty = json!({"id": "hasty", "parameters": {"timeout": 1000},
+        "inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [2]}]});
+    client.send(Message::text(hasty.to_string())).unwrap();
+    assert_eq!(json(&answer(&mut client))["id"], "long");
+    let reply = json(&answer(&mut client));
+    assert_eq!((&reply["id"], &reply["code"]), (&json!("hasty"), &json!("deadline_exceeded")));
+    let mut client = program.connect("/?timeout=1");
+    client.send(slow("1")).unwrap();
+    assert!(["1", "2"].contains(&json(&answer(&mut client))["id"].as_str().unwrap()));
+}
+
+#[test]
+fn what_a_vanished_client_had_queued_is_not_run() {
+    let program = slow_program(&[]);
+    let mut gone = program.connect("/");
+    for id in 0..25 {
+        gone.send(slow(&id.to_string())).unwrap();
+    }
+    ping(&mut gone);
+    drop(gone);
+    // The 25 would take five seconds and more; this one waits for two at most.
+    let request = json!({"parameters": {"timeout": 3_000_000},
+        "inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [2]}]});
+    let reply = ask_json(&mut program.connect("/"), Message::text(request.to_string()));
+    assert_eq!(reply["outputs"][0]["data"], json!([2.0]), "{reply}");
+}
+
+#[test]
+fn a_message_over_the_limit_is_answered_by_close_1009() {
+    let program = Program::serve(&root().join("model"), &["--max-message-bytes", "1000"]);
+    let mut client = program.connect("/");
+    client.send(Message::binary(vec![0; 1001])).unwrap();
+    assert_eq!(close_code(&mut client), 1009);
+    // One that only says it will be large is closed before it comes.
+    let mut client = program.connect("/");
+    client.get_mut().write_all(&[0x82, 0xff, 0, 0, 0, 0, 0x40, 0, 0, 0, 1, 2, 3, 4]).unwrap();
+    assert_eq!(close_code(&mut client), 1009);
+    // And one in fragments, each of them small.
+    let mut client = program.connect("/");
+    let fragment = |opcode: u8| [&[opcode, 0x80 | 100, 0, 0, 0, 0][..], &[0; 100]].concat();
+    client.get_mut().write_all(&fragment(0x02)).unwrap();
+    for _ in 0..10 {
+        client.get_mut().write_all(&fragment(0x00)).unwrap();
+    }
+    assert_eq!(close_code(&mut client), 1009);
+}
+
+#[test]
+fn what_breaks_rfc_6455_is_closed_with_the_code_it_asks_for() {
+    let program = Program::digits();
+    for (frame, code) in [
+        // Text that is not UTF-8.
+        (&[0x81, 0x82, 0, 0, 0, 0, 0xff, 0xfe][..], 1007),
+        // Not masked.
+        (&[0x82, 0x01, 0x00], 1002),
+        // A reserved opcode.
+        (&[0x83, 0x80, 0, 0, 0, 0], 1002),
+        // A reserved bit, with no extension agreed on.
+        (&[0xc2, 0x80, 0, 0, 0, 0], 1002),
+        // A continuation of nothing.
+        (&[0x80, 0x80, 0, 0, 0, 0], 1002),
+        // A ping in fragments.
+        (&[0x09, 0x80, 0, 0, 0, 0], 1002),
+    ] {
+        let mut client = program.connect("/");
+        client.get_mut().write_all(frame).unwrap();
+        assert_eq!(close_code(&mut client), code, "{frame:x?}");
+    }
+    // The close handshake itself: our close is echoed, then the stream ends.
+    let mut client = program.connect("/");
+    client.close(None).unwrap();
+    close_code(&mut client);
+    assert_eq!(client.get_mut().read(&mut [0; 8]).unwrap(), 0);
+}
+
+#[test]
+fn a_signal_to_stop_answers_what_was_accepted_and_says_1001() {
+    let mut program = slow_program(&[]);
+    let mut client = program.connect("/");
+    let mut idle = program.connect("/");
+    for id in 0..5 {
+        client.send(slow(&id.to_string())).unwrap();
+    }
+    let answered = ping(&mut client).len();
+    program.signal(Signal::TERM);
+    program.wait_for("draining 2 connections");
+    for id in answered..5 {
+        assert_eq!(json(&answer(&mut client))["id"], id.to_string());
+    }
+    assert_eq!((close_code(&mut client), close_code(&mut idle)), (1001, 1001));
+    assert!(client.read().is_err() && idle.read().is_err(), "after the close there is nothing");
+    assert!(std::net::TcpStream::connect(program.address).is_err(), "the port is closed");
+    assert_eq!(program.wait().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_the_program_at_once() {
+    let mut program = slow_program(&[]);
+    let mut client = program.connect("/");
+    for id in 0..30 {
+        client.send(slow(&id.to_string())).unwrap();
+    }
+    ping(&mut client);
+    program.signal(Signal::INT);
+    program.wait_for("draining");
+    program.signal(Signal::INT);
+    assert_eq!(program.wait().code(), Some(130));
+}
+
+#[test]
+fn connections_beyond_the_limit_get_503_and_a_place_that_is_left_is_given_again() {
+    let program = Program::serve(&root().join("model"), &["--max-connections", "2"]);
+    let first = program.connect("/");
+    let mut second = program.connect("/");
+    let (status, body) = program.refused_upgrade("/");
+    assert_eq!(status, 503, "{body}");
+    drop(first);
+    ping(&mut second);
+    // The place is free once the first connection's thread is through; until then it is refused.
+    let begun = std::time::Instant::now();
+    while program.get("/health").status != 200 {
+        assert!(begun.elapsed() < PATIENCE);
+    }
+}

@@ -1,1 +1,137 @@
-//! x
+//! The program as its user sees it: commands, exit codes, logs, signals.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Output;
+
+use crate::support::*;
+use rustix::process::Signal;
+use serde_json::Value;
+use tungstenite::Message;
+
+fn run(arguments: &[&str]) -> Output {
+    onnxd().args(arguments).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn check_tells_inputs_outputs_latency_and_an_example_that_the_server_takes() {
+    let output = run(&["check", "tests/models/affine"]);
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    for part in [
+        "model    affine (version 1)",
+        "takes    x: FP32 [-1 (N), 3]",
+        "gives    y: FP32 [-1 (N), 2]",
+        "latency  ",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    for model in ["affine", "pair", "types", "open", "slow200"] {
+        let path = test_model(model);
+        let output = run(&["check", path.to_str().unwrap()]);
+        let example = example(&output);
+        let reply = ask_json(&mut Program::serve(&path, &[]).connect("/"), Message::text(example.clone()));
+        assert!(reply["outputs"].is_array(), "{model}: {example}: {reply}");
+    }
+    let reply = ask_json(&mut Program::digits().connect("/"), Message::text(example(&run(&["check"]))));
+    assert!(reply["outputs"].is_array(), "an image input's example is a whole file: {reply}");
+}
+
+fn example(output: &Output) -> String {
+    let said = said(output);
+    said.lines()
+        .find_map(|line| line.strip_prefix("example  "))
+        .unwrap_or_else(|| panic!("{said}"))
+        .to_owned()
+}
+
+#[test]
+fn check_names_the_operator_or_the_shape_that_does_not_load_and_what_to_do() {
+    for (model, parts) in [
+        ("tests/models/unsupported", ["`Unique` (node `unique`)", "cut the graph before it"]),
+        ("tests/models/badshape", ["\"product\" MatMulInference", "a: 1,3 b: 4,2"]),
+        ("tests/lockfile.rs", ["reading the model", "expected an ONNX file"]),
+        ("tests/data", ["holds no model", "a folder with `model.onnx` or `model.json`"]),
+        ("tests/none.onnx", ["tests/none.onnx", "No such file"]),
+    ] {
+        let output = run(&["check", model]);
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        for part in parts {
+            assert!(said(&output).contains(part), "{model}: expected {part} in {}", said(&output));
+        }
+    }
+}
+
+#[test]
+fn healthcheck_says_by_its_exit_code_whether_the_server_is_ready() {
+    let mut program = Program::digits();
+    let address = program.address.to_string();
+    assert_eq!(run(&["healthcheck", "--listen", &address]).status.code(), Some(0));
+    program.signal(Signal::TERM);
+    assert_eq!(program.wait().code(), Some(0));
+    let output = run(&["healthcheck", "--listen", &address]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("refused"), "{}", said(&output));
+}
+
+#[test]
+fn a_wrong_setting_is_an_error_and_never_a_fallback() {
+    for (arguments, part) in [
+        (&["--listen", "nowhere"][..], "expected HOST:PORT"),
+        (&["--workers", "0"], "0 is not in 1.."),
+        (&["--head-timeout", "soon"], "expected a number and a unit"),
+        (&["--log", "loud"], "`loud` is no level"),
+        (&["--max-in-flight", "0"], "--max-in-flight is 0"),
+        (
+            &["--default-model", "none", "--listen", "127.0.0.1:0"],
+            "the default model `none` is not there: the repository has `digits`",
+        ),
+        (&["--max-in-flihgt", "1"], "--max-in-flight"),
+    ] {
+        let output = run(&[&["serve"], arguments].concat());
+        assert!(matches!(output.status.code(), Some(1 | 2)), "{arguments:?}");
+        assert!(said(&output).contains(part), "{arguments:?}: {}", said(&output));
+    }
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = run(&["serve", "--listen", &address]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains(&format!("cannot listen on {address}")), "{}", said(&output));
+}
+
+#[test]
+fn the_environment_sets_what_flags_set() {
+    let output = onnxd().args(["serve"]).env("ONNXD_LISTEN", "nowhere").output().unwrap();
+    assert!(said(&output).contains("expected HOST:PORT"), "{}", said(&output));
+}
+
+#[test]
+fn log_lines_are_json_when_asked_for_and_hold_no_payload() {
+    let mut program = Program::serve(Path::new("model"), &["--log-format", "json", "--log", "debug"]);
+    let mut client = program.connect("/?classification=2&secret=hush");
+    client.send(Message::text("a payload to be kept quiet")).unwrap();
+    answer(&mut client);
+    drop(client);
+    program.wait_for("conversation ended");
+    program.signal(Signal::TERM);
+    program.wait_for("stopped");
+    for line in &program.seen {
+        let entry: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        for field in ["time", "level", "thread", "target", "message"] {
+            assert!(entry[field].is_string(), "{field}: {line}");
+        }
+        assert!(!line.contains("hush") && !line.contains("payload to be"), "{line}");
+    }
+    assert_eq!(program.wait().code(), Some(0));
+}
+
+#[test]
+fn an_idle_server_stops_at_sigint_with_exit_code_0() {
+    let mut program = Program::digits();
+    program.signal(Signal::INT);
+    assert_eq!(program.wait().code(), Some(0));
+}

@@ -11,13 +11,17 @@ use crate::config::{Limits, LogFlags};
 use crate::engine::session::zeros;
 use crate::inference::{self, Loaded};
 use crate::model::{TensorMetadata, repository};
-use crate::wire::request::example;
+use crate::wire::request::{example, whole_example};
 
 #[derive(Debug, Args)]
 pub struct CheckFlags {
     /// An .onnx file, a folder with model.json or model.onnx, or a folder of such folders
     #[arg(default_value = "model", env = "ONNXD_MODEL")]
     model: PathBuf,
+
+    /// Print the example request whole, however long it is
+    #[arg(long)]
+    example: bool,
 
     #[command(flatten)]
     log: LogFlags,
@@ -27,8 +31,12 @@ pub struct CheckFlags {
 const MEASURE: Duration = Duration::from_secs(1);
 const MOST_RUNS: usize = 200;
 
+/// Bytes of an example that is printed without being asked for.
+const LONGEST_EXAMPLE: usize = 2000;
+
 pub fn run(flags: &CheckFlags) -> ExitCode {
-    let quiet = LogFlags { log: "warn".into(), ..flags.log.clone() };
+    // What goes wrong is in the report.
+    let quiet = LogFlags { log: "off".into(), ..flags.log.clone() };
     let log = if flags.log.log == "info" { &quiet } else { &flags.log };
     if let Err(error) = logging::start(log) {
         eprintln!("onnxd: {error}");
@@ -47,7 +55,7 @@ pub fn run(flags: &CheckFlags) -> ExitCode {
         println!("file     {}", files.onnx.display());
         let begun = Instant::now();
         match inference::load(files, &Limits::default()) {
-            Ok(loaded) => report(&loaded, begun.elapsed()),
+            Ok(loaded) => report(&loaded, begun.elapsed(), flags.example),
             Err(error) => {
                 println!("loads    no\n         {error}\n");
                 code = ExitCode::FAILURE;
@@ -57,7 +65,7 @@ pub fn run(flags: &CheckFlags) -> ExitCode {
     code
 }
 
-fn report(loaded: &Loaded, took: Duration) {
+fn report(loaded: &Loaded, took: Duration, whole: bool) {
     let session = &loaded.workload.session;
     let signature = session.signature();
     println!("loads    in {} ms", took.as_millis());
@@ -78,7 +86,13 @@ fn report(loaded: &Loaded, took: Duration) {
         Some(error) => println!("warm-up  failed on zeros, which some models cannot take: {error}"),
         None => latency(loaded),
     }
-    println!("example  {}\n", example(signature));
+    // Up to a screenful it can be pasted as it is.
+    let all = whole_example(signature);
+    if whole || all.len() <= LONGEST_EXAMPLE {
+        println!("example  {all}\n");
+    } else {
+        println!("example  {}\n         (cut; --example prints it whole)\n", example(signature));
+    }
 }
 
 fn latency(loaded: &Loaded) {

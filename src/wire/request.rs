@@ -287,10 +287,17 @@ fn from_json(
     signature: &Signature,
     defaults: &Defaults,
 ) -> Result<InferRequest, Rejected> {
-    let envelope: Envelope<'_> = serde_json::from_str(json).map_err(|error| Rejected {
-        id: id_of(json),
-        error: RequestError::invalid(explain(&error, json, signature)),
-    })?;
+    // serde would take a list for an object, field by field.
+    if !json.trim_ascii_start().starts_with('{') {
+        let message = format!(
+            "expected a request in JSON, but `{}` came; an example for this model: {}",
+            shorten(json),
+            example(signature)
+        );
+        return Err(RequestError::invalid(message).into());
+    }
+    let envelope: Envelope<'_> = serde_json::from_str(json)
+        .map_err(|error| Rejected { id: id_of(json), error: RequestError::invalid(explain(&error, json)) })?;
     let id = match envelope.id {
         Some(id) => Some(check_id(id)?),
         None => None,
@@ -565,30 +572,36 @@ fn wanted_outputs(
     Ok(wanted)
 }
 
-/// Inputs that share the batch axis bring the same number of rows, at least one, at most the limit.
+/// Inputs agree in the dimensions that they share by name, and in their number of rows where the
+/// model has a batch axis: at least one row, at most the limit.
 fn check_rows(inputs: &[Tensor], signature: &Signature) -> Result<(), RequestError> {
-    let Some(most) = signature.max_batch_size else { return Ok(()) };
-    let mut first: Option<(usize, &str)> = None;
+    let mut lengths: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
     for (tensor, input) in inputs.iter().zip(&signature.inputs) {
+        // Files stand for rows; the rest of their shape is made from them.
         let files = tensor.datatype() != input.datatype;
-        if !files && !matches!(input.shape.first(), Some(Dim::Open(_))) {
-            continue;
-        }
-        let rows = tensor.shape()[0];
-        if rows == 0 {
-            return Err(RequestError::invalid(format!("input `{}` has no rows", input.name)));
-        }
-        if rows > most {
-            return Err(too_many_rows(rows, most));
-        }
-        match first {
-            Some((expected, name)) if expected != rows => {
-                return Err(RequestError::invalid(format!(
-                    "input `{}` has {rows} rows, but `{name}` has {expected}",
-                    input.name
-                )));
+        for (axis, (dim, length)) in input.shape.iter().zip(tensor.shape()).enumerate() {
+            let Dim::Open(name) = dim else { continue };
+            let rows = (axis == 0).then_some(signature.max_batch_size).flatten();
+            match rows {
+                Some(_) if *length == 0 => {
+                    return Err(RequestError::invalid(format!("input `{}` has no rows", input.name)));
+                }
+                Some(most) if *length > most => return Err(too_many_rows(*length, most)),
+                _ => {}
             }
-            _ => first = Some((rows, &input.name)),
+            let shared = if rows.is_some() { "rows" } else { name.as_deref().unwrap_or_default() };
+            if shared.is_empty() || files && axis > 0 {
+                continue;
+            }
+            match lengths.insert(shared, (*length, &input.name)) {
+                Some((other, first)) if other != *length => {
+                    return Err(RequestError::invalid(format!(
+                        "dimension `{shared}` is {other} in input `{first}`, but {length} in input `{}`",
+                        input.name
+                    )));
+                }
+                _ => {}
+            }
         }
     }
     Ok(())
@@ -639,16 +652,9 @@ fn id_of(json: &str) -> Option<Box<RawValue>> {
     serde_json::from_str::<Id<'_>>(json).ok()?.id.and_then(|id| check_id(id).ok())
 }
 
-fn explain(error: &serde_json::Error, json: &str, signature: &Signature) -> String {
+fn explain(error: &serde_json::Error, json: &str) -> String {
     if error.is_data() {
         return format!("the request is not as OIP has it: {error}");
-    }
-    if !json.trim_ascii_start().starts_with('{') {
-        return format!(
-            "expected a request in JSON, but `{}` came; an example for this model: {}",
-            shorten(json),
-            example(signature)
-        );
     }
     let words = if ["NaN", "Infinity"].iter().any(|word| json.contains(word)) {
         " (JSON has no NaN and no Infinity)"
@@ -658,10 +664,23 @@ fn explain(error: &serde_json::Error, json: &str, signature: &Signature) -> Stri
     format!("the request is not well-formed JSON: {error}{words}")
 }
 
-/// A request that the model would take, with zeros, to be shown to people. Long data is cut with an
-/// ellipsis, so that only small models' examples can be sent as they are.
+/// The smallest PNG there is, one gray pixel: what an example has for a file.
+const EXAMPLE_PNG: &str =
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mNoAAAAggCB2kUIOwAAAABJRU5ErkJggg==";
+
+/// A request that the model takes, with zeros: in errors, so that a client sees the form.
+///
+/// Data longer than a line is cut with an ellipsis; [`whole_example`] can be sent as it is.
 pub fn example(signature: &Signature) -> String {
-    const MOST: usize = 16;
+    example_of(signature, 16)
+}
+
+/// An example that can be pasted into a client, whatever its length.
+pub fn whole_example(signature: &Signature) -> String {
+    example_of(signature, usize::MAX)
+}
+
+fn example_of(signature: &Signature, most: usize) -> String {
     let inputs: Vec<String> = signature
         .inputs
         .iter()
@@ -669,22 +688,17 @@ pub fn example(signature: &Signature) -> String {
             let name = serde_json::to_string(&input.name).expect("a string always serializes");
             if !input.accepts.is_empty() {
                 return format!(
-                    r#"{{"name":{name},"shape":[1],"datatype":"BYTES","data":["<base64 of {}>"]}}"#,
-                    input.accepts.join(" or ")
+                    r#"{{"name":{name},"shape":[1],"datatype":"BYTES","data":["{EXAMPLE_PNG}"]}}"#,
                 );
             }
             let shape = input.shape_with_open(1);
             let count = volume(&shape).unwrap_or(0);
             let zero = if input.datatype == Datatype::Bool { "false" } else { "0" };
-            let mut data = vec![zero; count.min(MOST)].join(",");
-            if count > MOST {
+            let mut data = vec![zero; count.min(most)].join(",");
+            if count > most {
                 data.push_str(&format!(",… {count} values"));
             }
-            format!(
-                r#"{{"name":{name},"shape":{},"datatype":"{}","data":[{data}]}}"#,
-                show_shape(&shape),
-                input.datatype
-            )
+            format!(r#"{{"name":{name},"shape":{shape:?},"datatype":"{}","data":[{data}]}}"#, input.datatype)
         })
         .collect();
     format!(r#"{{"id":"1","inputs":[{}]}}"#, inputs.join(","))

@@ -240,6 +240,16 @@ def make_nan():
     )
 
 
+def make_matmul():
+    """A product whose inner lengths may differ, which fails in the run and not before."""
+    save(
+        "matmul",
+        [node("MatMul", ["a", "b"], ["y"])],
+        [value("a", FLOAT, ["N", "K"]), value("b", FLOAT, ["L", "M"])],
+        [value("y", FLOAT, ["N", "M"])],
+    )
+
+
 def make_imageu8():
     """Gives back the pixels it gets, in the layout of an image file."""
     save(
@@ -318,6 +328,7 @@ MODELS = {
     "divide": make_divide,
     "pick": make_pick,
     "nan": make_nan,
+    "matmul": make_matmul,
     "imageu8": make_imageu8,
     "image3": make_image3,
     "unsupported": make_unsupported,

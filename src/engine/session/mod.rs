@@ -1,4 +1,4 @@
-//! The only file that imports tract: ONNX files in, tensors through, tensors out.
+//! The only room that imports tract: ONNX files in, tensors through, tensors out.
 //!
 //! # Plans
 //! tract optimises a graph for shapes. With every dimension known a plan is up to eighteen times
@@ -16,11 +16,13 @@
 //! A plan is shared; its running state is a [`Runner`]'s own, one a worker. After a failed run that
 //! state refuses good input, so a `Runner` is thrown away on any error.
 
+mod convert;
+mod graph;
+mod guard;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::Arc;
 
-use tract_onnx::pb;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::{
@@ -30,7 +32,12 @@ use tract_onnx::tract_hir::ops::konst::Const;
 
 use super::worker::panic_message;
 use crate::model::tensor::volume;
-use crate::model::{self, Datatype, Dim, Elements, Signature, TensorMetadata};
+use crate::model::{self, Dim, Signature, TensorMetadata};
+
+use convert::{chain, datatype_of, dim_of, from_tract, to_tract};
+use guard::Guard;
+
+pub use graph::Graph;
 
 /// Why a model does not load, and what its owner can do about it.
 #[derive(Debug, thiserror::Error)]
@@ -43,14 +50,6 @@ pub struct LoadError {
     pub advice: Option<String>,
 }
 
-/// An ONNX file, parsed; not planned for any shapes yet.
-#[derive(Debug)]
-pub struct Graph {
-    model: InferenceModel,
-    inputs: Vec<TensorMetadata>,
-    output_names: Vec<String>,
-}
-
 /// What is said about a model beyond its file.
 #[derive(Debug, Default)]
 pub struct Options {
@@ -61,68 +60,6 @@ pub struct Options {
     pub constants: Vec<(String, model::Tensor)>,
     /// Declares the first open axis a batch of independent rows, at most so many a request.
     pub max_batch_size: Option<usize>,
-}
-
-impl Graph {
-    /// Reads and parses a file.
-    pub fn read(path: &Path) -> Result<Graph, LoadError> {
-        guarded("reading the model", || Graph::try_read(path))
-    }
-
-    fn try_read(path: &Path) -> Result<Graph, LoadError> {
-        let failed = |error: TractError| LoadError {
-            what: "reading the model",
-            cause: chain(&error),
-            advice: Some(
-                "expected an ONNX file; a truncated download or a Git LFS pointer gives this".into(),
-            ),
-        };
-        // The files' own notes on shapes clash often with what is pinned, and all of them follow
-        // from the inputs.
-        let onnx = onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
-        let proto = onnx.proto_model_for_path(path).map_err(failed)?;
-        let graph = proto.graph.as_ref().ok_or_else(|| LoadError {
-            what: "reading the model",
-            cause: "the file holds no graph".into(),
-            advice: Some("expected an ONNX file".into()),
-        })?;
-        let unknown = unknown_operators(graph, &onnx);
-        if !unknown.is_empty() {
-            return Err(LoadError {
-                what: "reading the model",
-                cause: format!("the engine has no operator {}", unknown.join(", ")),
-                advice: Some("export the model without it, or cut the graph before it".into()),
-            });
-        }
-        let folder = path.parent().and_then(Path::to_str);
-        let parsed = onnx.parse(&proto, folder).map_err(failed)?;
-        if !parsed.unresolved_inputs.is_empty() {
-            return Err(LoadError {
-                what: "reading the model",
-                cause: format!(
-                    "nodes use values that nothing makes: {}",
-                    parsed.unresolved_inputs.join(", ")
-                ),
-                advice: None,
-            });
-        }
-        let model = parsed.model;
-        let inputs = model.input_outlets().map_err(failed)?.to_vec();
-        let inputs = inputs
-            .iter()
-            .map(|outlet| {
-                let name = model.node(outlet.node).name.clone();
-                input_metadata(name, model.outlet_fact(*outlet).map_err(failed)?)
-            })
-            .collect::<Result<_, _>>()?;
-        let output_names = graph.output.iter().map(|output| output.name.clone()).collect();
-        Ok(Graph { model, inputs, output_names })
-    }
-
-    /// Inputs as the file declares them.
-    pub fn inputs(&self) -> &[TensorMetadata] {
-        &self.inputs
-    }
 }
 
 /// The plans of a model for its shapes, and the signature that they serve.
@@ -139,6 +76,7 @@ struct Plan {
     runnable: Arc<TypedSimplePlan>,
     /// What it admits, an input each.
     inputs: Vec<TensorMetadata>,
+    guard: Arc<Guard>,
 }
 
 impl Session {
@@ -210,7 +148,7 @@ impl Session {
 
 impl Clone for Plan {
     fn clone(&self) -> Self {
-        Plan { runnable: self.runnable.clone(), inputs: self.inputs.clone() }
+        Plan { runnable: self.runnable.clone(), inputs: self.inputs.clone(), guard: self.guard.clone() }
     }
 }
 
@@ -236,8 +174,10 @@ impl Plan {
             let datum_type = declared.datum_type.concretize().expect("read() admits typed inputs only");
             model.set_input_fact(at, InferenceFact::dt_shape(datum_type, dims)).map_err(failed)?;
         }
-        let runnable = model.into_optimized().and_then(IntoRunnable::into_runnable).map_err(failed)?;
-        Ok(Plan { runnable, inputs: inputs.to_vec() })
+        let typed = model.into_typed().and_then(|typed| typed.into_decluttered()).map_err(failed)?;
+        let guard = Arc::new(Guard::of(&typed).map_err(failed)?);
+        let runnable = typed.into_optimized().and_then(IntoRunnable::into_runnable).map_err(failed)?;
+        Ok(Plan { runnable, inputs: inputs.to_vec(), guard })
     }
 
     fn outputs(&self, names: &[String]) -> Result<Vec<TensorMetadata>, LoadError> {
@@ -320,6 +260,7 @@ impl Runner {
             let shapes: Vec<&[usize]> = inputs.iter().map(model::Tensor::shape).collect();
             return Err(format!("the model has no plan for inputs of shapes {shapes:?}"));
         };
+        entry.plan.guard.check(inputs)?;
         let state = match &mut entry.state {
             Some(state) => state,
             empty => empty.insert(entry.plan.runnable.spawn().map_err(|error| chain(&error))?),
@@ -428,135 +369,6 @@ fn with_batch_axis(mut output: TensorMetadata) -> Result<TensorMetadata, LoadErr
     }
 }
 
-fn input_metadata(name: String, fact: &InferenceFact) -> Result<TensorMetadata, LoadError> {
-    let wrong = |cause: String, advice: &str| LoadError {
-        what: "reading the inputs",
-        cause,
-        advice: Some(advice.into()),
-    };
-    let Some(datum_type) = fact.datum_type.concretize() else {
-        return Err(wrong(format!("input `{name}` has no datatype"), "export the model with typed inputs"));
-    };
-    let Some(datatype) = datatype_of(datum_type).filter(|datatype| *datatype != Datatype::Bytes) else {
-        return Err(wrong(
-            format!("input `{name}` is of type {datum_type:?}"),
-            "the engine takes numbers and booleans",
-        ));
-    };
-    if fact.shape.concretize().is_none() && fact.shape.dims().any(|dim| dim.concretize().is_none()) {
-        log::debug!("input `{name}`: some dimensions have no name");
-    }
-    let shape =
-        fact.shape.dims().map(|dim| dim.concretize().map_or(Dim::Open(None), |dim| dim_of(&dim))).collect();
-    Ok(TensorMetadata { name, datatype, shape, accepts: &[] })
-}
-
-fn dim_of(dim: &TDim) -> Dim {
-    match dim.to_i64() {
-        Ok(length) if length >= 0 => Dim::Fixed(length as usize),
-        _ => {
-            let name = dim.to_string();
-            // tract's own names for dimensions that the file does not name.
-            let named = !name.starts_with("unk__") && !name.starts_with("open");
-            Dim::Open(named.then_some(name))
-        }
-    }
-}
-
-fn datatype_of(datum_type: DatumType) -> Option<Datatype> {
-    Some(match datum_type {
-        DatumType::Bool => Datatype::Bool,
-        DatumType::U8 => Datatype::Uint8,
-        DatumType::U16 => Datatype::Uint16,
-        DatumType::U32 => Datatype::Uint32,
-        DatumType::U64 => Datatype::Uint64,
-        DatumType::I8 => Datatype::Int8,
-        DatumType::I16 => Datatype::Int16,
-        DatumType::I32 => Datatype::Int32,
-        // Sizes and scikit-learn's labels come as symbolic integers.
-        DatumType::I64 | DatumType::TDim => Datatype::Int64,
-        DatumType::F16 => Datatype::Fp16,
-        DatumType::F32 => Datatype::Fp32,
-        DatumType::F64 => Datatype::Fp64,
-        DatumType::String => Datatype::Bytes,
-        _ => return None,
-    })
-}
-
-fn to_tract(tensor: &model::Tensor) -> TractResult<TValue> {
-    let shape = tensor.shape();
-    let tensor = match tensor.elements() {
-        Elements::Bool(v) => Tensor::from_shape(shape, v),
-        Elements::Uint8(v) => Tensor::from_shape(shape, v),
-        Elements::Uint16(v) => Tensor::from_shape(shape, v),
-        Elements::Uint32(v) => Tensor::from_shape(shape, v),
-        Elements::Uint64(v) => Tensor::from_shape(shape, v),
-        Elements::Int8(v) => Tensor::from_shape(shape, v),
-        Elements::Int16(v) => Tensor::from_shape(shape, v),
-        Elements::Int32(v) => Tensor::from_shape(shape, v),
-        Elements::Int64(v) => Tensor::from_shape(shape, v),
-        Elements::Fp16(v) => Tensor::from_shape(shape, v),
-        Elements::Fp32(v) => Tensor::from_shape(shape, v),
-        Elements::Fp64(v) => Tensor::from_shape(shape, v),
-        Elements::Bytes(_) => Err(TractError::msg("BYTES cannot enter the engine: a file was not decoded")),
-    };
-    tensor.map(IntoTValue::into_tvalue)
-}
-
-fn from_tract(tensor: &Tensor) -> Result<model::Tensor, String> {
-    fn elements(tensor: &Tensor) -> TractResult<Elements> {
-        macro_rules! plain {
-            ($variant:ident, $t:ty) => {
-                Elements::$variant(tensor.try_as_plain_ram()?.as_slice::<$t>()?.to_vec())
-            };
-        }
-        Ok(match tensor.datum_type() {
-            DatumType::Bool => plain!(Bool, bool),
-            DatumType::U8 => plain!(Uint8, u8),
-            DatumType::U16 => plain!(Uint16, u16),
-            DatumType::U32 => plain!(Uint32, u32),
-            DatumType::U64 => plain!(Uint64, u64),
-            DatumType::I8 => plain!(Int8, i8),
-            DatumType::I16 => plain!(Int16, i16),
-            DatumType::I32 => plain!(Int32, i32),
-            DatumType::I64 => plain!(Int64, i64),
-            DatumType::TDim => {
-                let cast = tensor.cast_to::<i64>()?;
-                Elements::Int64(cast.try_as_plain_ram()?.as_slice::<i64>()?.to_vec())
-            }
-            DatumType::F16 => plain!(Fp16, f16),
-            DatumType::F32 => plain!(Fp32, f32),
-            DatumType::F64 => plain!(Fp64, f64),
-            DatumType::String => {
-                let strings = tensor.try_as_plain_ram()?.as_slice::<String>()?;
-                Elements::Bytes(strings.iter().map(|string| string.clone().into_bytes()).collect())
-            }
-            other => return Err(TractError::msg(format!("an output is of type {other:?}"))),
-        })
-    }
-    let elements = elements(tensor).map_err(|error| chain(&error))?;
-    model::Tensor::new(tensor.shape().to_vec(), elements)
-}
-
-/// Operators of the graph and its sub-graphs that tract has not registered, each once, with the name
-/// of a node that uses it.
-fn unknown_operators(graph: &pb::GraphProto, onnx: &tract_onnx::Onnx) -> Vec<String> {
-    let mut unknown: Vec<(String, String)> = Vec::new();
-    let mut graphs = vec![graph];
-    while let Some(graph) = graphs.pop() {
-        for node in &graph.node {
-            graphs.extend(node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()));
-            let known = onnx.op_register.0.contains_key(&node.op_type);
-            if !known && !unknown.iter().any(|(operator, _)| *operator == node.op_type) {
-                let name =
-                    if node.name.is_empty() { node.output.first().cloned() } else { Some(node.name.clone()) };
-                unknown.push((node.op_type.clone(), name.unwrap_or_default()));
-            }
-        }
-    }
-    unknown.iter().map(|(operator, node)| format!("`{operator}` (node `{node}`)")).collect()
-}
-
 fn plan_failed(error: &TractError, inputs: &[TensorMetadata]) -> LoadError {
     let open: Vec<String> = inputs
         .iter()
@@ -572,13 +384,6 @@ fn plan_failed(error: &TractError, inputs: &[TensorMetadata]) -> LoadError {
         )
     };
     LoadError { what: "planning the model", cause: chain(error), advice: Some(advice) }
-}
-
-/// An error with its causes, outermost first, in one line.
-fn chain(error: &TractError) -> String {
-    let mut text: Vec<String> = error.chain().map(|cause| cause.to_string().replace('\n', " ")).collect();
-    text.dedup();
-    text.join(": ")
 }
 
 /// Wrong shapes can make tract panic while it plans; that is a load error like any other.
@@ -601,4 +406,34 @@ pub fn zeros(signature: &Signature) -> Result<Vec<model::Tensor>, String> {
             model::Tensor::zeros(input.datatype, shape)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Elements;
+    use std::path::Path;
+
+    fn runner(model: &str) -> Runner {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models").join(model).join("model.onnx");
+        Session::load(&Graph::read(&path).unwrap(), &Options::default()).unwrap().runner()
+    }
+
+    fn ones(shape: [usize; 2]) -> model::Tensor {
+        model::Tensor::new(shape.to_vec(), Elements::Fp32(vec![1.0; shape[0] * shape[1]])).unwrap()
+    }
+
+    #[test]
+    fn a_product_of_unlike_lengths_is_an_error_and_reads_nothing_past_an_end() {
+        let error = runner("matmul").run(&[ones([2, 2]), ones([3000, 2])]).unwrap_err();
+        assert!(error.contains("to be equal, but they are 2 and 3000"), "{error}");
+        assert!(runner("matmul").run(&[ones([2, 3000]), ones([2, 2])]).is_err());
+        assert_eq!(runner("matmul").run(&[ones([2, 4]), ones([4, 3])]).unwrap()[0].shape(), [2, 3]);
+    }
+
+    #[test]
+    fn a_run_that_fails_is_an_error_and_a_new_runner_serves_the_next() {
+        assert!(runner("pair").run(&[ones([4, 2]), ones([3, 2])]).is_err());
+        assert_eq!(runner("pair").run(&[ones([3, 2]), ones([3, 2])]).unwrap().len(), 2);
+    }
 }
