@@ -1,5 +1,70 @@
-//! onnxd
+//! onnxd, the ONNX daemon: one small static program that puts a model behind a WebSocket.
+//!
+//! It is synchronous on purpose. There is no async runtime in the tree: a thread that waits is a
+//! thread that waits, a stack trace shows where, and a reader can follow a request from the socket to
+//! the model and back without meeting a scheduler. A test reads the lock file and keeps it so.
+//!
+//! # The way of a request
+//!
+//! ```text
+//!             accept            head              conversation              queue            worker
+//! socket ─► net::listener ─► net::head ─┬─► net::conversation ─► wire::request ─► engine::queue ─► engine::worker
+//!                                       │        ▲        (service::dialogue)                        │ processing (files)
+//!                                       │        │                                                   │ engine::session (tract)
+//!                                       │        └── wire::response ◄─ processing (scores) ◄─ reply ◄┘
+//!                                       └─► net::http ─► ops::routes, or service::exchange and the same way on
+//! ```
+//!
+//! Data flows one way, and each room knows the next one only. [`server`] knows them all.
+//!
+//! # Threads
+//!
+//! | thread | how many | what it does | what it waits on |
+//! |---|---|---|---|
+//! | `main` | 1 | starts everything, waits for a signal, drains, joins | a signal |
+//! | `accept` | 1 | takes a permit for each connection and spawns its thread; no accept error ends it | the listener, the end |
+//! | `conn-N` | one a connection | owns its socket alone: head, upgrade, frames both ways | `poll` on the socket and its bell |
+//! | `<model>-wN` | `instance_group.count` a model, or the cores | decodes files, runs tract, replies | the model's queue |
+//! | `ops` | 1, with `--ops-listen` | health, readiness and metadata on a private address | its listener |
+//!
+//! The socket never blocks and has no second owner, so requests pipeline, pings are answered while
+//! inference runs, a slow reader shows as a write that stays blocked, and a stop reaches a sleeping
+//! connection at once. A worker rings the bell (an `eventfd`) only when the connection sleeps.
+//!
+//! # The code map
+//!
+//! | room | what lives there |
+//! |---|---|
+//! | [`model`] | models as files and words: repository, `model.json`, signature, tensors |
+//! | [`wire`] | Open Inference Protocol v2 and rows, bytes to requests and responses to bytes; pure |
+//! | [`processing`] | image files to tensors, scores to classes; pure |
+//! | [`engine`] | queue, workers, sessions; `engine::session` is the only room that imports tract |
+//! | [`inference`] | a model in service: where wire, processing and engine meet |
+//! | [`net`] | sockets: listener, head, HTTP, conversation; knows a `Service`, and no model |
+//! | [`service`] | inference as that `Service` |
+//! | [`ops`] | readiness, the routes of both listeners, the private listener |
+//! | [`config`] | flags, environment, limits; finished types only come out |
+//! | [`server`], [`cli`] | the composition root, and the commands |
+//!
+//! # Invariants, each with a test
+//!
+//! 1. No thread waits without a bound, except for work. Every channel is bounded. Every socket read
+//!    and write has a deadline.
+//! 2. Every accepted request gets exactly one reply, or its connection is gone. Draining loses none.
+//! 3. No input from the network can panic a thread that serves others, allocate more than the limits
+//!    say, or read a file.
+//! 4. An image, a tensor, a frame or a JSON text that lies about its size is refused before memory is
+//!    taken for it.
+//! 5. After any failed request the next good one succeeds, on the same conversation and on the same
+//!    worker.
+//! 6. `#![forbid(unsafe_code)]`.
+//!
+//! # What is deliberately absent
+//!
+//! Compression on the WebSocket (a model's numbers do not compress, and its windows cost more memory a
+//! connection than all the rest), HTTP/2 (the gateway in front speaks it), and a plug-in interface.
 #![forbid(unsafe_code)]
+
 pub mod cli;
 pub mod config;
 pub mod engine;

@@ -13,7 +13,7 @@ use super::conversation;
 use super::head::{self, Head, NoHead};
 use super::http::{self as plain, Next};
 use super::listener::Shared;
-use super::service::Service;
+use super::service::{Refusal, Service};
 use super::socket::Socket;
 use super::waker::Waker;
 
@@ -79,7 +79,7 @@ impl<S: Service> Connection<'_, S> {
             Ok(accepted) => accepted,
             Err(response) => {
                 log::info!("{}: upgrade of {path} refused: {}", self.peer, response.status());
-                return self.refuse(response);
+                return self.refuse(*response);
             }
         };
         let mut bytes = Vec::new();
@@ -105,23 +105,23 @@ impl<S: Service> Connection<'_, S> {
     }
 
     /// The 101 and what comes after it, or the response that refuses (PROTOCOL, "Paths").
-    fn accept(&self, request: &Request<()>) -> Result<(Response<()>, S::Dialogue), Response<Vec<u8>>> {
+    fn accept(&self, request: &Request<()>) -> Result<(Response<()>, S::Dialogue), Refusal> {
         let service = &self.shared.service;
         if self.shared.readiness.is_draining() {
             let mut response = service.refuse(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping");
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-            return Err(response);
+            return Err(Box::new(response));
         }
         // RFC 6455 section 4.4: a version that is not ours is answered with the one that is.
         if request.headers().get(SEC_WEBSOCKET_VERSION).is_some_and(|version| version != "13") {
             let message = "of the WebSocket versions this server speaks 13";
             let mut response = service.refuse(StatusCode::UPGRADE_REQUIRED, message);
             response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-            return Err(response);
+            return Err(Box::new(response));
         }
         let accepted = create_response(request).map_err(|error| {
             let message = format!("this is no WebSocket handshake: {error}");
-            service.refuse(StatusCode::BAD_REQUEST, &message)
+            Box::new(service.refuse(StatusCode::BAD_REQUEST, &message))
         })?;
         let dialogue = service.upgrade(request)?;
         Ok((accepted, dialogue))

@@ -16,13 +16,16 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use super::waker::Waker;
 use crate::engine::{Outcome, Reply, ReplyTo};
 
+/// The response that a peer gets instead of a conversation.
+pub type Refusal = Box<Response<Vec<u8>>>;
+
 /// What listens behind the sockets. Shared by all connections.
 pub trait Service: Send + Sync + 'static {
     type Dialogue: Dialogue;
     type Exchange: Exchange;
 
     /// Opens a conversation, or refuses with the response that the peer gets instead of a 101.
-    fn upgrade(&self, request: &Request<()>) -> Result<Self::Dialogue, Response<Vec<u8>>>;
+    fn upgrade(&self, request: &Request<()>) -> Result<Self::Dialogue, Refusal>;
 
     /// Looks at a plain request's head.
     fn begin(&self, request: &Request<()>) -> Begun<Self::Exchange>;

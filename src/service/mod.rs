@@ -10,7 +10,7 @@ use std::sync::Arc;
 use http::{Request, Response, StatusCode};
 
 use crate::inference::Models;
-use crate::net::service::{Begun, Service};
+use crate::net::service::{Begun, Refusal, Service};
 use crate::ops::health::Readiness;
 use crate::ops::routes::{self, Route, Sources};
 use crate::wire::{Code, Defaults, RequestError};
@@ -28,18 +28,18 @@ impl Service for InferenceService {
     type Dialogue = InferenceDialogue;
     type Exchange = InferenceExchange;
 
-    fn upgrade(&self, request: &Request<()>) -> Result<InferenceDialogue, Response<Vec<u8>>> {
+    fn upgrade(&self, request: &Request<()>) -> Result<InferenceDialogue, Refusal> {
         let path = request.uri().path();
         let Some(model) = Route::of(path).and_then(Route::conversation) else {
             let message = format!(
                 "no conversation is held at {}: connect to / or /v2/models/<name>",
                 crate::wire::error::shorten(path)
             );
-            return Err(routes::error(StatusCode::NOT_FOUND, &message));
+            return Err(Box::new(routes::error(StatusCode::NOT_FOUND, &message)));
         };
         let (name, version) = (model.map(|model| model.name), model.and_then(|model| model.version));
-        let found = self.models.find(name, version).map_err(|failure| routes::request_error(&failure))?;
-        let defaults = defaults(request).map_err(|failure| routes::request_error(&failure))?;
+        let found = self.models.find(name, version).map_err(|failure| Box::new(routes::request_error(&failure)))?;
+        let defaults = defaults(request).map_err(|failure| Box::new(routes::request_error(&failure)))?;
         Ok(InferenceDialogue::new(found.clone(), defaults))
     }
 

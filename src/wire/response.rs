@@ -75,7 +75,7 @@ impl InferResponse<'_> {
                 datatype: elements.datatype().name(),
                 shape: output.tensor.shape(),
                 parameters: output.binary.then(|| Size { binary_data_size: tensors.len() - before }),
-                data: (!output.binary).then(|| Flat(elements)),
+                data: (!output.binary).then_some(Flat(elements)),
             });
         }
         let body = Body {

@@ -1,0 +1,80 @@
+//! What a request costs outside the engine, and in it: `cargo bench`.
+//!
+//! Compare side by side in one run; a figure alone says more about the machine than about the code.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use divan::Bencher;
+use divan::counter::BytesCount;
+use onnxd::engine::session::zeros;
+use onnxd::engine::{Graph, Options, Session};
+use onnxd::model::{Datatype, Dim, Elements, Signature, Tensor, TensorMetadata};
+use onnxd::wire::response::Encoded;
+use onnxd::wire::{Defaults, Form, InferResponse, OutputTensor, request};
+
+fn main() {
+    divan::main();
+}
+
+fn signature(shape: &[usize]) -> Signature {
+    let tensor = |name: &str| TensorMetadata {
+        name: name.into(),
+        datatype: Datatype::Fp32,
+        shape: shape.iter().map(|dim| Dim::Fixed(*dim)).collect(),
+        accepts: &[],
+    };
+    Signature { inputs: vec![tensor("x")], outputs: vec![tensor("y")], max_batch_size: None }
+}
+
+fn values(count: usize) -> Vec<f32> {
+    (0..count).map(|at| (at * 7919 % 10_000) as f32 / 10_000.0).collect()
+}
+
+/// A small vector, and an image of 224 × 224 × 3 as JSON numbers.
+const LENGTHS: [usize; 2] = [784, 150_528];
+
+#[divan::bench(args = LENGTHS)]
+fn decode_oip_json(bencher: Bencher<'_, '_>, count: usize) {
+    let signature = signature(&[1, count]);
+    let data: Vec<String> = values(count).iter().map(f32::to_string).collect();
+    let text = format!(
+        r#"{{"id":"1","inputs":[{{"name":"x","shape":[1,{count}],"datatype":"FP32","data":[{}]}}]}}"#,
+        data.join(", ")
+    );
+    let defaults = Defaults::default();
+    bencher
+        .counter(BytesCount::of_str(&text))
+        .bench(|| request::from_text(divan::black_box(&text), &signature, &defaults).unwrap());
+}
+
+#[divan::bench(args = LENGTHS)]
+fn decode_raw(bencher: Bencher<'_, '_>, count: usize) {
+    let signature = signature(&[1, count]);
+    let payload: Vec<u8> = values(count).iter().flat_map(|value| value.to_le_bytes()).collect();
+    let defaults = Defaults::default();
+    bencher
+        .counter(BytesCount::of_slice(&payload))
+        .bench(|| request::from_raw(divan::black_box(&payload), &signature, &defaults).unwrap());
+}
+
+#[divan::bench(args = [10, 1000, 150_528])]
+fn encode_oip_json(bencher: Bencher<'_, '_>, count: usize) {
+    let tensor = Tensor::new(vec![1, count], Elements::Fp32(values(count))).unwrap();
+    let outputs = vec![OutputTensor { name: "y", tensor, binary: false }];
+    let response = InferResponse { model_name: "m", model_version: "1", id: None, outputs };
+    bencher.bench(|| match divan::black_box(&response).encode(Form::Oip).unwrap() {
+        Encoded::Json(json) => json.len(),
+        Encoded::Binary { json, .. } => json.len(),
+    });
+}
+
+#[divan::bench]
+fn run_digits(bencher: Bencher<'_, '_>) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("model/digits/model.onnx");
+    let options = Options { max_batch_size: Some(16), ..Options::default() };
+    let session = Session::load(&Graph::read(&path).unwrap(), &options).unwrap();
+    let inputs = zeros(session.signature()).unwrap();
+    let mut runner = session.runner();
+    bencher.bench_local(|| runner.run(divan::black_box(&inputs)).unwrap());
+}
