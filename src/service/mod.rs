@@ -38,7 +38,8 @@ impl Service for InferenceService {
             return Err(Box::new(routes::error(StatusCode::NOT_FOUND, &message)));
         };
         let (name, version) = (model.map(|model| model.name), model.and_then(|model| model.version));
-        let found = self.models.find(name, version).map_err(|failure| Box::new(routes::request_error(&failure)))?;
+        let found =
+            self.models.find(name, version).map_err(|failure| Box::new(routes::request_error(&failure)))?;
         let defaults = defaults(request).map_err(|failure| Box::new(routes::request_error(&failure)))?;
         Ok(InferenceDialogue::new(found.clone(), defaults))
     }
