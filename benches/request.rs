@@ -11,7 +11,7 @@ use onnxd::engine::session::zeros;
 use onnxd::engine::{Graph, Options, Session};
 use onnxd::model::{Datatype, Dim, Elements, Signature, Tensor, TensorMetadata};
 use onnxd::wire::response::Encoded;
-use onnxd::wire::{Defaults, Form, InferResponse, OutputTensor, request};
+use onnxd::wire::{Defaults, Form, InferResponse, OutputTensor, decode};
 
 fn main() {
     divan::main();
@@ -45,7 +45,7 @@ fn decode_oip_json(bencher: Bencher<'_, '_>, count: usize) {
     let defaults = Defaults::default();
     bencher
         .counter(BytesCount::of_str(&text))
-        .bench(|| request::from_text(divan::black_box(&text), &signature, &defaults).unwrap());
+        .bench(|| decode::from_text(divan::black_box(&text), &signature, &defaults).unwrap());
 }
 
 #[divan::bench(args = LENGTHS)]
@@ -55,7 +55,7 @@ fn decode_raw(bencher: Bencher<'_, '_>, count: usize) {
     let defaults = Defaults::default();
     bencher
         .counter(BytesCount::of_slice(&payload))
-        .bench(|| request::from_raw(divan::black_box(&payload), &signature, &defaults).unwrap());
+        .bench(|| decode::from_raw(divan::black_box(&payload), &signature, &defaults).unwrap());
 }
 
 #[divan::bench(args = [10, 1000, 150_528])]

@@ -8,7 +8,7 @@
 //!
 //! ```text
 //!             accept            head              conversation              queue            worker
-//! socket ─► net::listener ─► net::head ─┬─► net::conversation ─► wire::request ─► engine::queue ─► engine::worker
+//! socket ─► net::listener ─► net::head ─┬─► net::conversation ─► wire::decode ──► engine::queue ─► engine::worker
 //!                                       │        ▲        (service::dialogue)                        │ processing (files)
 //!                                       │        │                                                   │ engine::session (tract)
 //!                                       │        └── wire::response ◄─ processing (scores) ◄─ reply ◄┘

@@ -9,7 +9,8 @@ use std::time::Instant;
 use crate::config::{Limits, ServeFlags};
 use crate::inference::{self, Models, Workers};
 use crate::model::repository::{self, RepositoryError};
-use crate::net::listener::{Connections, Listener, Shared};
+use crate::net::connections::{Connections, Shared};
+use crate::net::listener::Listener;
 use crate::ops::health::{Readiness, State};
 use crate::ops::listener::OpsListener;
 use crate::service::InferenceService;
@@ -86,23 +87,23 @@ impl Server {
     /// Loads every model, warms them up, and only then listens: whoever connects is served.
     pub fn start(settings: Settings) -> Result<Server, StartError> {
         let Settings { model, listen, ops_listen, default_model, workers: count, limits } = settings;
-        let (mut served, mut workers) = (Vec::new(), Vec::new());
+        let (mut served, mut workers) = (Vec::new(), Workers::default());
         for mut files in repository::find(&model)? {
             if count.is_some() {
                 files.manifest.instance_group.count = count;
             }
             let begun = Instant::now();
             let loaded = inference::load(files, &limits)?;
-            let (model, threads) = loaded.serve(&limits)?;
-            let took = begun.elapsed().as_millis();
+            let before = workers.count();
+            let model = loaded.serve(&limits, &mut workers)?;
+            let (took, threads) = (begun.elapsed().as_millis(), workers.count() - before);
             log::info!(
                 "model {} version {}: loaded in {took} ms, {} workers",
                 model.name,
                 model.version,
-                threads.len()
+                threads
             );
             served.push(model);
-            workers.extend(threads);
         }
         let models = Arc::new(Models::new(served, default_model).map_err(StartError::Setting)?);
         let readiness = Arc::new(Readiness::default());
@@ -127,7 +128,7 @@ impl Server {
             log::info!("operators on http://{}", ops.address);
         }
         log::info!("ready on {}", listener.address);
-        Ok(Server { listener, ops, readiness, connections, workers: Workers(workers), limits })
+        Ok(Server { listener, ops, readiness, connections, workers, limits })
     }
 
     pub fn address(&self) -> SocketAddr {

@@ -11,7 +11,7 @@ use crate::config::{Limits, LogFlags};
 use crate::engine::session::zeros;
 use crate::inference::{self, Loaded};
 use crate::model::{TensorMetadata, repository};
-use crate::wire::request::{example, whole_example};
+use crate::wire::example::{example, whole_example};
 
 #[derive(Debug, Args)]
 pub struct CheckFlags {

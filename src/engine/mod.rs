@@ -2,6 +2,7 @@
 //! that each of them runs. Nothing here knows of sockets or JSON; `session` is the only file of the
 //! crate that imports tract.
 
+pub mod panic;
 pub mod queue;
 pub mod session;
 pub mod worker;

@@ -3,13 +3,15 @@
 //! A worker never ends before its queue does. A failed run, or a panic inside the engine, is that
 //! request's answer and nobody else's trouble: the session's state is thrown away and made again.
 
+use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::panic::panic_message;
 use super::queue::Job;
 use super::session::{Runner, Session};
 use crate::model::Tensor;
@@ -26,19 +28,31 @@ pub struct Workload {
     pub preprocessor: Preprocessor,
 }
 
+/// A worker's thread. `alive` is disconnected when the thread has ended, which can be waited for with
+/// a time-out; a `JoinHandle` cannot.
+#[derive(Debug)]
+pub struct WorkerThread {
+    pub alive: Receiver<Infallible>,
+    pub handle: JoinHandle<()>,
+}
+
 /// Starts worker `index` of the model `name`. It ends when the queue is closed and empty.
 pub fn spawn(
     name: &str,
     index: usize,
     jobs: Receiver<Job>,
     workload: Arc<Workload>,
-) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(format!("{name}-w{index}")).stack_size(STACK).spawn(move || {
+) -> std::io::Result<WorkerThread> {
+    let (living, alive) = bounded(0);
+    let builder = std::thread::Builder::new().name(format!("{name}-w{index}")).stack_size(STACK);
+    let handle = builder.spawn(move || {
+        let _living: Sender<Infallible> = living;
         let mut worker = Worker { runner: workload.session.runner(), workload };
         for job in jobs {
             worker.serve(job);
         }
-    })
+    })?;
+    Ok(WorkerThread { alive, handle })
 }
 
 struct Worker {
@@ -71,10 +85,4 @@ impl Worker {
         let inputs = self.workload.preprocessor.prepare(inputs, self.workload.session.signature())?;
         self.runner.run(&inputs).map_err(|message| RequestError::new(Code::InferenceFailed, message))
     }
-}
-
-/// The words of a panic.
-pub fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }

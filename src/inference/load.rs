@@ -2,13 +2,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::ServedModel;
+use super::{ServedModel, Workers};
 use crate::config::Limits;
+use crate::engine::panic::panic_message;
 use crate::engine::session::zeros;
-use crate::engine::worker::{self, Workload, panic_message};
+use crate::engine::worker::{self, Workload};
 use crate::engine::{Graph, Options, Queue, Session};
 use crate::model::signature::{nearest, quoted};
 use crate::model::{Dim, Manifest, ModelFiles, Tensor, TensorMetadata};
@@ -46,6 +46,9 @@ pub fn load(files: ModelFiles, limits: &Limits) -> Result<Loaded, LoadError> {
     let preprocessor = preprocessor(&mut session, &files.manifest, limits).map_err(failed)?;
     let postprocessors = postprocessors(&session, &files).map_err(failed)?;
     let (warmup, warmup_error) = warm_up(&session, files.manifest.warmup.unwrap_or(1));
+    if files.manifest.dynamic_batching.is_some() {
+        log::warn!("model `{}`: dynamic_batching has no effect yet, requests are run one by one", files.name);
+    }
     if let Some(error) = &warmup_error {
         log::warn!("model `{}`: the warm-up on zeros failed: {error}", files.name);
     }
@@ -54,24 +57,23 @@ pub fn load(files: ModelFiles, limits: &Limits) -> Result<Loaded, LoadError> {
 
 impl Loaded {
     /// Starts the model's workers and puts it into service.
-    pub fn serve(self, limits: &Limits) -> std::io::Result<(ServedModel, Vec<JoinHandle<()>>)> {
+    pub fn serve(self, limits: &Limits, workers: &mut Workers) -> std::io::Result<ServedModel> {
         let (queue, jobs) = Queue::new(limits.queue_capacity);
         let signature = self.workload.session.signature().clone();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = self.files.manifest.instance_group.count.unwrap_or(cores);
         let workload = Arc::new(self.workload);
-        let workers = (0..count)
-            .map(|index| worker::spawn(&self.files.name, index, jobs.clone(), workload.clone()))
-            .collect::<Result<_, _>>()?;
-        let model = ServedModel {
+        for index in 0..count {
+            workers.add(worker::spawn(&self.files.name, index, jobs.clone(), workload.clone())?);
+        }
+        Ok(ServedModel {
             name: self.files.name,
             version: self.files.version,
             signature,
             postprocessors: self.postprocessors,
             queue,
             request_timeout: limits.request_timeout,
-        };
-        Ok((model, workers))
+        })
     }
 }
 

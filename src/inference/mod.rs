@@ -8,11 +8,12 @@ mod load;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::RecvTimeoutError;
 use serde_json::value::RawValue;
 
+use crate::engine::worker::WorkerThread;
 use crate::engine::{Job, Queue, ReplyTo};
 use crate::model::{Signature, Tensor};
 use crate::processing::scores::Postprocessor;
@@ -153,20 +154,30 @@ impl Models {
 /// The worker threads of all models. They end when every [`ServedModel`] is gone and their queues are
 /// empty.
 #[derive(Debug, Default)]
-pub struct Workers(pub Vec<JoinHandle<()>>);
+pub struct Workers(Vec<WorkerThread>);
 
 impl Workers {
+    pub fn add(&mut self, worker: WorkerThread) {
+        self.0.push(worker);
+    }
+
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// Waits for the workers to end, at most until `deadline`; says how many did not.
     pub fn join(self, deadline: Instant) -> usize {
-        let mut left = self.0;
-        // std has no join with a time-out; a finished thread joins at once.
-        while Instant::now() < deadline {
-            left.retain(|worker| !worker.is_finished());
-            if left.is_empty() {
-                return 0;
+        let mut stuck = 0;
+        for worker in self.0 {
+            match worker.alive.recv_deadline(deadline) {
+                Err(RecvTimeoutError::Disconnected) => {
+                    if worker.handle.join().is_err() {
+                        log::error!("a worker had panicked");
+                    }
+                }
+                _ => stuck += 1,
             }
-            std::thread::sleep(Duration::from_millis(1));
         }
-        left.len()
+        stuck
     }
 }

@@ -23,6 +23,8 @@ pub struct Manifest {
     /// The most rows a request may bring along the first axis, which declares that axis a batch of
     /// independent rows. 0 or absent: nothing is declared.
     pub max_batch_size: usize,
+    /// Read and checked; without effect until requests are gathered into batches, and told so at load.
+    pub dynamic_batching: Option<DynamicBatching>,
     pub instance_group: InstanceGroup,
     pub inputs: Vec<InputManifest>,
     pub outputs: Vec<OutputManifest>,
@@ -30,6 +32,13 @@ pub struct Manifest {
     pub parameters: BTreeMap<String, serde_json::Value>,
     /// Runs on zeros before the model is called ready. Default: 1.
     pub warmup: Option<u32>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DynamicBatching {
+    /// How long a batch may wait to be filled.
+    pub max_queue_delay_microseconds: u64,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

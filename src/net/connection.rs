@@ -5,14 +5,14 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{RETRY_AFTER, SEC_WEBSOCKET_VERSION};
+use http::{HeaderValue, Request, Response, StatusCode};
 use tungstenite::handshake::server::{create_response, write_response};
 
+use super::connections::Shared;
 use super::conversation;
 use super::head::{self, Head, NoHead};
 use super::http::{self as plain, Next};
-use super::listener::Shared;
 use super::service::{Refusal, Service};
 use super::socket::Socket;
 use super::waker::Waker;
@@ -45,7 +45,9 @@ impl<S: Service> Connection<'_, S> {
             let head =
                 head::read(&mut self.socket, &mut self.buffer, limits, Instant::now() + idle, draining);
             let next = match head {
-                Ok(head) if wants_upgrade(head.request.headers()) => return self.upgrade(&head.request),
+                Ok(head) if head::wants_upgrade(head.request.headers()) => {
+                    return self.upgrade(&head.request);
+                }
                 Ok(head) => self.exchange(head),
                 Err(NoHead::Gone) => return,
                 Err(NoHead::Io(error)) => return log::debug!("{}: {error}", self.peer),
@@ -135,30 +137,4 @@ impl<S: Service> Connection<'_, S> {
             self.socket.close_gently(Instant::now() + limits.close_timeout);
         }
     }
-}
-
-/// RFC 9110 section 7.8: an upgrade needs both headers; `Upgrade` alone is a hint that may be ignored.
-fn wants_upgrade(headers: &HeaderMap) -> bool {
-    let websocket = headers.get_all(UPGRADE).iter().any(|value| {
-        value
-            .as_bytes()
-            .split(|byte| *byte == b',')
-            .any(|word| word.trim_ascii().eq_ignore_ascii_case(b"websocket"))
-    });
-    websocket && lists(headers, "upgrade")
-}
-
-/// True when `Connection` lists the word.
-pub fn lists(headers: &HeaderMap, word: &str) -> bool {
-    headers.get_all(CONNECTION).iter().any(|value| {
-        value
-            .as_bytes()
-            .split(|byte| *byte == b',')
-            .any(|part| part.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
-    })
-}
-
-/// A method that may carry a body here.
-pub fn takes_body(method: &Method) -> bool {
-    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }

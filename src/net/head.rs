@@ -6,7 +6,7 @@
 use std::io::{self, ErrorKind};
 use std::time::Instant;
 
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, Request, StatusCode, Version};
 use ureq_proto::server::Reply;
 use ureq_proto::server::state::RecvRequest;
@@ -148,6 +148,27 @@ fn is_chunked_alone(headers: &HeaderMap) -> bool {
     let first =
         values.next().is_some_and(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
     first && values.next().is_none()
+}
+
+/// RFC 9110 section 7.8: an upgrade needs both headers; `Upgrade` alone is a hint that may be ignored.
+pub fn wants_upgrade(headers: &HeaderMap) -> bool {
+    let websocket = headers.get_all(UPGRADE).iter().any(|value| {
+        value
+            .as_bytes()
+            .split(|byte| *byte == b',')
+            .any(|word| word.trim_ascii().eq_ignore_ascii_case(b"websocket"))
+    });
+    websocket && connection_lists(headers, "upgrade")
+}
+
+/// True when `Connection` lists the word.
+pub fn connection_lists(headers: &HeaderMap, word: &str) -> bool {
+    headers.get_all(CONNECTION).iter().any(|value| {
+        value
+            .as_bytes()
+            .split(|byte| *byte == b',')
+            .any(|part| part.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
+    })
 }
 
 #[cfg(test)]

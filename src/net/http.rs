@@ -8,13 +8,12 @@ use std::time::Instant;
 
 use crossbeam_channel::bounded;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use ureq_proto::server::state::{ProvideResponse, RecvBody};
 use ureq_proto::server::{RecvRequestResult, Reply, SendResponseResult};
 
-use super::connection::takes_body;
-use super::head::Head;
-use super::listener::Shared;
+use super::connections::Shared;
+use super::head::{Head, connection_lists};
 use super::service::{Begun, Exchange, ReplySlot, Service, Step};
 use super::socket::{Interest, Socket};
 use crate::config::Limits;
@@ -46,6 +45,18 @@ pub fn exchange<S: Service>(
     let Head { request, reply } = head;
     let (limits, service) = (&shared.limits, &shared.service);
     let declares_body = has_body(request.headers());
+    // HTTP/1.0 clients want to be told that their wish is met.
+    let keep_alive = connection_lists(request.headers(), "keep-alive");
+    let respond = |reply, socket: &mut Socket, response: Response<Vec<u8>>, end: bool| {
+        let end = end || shared.readiness.is_draining();
+        respond(
+            reply,
+            socket,
+            limits,
+            response,
+            if end { Some("close") } else { keep_alive.then_some("keep-alive") },
+        )
+    };
     let Some(state) = reply.proceed() else { return (None, Next::Gone) };
     let mut exchange = match service.begin(&request) {
         Begun::Read(exchange) => exchange,
@@ -56,7 +67,7 @@ pub fn exchange<S: Service>(
                 // The body is not read, so nothing can come after it.
                 RecvRequestResult::RecvBody(_) => return last(socket, limits, response),
             };
-            return respond(reply, socket, shared, response, declares_body);
+            return respond(reply, socket, response, declares_body);
         }
     };
     if let Some(refusal) = refuse_length(request.headers(), takes_body(request.method()), limits) {
@@ -88,7 +99,7 @@ pub fn exchange<S: Service>(
         }
     };
     match run(&mut exchange, &body, socket) {
-        Some(response) => respond(reply, socket, shared, response, false),
+        Some(response) => respond(reply, socket, response, false),
         None => (None, Next::Gone),
     }
 }
@@ -96,6 +107,11 @@ pub fn exchange<S: Service>(
 /// True when the head announces bytes behind it.
 fn has_body(headers: &HeaderMap) -> bool {
     headers.contains_key(TRANSFER_ENCODING) || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0")
+}
+
+/// A method that may carry a body here.
+fn takes_body(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 
 /// A body that is not to be read at all, by what the head says.
@@ -190,21 +206,21 @@ fn run<E: Exchange>(exchange: &mut E, body: &[u8], socket: &mut Socket) -> Optio
     }
 }
 
-fn respond<S: Service>(
+fn respond(
     reply: Reply<ProvideResponse>,
     socket: &mut Socket,
-    shared: &Shared<S>,
+    limits: &Limits,
     response: Response<Vec<u8>>,
-    unread_body: bool,
+    connection: Option<&'static str>,
 ) -> (Option<StatusCode>, Next) {
     let status = response.status();
     let (mut parts, body) = response.into_parts();
     parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-    if unread_body || shared.readiness.is_draining() {
-        parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    if let Some(connection) = connection {
+        parts.headers.insert(CONNECTION, HeaderValue::from_static(connection));
     }
     match encode(reply, Response::from_parts(parts, ()), &body) {
-        Ok((bytes, must_close)) => match socket.write_all_within(&bytes, shared.limits.write_timeout) {
+        Ok((bytes, must_close)) => match socket.write_all_within(&bytes, limits.write_timeout) {
             Ok(()) if must_close => (Some(status), Next::Close),
             Ok(()) => (Some(status), Next::Again),
             Err(_) => (None, Next::Gone),

@@ -1,20 +1,18 @@
 //! Accepting connections: a permit each, a thread each, and never an end before the server's.
 
-use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::connection;
+use super::connections::Shared;
 use super::service::Service;
 use super::waker::Waker;
-use crate::config::Limits;
-use crate::ops::health::Readiness;
 
 /// Bytes of stack a connection's thread may use. Models run on workers; the deepest thing here is the
 /// JSON parser. Only what is touched takes memory.
@@ -23,92 +21,12 @@ const STACK: usize = 256 << 10;
 /// How long the listener rests when the machine has run out of something.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
-/// What connections share.
-pub struct Shared<S> {
-    pub service: S,
-    pub limits: Limits,
-    pub readiness: Arc<Readiness>,
-    pub connections: Arc<Connections>,
-}
-
-/// The connections that are open: who may have one more, and how all are reached at once.
-#[derive(Debug, Default)]
-pub struct Connections {
-    open: Mutex<BTreeMap<u64, Arc<Waker>>>,
-    all_gone: Condvar,
-    next: AtomicU64,
-}
-
-impl Connections {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Waker>>> {
-        // Nothing that runs under the lock can leave the map half changed.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes one of `most` places; it is given back when the permit is dropped.
-    fn admit(self: &Arc<Self>, most: usize, waker: &Arc<Waker>) -> Option<Permit> {
-        let mut open = self.lock();
-        if open.len() >= most {
-            return None;
-        }
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        open.insert(number, waker.clone());
-        Some(Permit { connections: self.clone(), number })
-    }
-
-    pub fn count(&self) -> usize {
-        self.lock().len()
-    }
-
-    /// Wakes every connection, to look at the readiness.
-    pub fn ring_all(&self) {
-        self.lock().values().for_each(|waker| waker.ring());
-    }
-
-    /// Waits until no connection is left, or the deadline; says how many are.
-    pub fn wait_until_gone(&self, deadline: Instant) -> usize {
-        let mut open = self.lock();
-        while !open.is_empty() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            open = self.all_gone.wait_timeout(open, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        open.len()
-    }
-}
-
-/// A connection's place among the open ones.
-#[derive(Debug)]
-pub struct Permit {
-    connections: Arc<Connections>,
-    number: u64,
-}
-
-impl Permit {
-    /// The connection's number since the start, as its thread and log lines have it.
-    pub fn number(&self) -> u64 {
-        self.number
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let mut open = self.connections.lock();
-        open.remove(&self.number);
-        if open.is_empty() {
-            self.connections.all_gone.notify_all();
-        }
-    }
-}
-
 /// The accept thread. It stops, and the port closes, on [`Listener::stop`].
 #[derive(Debug)]
 pub struct Listener {
     pub address: SocketAddr,
     bell: Arc<Waker>,
-    stopping: Arc<std::sync::atomic::AtomicBool>,
+    stopping: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
@@ -118,7 +36,7 @@ impl Listener {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let bell = Arc::new(Waker::new()?);
-        let stopping = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let stopping = Arc::new(AtomicBool::new(false));
         let (bell_there, stopping_there) = (bell.clone(), stopping.clone());
         let thread = std::thread::Builder::new().name("accept".into()).spawn(move || {
             let mut complaint = Complaint::default();

@@ -5,6 +5,7 @@
 //! sleeps in one place, [`socket::Socket::wait`], on the socket and on its [`waker::Waker`] together.
 
 pub mod connection;
+pub mod connections;
 pub mod conversation;
 pub mod head;
 pub mod http;

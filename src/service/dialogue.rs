@@ -7,7 +7,7 @@ use tungstenite::Message;
 use crate::engine::Outcome;
 use crate::inference::{Answer, Pending, ServedModel};
 use crate::net::service::{Dialogue, Incoming, ReplySlot, Step};
-use crate::wire::request;
+use crate::wire::decode;
 use crate::wire::response::Encoded;
 use crate::wire::{Defaults, Framing};
 
@@ -29,11 +29,9 @@ impl Dialogue for InferenceDialogue {
     fn receive(&mut self, message: Incoming<'_>, slot: &ReplySlot<'_>) -> Step<Pending, Message> {
         let signature = &self.model.signature;
         let read = match (message, self.defaults.framing) {
-            (Incoming::Text(text), _) => request::from_text(text, signature, &self.defaults),
-            (Incoming::Binary(payload), Framing::Raw) => {
-                request::from_raw(payload, signature, &self.defaults)
-            }
-            (Incoming::Binary(message), Framing::V2) => request::from_v2(message, signature, &self.defaults),
+            (Incoming::Text(text), _) => decode::from_text(text, signature, &self.defaults),
+            (Incoming::Binary(payload), Framing::Raw) => decode::from_raw(payload, signature, &self.defaults),
+            (Incoming::Binary(message), Framing::V2) => decode::from_v2(message, signature, &self.defaults),
         };
         match read {
             Ok(request) => Step::Later(self.model.submit(request, slot.cancelled(), slot.reply())),

@@ -10,7 +10,7 @@ use crate::inference::{Answer, Pending, ServedModel};
 use crate::net::service::{Exchange, ReplySlot, Step};
 use crate::ops::routes::{json, request_error};
 use crate::wire::response::Encoded;
-use crate::wire::{Defaults, InferRequest, Rejected, RequestError, request};
+use crate::wire::{Defaults, InferRequest, Rejected, RequestError, decode};
 
 /// OIP's header for how many bytes of the body are JSON; 0 for a raw payload.
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
@@ -60,10 +60,10 @@ impl InferenceExchange {
     fn read(&self, body: &[u8]) -> Result<InferRequest, Rejected> {
         let signature = &self.model.signature;
         match self.body {
-            Body::Raw => request::from_raw(body, signature, &self.defaults),
-            Body::Json => request::from_json_and_tensors(body, body.len(), signature, &self.defaults),
+            Body::Raw => decode::from_raw(body, signature, &self.defaults),
+            Body::Json => decode::from_json_and_tensors(body, body.len(), signature, &self.defaults),
             Body::JsonAndTensors { json_length } => {
-                request::from_json_and_tensors(body, json_length, signature, &self.defaults)
+                decode::from_json_and_tensors(body, json_length, signature, &self.defaults)
             }
         }
     }

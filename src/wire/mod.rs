@@ -5,11 +5,15 @@
 //! Sources: the Open Inference Protocol's REST and binary-data pages for field names, datatypes and
 //! layout; what is ours is said to be so where it is defined.
 
+mod agreement;
+pub mod decode;
 pub mod elements;
 pub mod error;
+pub mod example;
 pub mod metadata;
 pub mod request;
 pub mod response;
+mod rows;
 
 pub use error::{Code, RequestError};
 pub use request::{Defaults, Form, Framing, InferRequest, Rejected};

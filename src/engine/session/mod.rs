@@ -30,7 +30,7 @@ use tract_onnx::tract_hir::internal::{
 };
 use tract_onnx::tract_hir::ops::konst::Const;
 
-use super::worker::panic_message;
+use super::panic::panic_message;
 use crate::model::tensor::volume;
 use crate::model::{self, Dim, Signature, TensorMetadata};
 

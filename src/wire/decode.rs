@@ -1,0 +1,403 @@
+//! From bytes to [`InferRequest`]: OIP JSON, TensorFlow Serving's rows, a raw payload, and JSON with
+//! binary tensors behind it. What comes out agrees with the model's signature in names, datatypes
+//! and shapes; what does not is told in a sentence.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::agreement::{check_rows, unknown_name};
+use super::elements;
+use super::error::{RequestError, shorten, show_shape};
+use super::example::example;
+use super::request::{Defaults, Form, InferRequest, Rejected, WantedOutput};
+use super::rows::rows;
+use crate::model::signature::quoted;
+use crate::model::tensor::volume;
+use crate::model::{Datatype, Elements, Signature, Tensor, TensorMetadata};
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    parameters: Option<RequestParameters>,
+    #[serde(borrow)]
+    inputs: Option<Vec<InputJson<'a>>>,
+    #[serde(borrow)]
+    outputs: Option<Vec<OutputJson<'a>>>,
+    #[serde(borrow)]
+    instances: Option<&'a RawValue>,
+}
+
+/// Parameters that are not listed are other servers' business and are passed over, as OIP has it.
+#[derive(Deserialize, Default)]
+struct RequestParameters {
+    /// Microseconds (Triton).
+    timeout: Option<u64>,
+    binary_data_output: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct InputJson<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    shape: Vec<u64>,
+    #[serde(borrow)]
+    datatype: Cow<'a, str>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    #[serde(default)]
+    parameters: InputParameters,
+}
+
+#[derive(Deserialize, Default)]
+struct InputParameters {
+    binary_data_size: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct OutputJson<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(default)]
+    parameters: OutputParameters,
+}
+
+#[derive(Deserialize, Default)]
+struct OutputParameters {
+    classification: Option<usize>,
+    binary_data: Option<bool>,
+}
+
+/// Reads a text message: OIP or rows.
+pub fn from_text(text: &str, signature: &Signature, defaults: &Defaults) -> Result<InferRequest, Rejected> {
+    from_json(text, &[], signature, defaults)
+}
+
+/// Reads a binary message of a `framing=v2` conversation.
+pub fn from_v2(message: &[u8], signature: &Signature, defaults: &Defaults) -> Result<InferRequest, Rejected> {
+    let Some((length, rest)) = message.split_first_chunk::<4>() else {
+        return Err(RequestError::invalid(format!(
+            "a framing=v2 message begins with the JSON's length in 4 bytes, but it has {} bytes",
+            message.len()
+        ))
+        .into());
+    };
+    let length = u32::from_le_bytes(*length) as usize;
+    from_json_and_tensors(rest, length, signature, defaults)
+}
+
+/// Reads JSON of `json_length` bytes and the tensors' bytes behind it: what a v2 message holds after
+/// its length, and what an HTTP body holds with `Inference-Header-Content-Length`.
+pub fn from_json_and_tensors(
+    bytes: &[u8],
+    json_length: usize,
+    signature: &Signature,
+    defaults: &Defaults,
+) -> Result<InferRequest, Rejected> {
+    let Some((json, tensors)) = bytes.split_at_checked(json_length) else {
+        return Err(RequestError::invalid(format!(
+            "the JSON is said to be {json_length} bytes long, but only {} follow",
+            bytes.len()
+        ))
+        .into());
+    };
+    let json = std::str::from_utf8(json)
+        .map_err(|error| RequestError::invalid(format!("the JSON is not UTF-8: {error}")))?;
+    from_json(json, tensors, signature, defaults)
+}
+
+/// Reads a payload that is the model's single input and nothing else: a file where the input accepts
+/// one, otherwise the tensor's bytes, whose open dimension follows from their number.
+pub fn from_raw(
+    payload: &[u8],
+    signature: &Signature,
+    defaults: &Defaults,
+) -> Result<InferRequest, Rejected> {
+    let [input] = signature.inputs.as_slice() else {
+        let names = quoted(signature.inputs.iter().map(|input| input.name.as_str()));
+        return Err(RequestError::invalid(format!(
+            "a raw payload needs a model with a single input, but this one has {names}: send JSON, or connect with ?framing=v2"
+        ))
+        .into());
+    };
+    let tensor = if !input.accepts.is_empty() {
+        Tensor::new(vec![1], Elements::Bytes(vec![payload.to_vec()]))
+    } else {
+        raw_tensor(payload, input)
+    };
+    let tensor = tensor.map_err(|error| RequestError::invalid(format!("input `{}`: {error}", input.name)))?;
+    let inputs = vec![tensor];
+    let outputs = wanted_outputs(None, None, signature, defaults)?;
+    check_rows(&inputs, signature)?;
+    Ok(InferRequest { id: None, form: Form::Oip, inputs, outputs, timeout: defaults.timeout })
+}
+
+fn raw_tensor(payload: &[u8], input: &TensorMetadata) -> Result<Tensor, String> {
+    let elements = Elements::from_le_bytes(input.datatype, payload)?;
+    let open: Vec<usize> = (0..input.shape.len()).filter(|at| input.shape[*at].fixed().is_none()).collect();
+    // With a batch axis and one more dimension open, a payload is one row.
+    let (solved, ones) = match open.as_slice() {
+        [] => (None, None),
+        [at] => (Some(*at), None),
+        [0, at] => (Some(*at), Some(0)),
+        _ => {
+            return Err(format!(
+                "bytes alone do not tell {} open dimensions of {}: send JSON, or connect with ?framing=v2",
+                open.len(),
+                show_shape(&input.shape_i64())
+            ));
+        }
+    };
+    let mut shape = input.shape_with_open(1);
+    if let Some(at) = solved {
+        let others = volume(&shape).filter(|others| *others > 0).ok_or("its shape holds no elements")?;
+        if elements.is_empty() || elements.len() % others != 0 {
+            return Err(format!(
+                "{} elements do not fill shape {} ({} {} bytes each)",
+                elements.len(),
+                show_shape(&input.shape_i64()),
+                input.datatype,
+                input.datatype.size().unwrap_or(0),
+            ));
+        }
+        shape[at] = elements.len() / others;
+    }
+    debug_assert!(ones.is_none_or(|at| shape[at] == 1));
+    let expected = volume(&shape).and_then(|count| count.checked_mul(input.datatype.size()?));
+    Tensor::new(shape, elements).map_err(|_| {
+        format!(
+            "expected {} bytes ({} {}), but {} came",
+            expected.unwrap_or(0),
+            input.datatype,
+            show_shape(&input.shape_i64()),
+            payload.len()
+        )
+    })
+}
+
+fn from_json(
+    json: &str,
+    tensors: &[u8],
+    signature: &Signature,
+    defaults: &Defaults,
+) -> Result<InferRequest, Rejected> {
+    // serde would take a list for an object, field by field.
+    if !json.trim_ascii_start().starts_with('{') {
+        let message = format!(
+            "expected a request in JSON, but `{}` came; an example for this model: {}",
+            shorten(json),
+            example(signature)
+        );
+        return Err(RequestError::invalid(message).into());
+    }
+    let envelope: Envelope<'_> = serde_json::from_str(json)
+        .map_err(|error| Rejected { id: id_of(json), error: RequestError::invalid(explain(&error, json)) })?;
+    let id = match envelope.id {
+        Some(id) => Some(check_id(id)?),
+        None => None,
+    };
+    match read_envelope(envelope, tensors, signature, defaults) {
+        Ok(request) => Ok(InferRequest { id, ..request }),
+        Err(error) => Err(Rejected { id, error }),
+    }
+}
+
+fn read_envelope(
+    envelope: Envelope<'_>,
+    mut tensors: &[u8],
+    signature: &Signature,
+    defaults: &Defaults,
+) -> Result<InferRequest, RequestError> {
+    let parameters = envelope.parameters.unwrap_or_default();
+    let binary = parameters.binary_data_output;
+    let (form, inputs) = match (envelope.inputs, envelope.instances) {
+        (Some(inputs), None) => (Form::Oip, named_inputs(inputs, &mut tensors, signature)?),
+        (None, Some(instances)) => (Form::Rows, rows(instances, signature)?),
+        (Some(_), Some(_)) => {
+            return Err(RequestError::invalid(
+                "a request has `inputs` or `instances`, but this one has both",
+            ));
+        }
+        (None, None) => {
+            return Err(RequestError::invalid(format!(
+                "the request lacks `inputs`; an example for this model: {}",
+                example(signature)
+            )));
+        }
+    };
+    if !tensors.is_empty() {
+        return Err(RequestError::invalid(format!(
+            "{} bytes are left over after the last tensor: `binary_data_size` of the inputs must add up to all bytes behind the JSON",
+            tensors.len()
+        )));
+    }
+    check_rows(&inputs, signature)?;
+    Ok(InferRequest {
+        id: None,
+        form,
+        inputs,
+        outputs: wanted_outputs(envelope.outputs, binary, signature, defaults)?,
+        timeout: parameters.timeout.map(Duration::from_micros).or(defaults.timeout),
+    })
+}
+
+/// OIP's `inputs`, brought into the signature's order.
+fn named_inputs(
+    inputs: Vec<InputJson<'_>>,
+    tensors: &mut &[u8],
+    signature: &Signature,
+) -> Result<Vec<Tensor>, RequestError> {
+    let mut found: Vec<Option<Tensor>> = vec![None; signature.inputs.len()];
+    for input in inputs {
+        let Some((index, metadata)) = signature.input(&input.name) else {
+            return Err(unknown_name("input", &input.name, &signature.inputs));
+        };
+        let tensor = read_input(&input, tensors, metadata)
+            .map_err(|error| RequestError::invalid(format!("input `{}`: {error}", metadata.name)))?;
+        if found[index].replace(tensor).is_some() {
+            return Err(RequestError::invalid(format!("input `{}` is given twice", metadata.name)));
+        }
+    }
+    let missing = signature.inputs.iter().zip(&found).filter(|(_, tensor)| tensor.is_none());
+    let missing = quoted(missing.map(|(input, _)| input.name.as_str()));
+    if !missing.is_empty() {
+        return Err(RequestError::invalid(format!("missing input {missing}")));
+    }
+    Ok(found.into_iter().flatten().collect())
+}
+
+fn read_input(
+    input: &InputJson<'_>,
+    tensors: &mut &[u8],
+    metadata: &TensorMetadata,
+) -> Result<Tensor, String> {
+    let file = input.datatype == "BYTES" && !metadata.accepts.is_empty();
+    if !file && input.datatype != metadata.datatype.name() {
+        let files = if metadata.accepts.is_empty() {
+            String::new()
+        } else {
+            format!(", or BYTES with {}", metadata.accepts.join(" or "))
+        };
+        return Err(format!(
+            "datatype is {}: expected {}{files}",
+            shorten(&input.datatype),
+            metadata.datatype
+        ));
+    }
+    let shape: Option<Vec<usize>> = input.shape.iter().map(|dim| usize::try_from(*dim).ok()).collect();
+    let shape = shape
+        .filter(|shape| volume(shape).is_some())
+        .ok_or_else(|| format!("shape {} holds more elements than any machine", show_shape(&input.shape)))?;
+    if file && shape.len() != 1 {
+        return Err(format!("shape is {}: BYTES come as [n], a file a row", show_shape(&shape)));
+    }
+    if !file && !metadata.admits(&shape) {
+        return Err(format!(
+            "shape is {}: expected {}",
+            show_shape(&shape),
+            show_shape(&metadata.shape_i64())
+        ));
+    }
+    let datatype = if file { Datatype::Bytes } else { metadata.datatype };
+    let elements = match (input.data, input.parameters.binary_data_size) {
+        (Some(data), None) => {
+            let parsed =
+                if file { elements::parse_base64(data.get()) } else { elements::parse(data.get(), datatype) };
+            let (nesting, elements) = parsed.map_err(|error| format!("data {error}"))?;
+            // Flat, or nested as the shape says.
+            if nesting.len() > 1 && nesting != shape {
+                return Err(format!(
+                    "data is nested as {}, but shape is {}",
+                    show_shape(&nesting),
+                    show_shape(&shape)
+                ));
+            }
+            elements
+        }
+        (None, Some(size)) => {
+            let taken = usize::try_from(size).ok().and_then(|size| tensors.split_at_checked(size));
+            let Some((bytes, rest)) = taken else {
+                return Err(format!(
+                    "binary_data_size is {size}, but {} bytes are left behind the JSON",
+                    tensors.len()
+                ));
+            };
+            *tensors = rest;
+            Elements::from_le_bytes(datatype, bytes)?
+        }
+        (Some(_), Some(_)) => return Err("has both `data` and `parameters.binary_data_size`".into()),
+        (None, None) => return Err("has neither `data` nor `parameters.binary_data_size`".into()),
+    };
+    Tensor::new(shape, elements)
+}
+
+fn wanted_outputs(
+    outputs: Option<Vec<OutputJson<'_>>>,
+    binary: Option<bool>,
+    signature: &Signature,
+    defaults: &Defaults,
+) -> Result<Vec<WantedOutput>, RequestError> {
+    let binary = binary.unwrap_or(defaults.binary_data_output);
+    let classification = defaults.classification;
+    // OIP: no outputs named means all of them.
+    let Some(outputs) = outputs.filter(|outputs| !outputs.is_empty()) else {
+        let all = 0..signature.outputs.len();
+        return Ok(all.map(|index| WantedOutput { index, classification, binary }).collect());
+    };
+    let mut wanted: Vec<WantedOutput> = Vec::with_capacity(outputs.len());
+    for output in outputs {
+        let Some((index, _)) = signature.output(&output.name) else {
+            return Err(unknown_name("output", &output.name, &signature.outputs));
+        };
+        if wanted.iter().any(|other| other.index == index) {
+            return Err(RequestError::invalid(format!("output `{}` is asked for twice", output.name)));
+        }
+        wanted.push(WantedOutput {
+            index,
+            classification: output.parameters.classification.or(classification),
+            binary: output.parameters.binary_data.unwrap_or(binary),
+        });
+    }
+    Ok(wanted)
+}
+
+/// An id is a string (OIP) or a number (many clients), and short.
+fn check_id(id: &RawValue) -> Result<Box<RawValue>, RequestError> {
+    const LONGEST: usize = 1024;
+    let text = id.get();
+    if text.len() > LONGEST {
+        return Err(RequestError::invalid(format!(
+            "the id is {} bytes long: expected at most {LONGEST}",
+            text.len()
+        )));
+    }
+    if !text.starts_with(|c: char| c == '"' || c == '-' || c.is_ascii_digit()) {
+        return Err(RequestError::invalid(format!("the id is {}: expected a string", shorten(text))));
+    }
+    Ok(id.to_owned())
+}
+
+/// The id of a request whose other fields are of the wrong types.
+fn id_of(json: &str) -> Option<Box<RawValue>> {
+    #[derive(Deserialize)]
+    struct Id<'a> {
+        #[serde(borrow)]
+        id: Option<&'a RawValue>,
+    }
+    serde_json::from_str::<Id<'_>>(json).ok()?.id.and_then(|id| check_id(id).ok())
+}
+
+fn explain(error: &serde_json::Error, json: &str) -> String {
+    if error.is_data() {
+        return format!("the request is not as OIP has it: {error}");
+    }
+    let words = if ["NaN", "Infinity"].iter().any(|word| json.contains(word)) {
+        " (JSON has no NaN and no Infinity)"
+    } else {
+        ""
+    };
+    format!("the request is not well-formed JSON: {error}{words}")
+}

@@ -1,0 +1,118 @@
+//! TensorFlow Serving's row form: `{"instances": […]}`, easy to type by hand.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::agreement::too_many_rows;
+use super::elements;
+use super::error::{RequestError, shorten, show_shape};
+use crate::model::signature::quoted;
+use crate::model::{Dim, Signature, Tensor, TensorMetadata};
+
+/// TensorFlow Serving's rows: a value an instance for a single input, or an object of values by
+/// input name.
+pub(super) fn rows(instances: &RawValue, signature: &Signature) -> Result<Vec<Tensor>, RequestError> {
+    let instances: Vec<&RawValue> = serde_json::from_str(instances.get())
+        .map_err(|_| RequestError::invalid("`instances` is no list: expected one entry a row"))?;
+    if instances.is_empty() {
+        return Err(RequestError::invalid("`instances` is empty: expected at least one row"));
+    }
+    if let Some(most) = signature.max_batch_size.filter(|most| instances.len() > *most) {
+        return Err(too_many_rows(instances.len(), most));
+    }
+    let mut columns: Vec<Option<Tensor>> = vec![None; signature.inputs.len()];
+    for (row, instance) in instances.iter().enumerate() {
+        let wrong = |error: String| RequestError::invalid(format!("instances[{row}]: {error}"));
+        let values = values_of(instance, signature).map_err(wrong)?;
+        for ((value, input), column) in values.iter().zip(&signature.inputs).zip(&mut columns) {
+            let tensor = row_value(value, input).map_err(wrong)?;
+            match column {
+                Some(tensors) => tensors.append(tensor).map_err(wrong)?,
+                None => *column = Some(tensor),
+            }
+        }
+    }
+    let tensors: Vec<Tensor> = columns.into_iter().flatten().collect();
+    for (tensor, input) in tensors.iter().zip(&signature.inputs) {
+        if tensor.datatype() == input.datatype && !input.admits(tensor.shape()) {
+            return Err(RequestError::invalid(format!(
+                "the instances make a tensor {} for input `{}`: expected {}",
+                show_shape(tensor.shape()),
+                input.name,
+                show_shape(&input.shape_i64())
+            )));
+        }
+    }
+    Ok(tensors)
+}
+
+/// The values of one instance, one an input, in the signature's order.
+fn values_of<'a>(instance: &'a RawValue, signature: &Signature) -> Result<Vec<&'a RawValue>, String> {
+    let names = || quoted(signature.inputs.iter().map(|input| input.name.as_str()));
+    let is_object = instance.get().starts_with('{');
+    match signature.inputs.as_slice() {
+        [_] if !is_object => return Ok(vec![instance]),
+        [input] if !input.accepts.is_empty() && strip_b64(instance).is_some() => return Ok(vec![instance]),
+        _ if !is_object => return Err(format!("expected an object with {}", names())),
+        _ => {}
+    }
+    let mut fields: BTreeMap<Cow<'a, str>, &'a RawValue> =
+        serde_json::from_str(instance.get()).map_err(|error| error.to_string())?;
+    let mut values = Vec::with_capacity(signature.inputs.len());
+    for input in &signature.inputs {
+        let value =
+            fields.remove(input.name.as_str()).ok_or_else(|| format!("missing input `{}`", input.name))?;
+        values.push(value);
+    }
+    match fields.keys().next() {
+        None => Ok(values),
+        Some(unknown) => Err(format!("unknown input `{}`: the model has {}", shorten(unknown), names())),
+    }
+}
+
+/// One instance's value as a row: its shape with a 1 in front.
+fn row_value(value: &RawValue, input: &TensorMetadata) -> Result<Tensor, String> {
+    let prefix = |error| format!("input `{}` {error}", input.name);
+    let file = strip_b64(value).unwrap_or(value);
+    let is_file = !input.accepts.is_empty() && file.get().starts_with('"');
+    let (mut shape, elements) = if is_file {
+        elements::parse_base64(file.get()).map_err(prefix)?
+    } else {
+        elements::parse(value.get(), input.datatype).map_err(prefix)?
+    };
+    shape.insert(0, 1);
+    if !is_file && (input.shape.is_empty() || shape.get(1..) != Some(&expected_row(input, &shape))) {
+        let row = input.shape.get(1..).unwrap_or_default();
+        let row: Vec<i64> = row.iter().map(Dim::as_i64).collect();
+        return Err(format!(
+            "input `{}` has shape {} in this row: expected {}",
+            input.name,
+            show_shape(&shape[1..]),
+            show_shape(&row)
+        ));
+    }
+    Tensor::new(shape, elements)
+}
+
+/// A row's shape as the signature wants it, open dimensions taken from what came.
+fn expected_row(input: &TensorMetadata, came: &[usize]) -> Vec<usize> {
+    let dims = input.shape.iter().enumerate().skip(1);
+    dims.map(|(at, dim)| dim.fixed().unwrap_or_else(|| came.get(at).copied().unwrap_or(0))).collect()
+}
+
+/// The string inside TensorFlow Serving's `{"b64": "…"}`.
+fn strip_b64(value: &RawValue) -> Option<&RawValue> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct B64<'a> {
+        #[serde(borrow)]
+        b64: &'a RawValue,
+    }
+    if !value.get().starts_with('{') {
+        return None;
+    }
+    serde_json::from_str::<B64<'_>>(value.get()).ok().map(|object| object.b64)
+}
