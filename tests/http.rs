@@ -98,6 +98,7 @@ fn what_is_wrong_has_the_status_that_the_protocol_says_and_a_sentence() {
         (head("GET /", &format!("{upgrade}{v13}")), 400),
         (head("GET /", &format!("{upgrade}{v13}Sec-WebSocket-Key: short\r\n")), 400),
         (head("POST /", &format!("{upgrade}{key}{v13}")), 400),
+        (head("GET /", &format!("Host: t\r\nUpgrade: websocket\r\n{key}{v13}")), 400),
         (head("GET /health", &format!("{upgrade}{key}{v13}")), 404),
         (head("GET /v2/models/none", &format!("{upgrade}{key}{v13}")), 404),
         (head("GET /?framing=morse", &format!("{upgrade}{key}{v13}")), 400),
@@ -171,6 +172,13 @@ fn a_connection_is_kept_for_the_next_request_unless_the_client_says_otherwise() 
     assert_eq!(HttpResponse::read(&mut stream).json()["name"], "onnxd");
     assert_eq!(HttpResponse::read(&mut stream).json()["health"], "true");
     assert_eq!(stream.read(&mut [0; 8]).unwrap(), 0, "closed as asked");
+    // HTTP/1.0 keeps nothing unless it is asked for, and says so when it does.
+    let mut stream = BufReader::new(program.tcp());
+    write!(stream.get_mut(), "GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").unwrap();
+    assert_eq!(HttpResponse::read(&mut stream).header("connection"), Some("keep-alive"));
+    write!(stream.get_mut(), "GET /health HTTP/1.0\r\n\r\n").unwrap();
+    assert_eq!(HttpResponse::read(&mut stream).status, 200);
+    assert_eq!(stream.read(&mut [0; 8]).unwrap(), 0);
 }
 
 #[test]

@@ -6,8 +6,8 @@
 use std::io::{self, ErrorKind};
 use std::time::Instant;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, Request, StatusCode, Version};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName, Request, StatusCode, Version};
 use ureq_proto::server::Reply;
 use ureq_proto::server::state::RecvRequest;
 
@@ -150,25 +150,17 @@ fn is_chunked_alone(headers: &HeaderMap) -> bool {
     first && values.next().is_none()
 }
 
-/// RFC 9110 section 7.8: an upgrade needs both headers; `Upgrade` alone is a hint that may be ignored.
+/// True for a request that means to become a WebSocket. `Connection: Upgrade` is left to the handshake:
+/// where a proxy has dropped it, its absence is what the peer must be told.
 pub fn wants_upgrade(headers: &HeaderMap) -> bool {
-    let websocket = headers.get_all(UPGRADE).iter().any(|value| {
-        value
-            .as_bytes()
-            .split(|byte| *byte == b',')
-            .any(|word| word.trim_ascii().eq_ignore_ascii_case(b"websocket"))
-    });
-    websocket && connection_lists(headers, "upgrade")
+    lists(headers, UPGRADE, "websocket")
 }
 
-/// True when `Connection` lists the word.
-pub fn connection_lists(headers: &HeaderMap, word: &str) -> bool {
-    headers.get_all(CONNECTION).iter().any(|value| {
-        value
-            .as_bytes()
-            .split(|byte| *byte == b',')
-            .any(|part| part.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
-    })
+/// True when a header, as a list over all its lines, has the word.
+pub fn lists(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
+    let mut words =
+        headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    words.any(|listed| listed.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use ureq_proto::server::state::{ProvideResponse, RecvBody};
 use ureq_proto::server::{RecvRequestResult, Reply, SendResponseResult};
 
 use super::connections::Shared;
-use super::head::{Head, connection_lists};
+use super::head::{Head, lists};
 use super::service::{Begun, Exchange, ReplySlot, Service, Step};
 use super::socket::{Interest, Socket};
 use crate::config::Limits;
@@ -46,7 +46,7 @@ pub fn exchange<S: Service>(
     let (limits, service) = (&shared.limits, &shared.service);
     let declares_body = has_body(request.headers());
     // HTTP/1.0 clients want to be told that their wish is met.
-    let keep_alive = connection_lists(request.headers(), "keep-alive");
+    let keep_alive = lists(request.headers(), CONNECTION, "keep-alive");
     let respond = |reply, socket: &mut Socket, response: Response<Vec<u8>>, end: bool| {
         let end = end || shared.readiness.is_draining();
         respond(
