@@ -1,0 +1,89 @@
+//! An echo over WebSocket, by the same listener, head and conversation code that serves models: what
+//! the conformance suite talks to. Usage: `echo ADDRESS`; prints `ready on ADDRESS` and runs until
+//! its standard input ends.
+
+use std::io::Read;
+use std::net::TcpListener;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use http::{Request, Response, StatusCode};
+use onnxd::config::Limits;
+use onnxd::engine::Outcome;
+use onnxd::net::connections::{Connections, Shared};
+use onnxd::net::listener::Listener;
+use onnxd::net::service::{Begun, Dialogue, Exchange, Incoming, Refusal, ReplySlot, Service, Step};
+use onnxd::ops::health::{Readiness, State};
+use tungstenite::Message;
+
+struct Echo;
+
+impl Service for Echo {
+    type Dialogue = Echo;
+    type Exchange = Echo;
+
+    fn upgrade(&self, _: &Request<()>) -> Result<Echo, Refusal> {
+        Ok(Echo)
+    }
+
+    fn begin(&self, _: &Request<()>) -> Begun<Echo> {
+        Begun::Respond(self.refuse(StatusCode::UPGRADE_REQUIRED, "connect a WebSocket"))
+    }
+
+    fn refuse(&self, status: StatusCode, message: &str) -> Response<Vec<u8>> {
+        let mut response = Response::new(message.as_bytes().to_vec());
+        *response.status_mut() = status;
+        response
+    }
+}
+
+impl Dialogue for Echo {
+    type Pending = ();
+
+    fn receive(&mut self, message: Incoming<'_>, _: &ReplySlot<'_>) -> Step<(), Message> {
+        Step::Now(match message {
+            Incoming::Text(text) => Message::text(text),
+            Incoming::Binary(bytes) => Message::binary(bytes.to_vec()),
+        })
+    }
+
+    fn answer(&mut self, (): (), _: Outcome) -> Message {
+        Message::text("an echo has nothing to wait for")
+    }
+}
+
+impl Exchange for Echo {
+    type Pending = ();
+
+    fn receive(&mut self, body: &[u8], _: &ReplySlot<'_>) -> Step<(), Response<Vec<u8>>> {
+        Step::Now(Response::new(body.to_vec()))
+    }
+
+    fn answer(&mut self, (): (), _: Outcome) -> Response<Vec<u8>> {
+        Response::new(Vec::new())
+    }
+}
+
+fn main() -> ExitCode {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".into());
+    let readiness = Arc::new(Readiness::default());
+    readiness.set(State::Ready);
+    let shared = Shared {
+        service: Echo,
+        limits: Limits::default(),
+        readiness,
+        connections: Arc::new(Connections::default()),
+    };
+    let started = TcpListener::bind(&address).and_then(|socket| Listener::start(socket, Arc::new(shared)));
+    let listener = match started {
+        Ok(listener) => listener,
+        Err(error) => {
+            eprintln!("echo: {address}: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    println!("ready on {}", listener.address);
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    listener.stop();
+    ExitCode::SUCCESS
+}
