@@ -72,7 +72,8 @@ fn encode_oip_json(bencher: Bencher<'_, '_>, count: usize) {
 #[divan::bench]
 fn run_digits(bencher: Bencher<'_, '_>) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("model/digits/model.onnx");
-    let options = Options { max_batch_size: Some(16), ..Options::default() };
+    let options =
+        Options { shapes: vec![], constants: vec![], max_batch_size: Some(16), max_tensor_bytes: 1 << 30 };
     let session = Session::load(&Graph::read(&path).unwrap(), &options).unwrap();
     let inputs = zeros(session.signature()).unwrap();
     let mut runner = session.runner();

@@ -141,15 +141,15 @@ impl Server {
 
     /// Takes no more work, answers what is accepted, says goodbye, and ends every thread; at most
     /// until the drain's time is over.
-    pub fn drain(self) -> Drained {
+    pub fn drain(self, why: &str) -> Drained {
         let deadline = Instant::now() + self.limits.drain_timeout;
         self.readiness.set(State::Draining);
         self.listener.stop();
-        log::info!("draining {} connections", self.connections.count());
         self.connections.ring_all();
+        log::info!("{why}: draining {} connections", self.connections.count());
         let cut = self.connections.wait_until_gone(deadline);
         if let Some(ops) = self.ops {
-            ops.stop();
+            ops.stop(deadline);
         }
         // With connections left the queues stay open, and the workers with them.
         let stuck = if cut == 0 { self.workers.join(deadline) } else { 0 };

@@ -178,17 +178,71 @@ fn a_run_that_panics_or_fails_harms_only_its_own_request_on_the_same_worker() {
     };
     let bad = vec![(divide(1, 0), "inference_failed", "divide by zero"); 20];
     each_is_refused(&program, "/", bad, &divide(7, 2));
-    let program = Program::serve(&test_model("matmul"), &["--workers", "1"]);
-    let product = |k: usize, l: usize| {
+}
+
+#[test]
+fn shapes_that_the_graph_cannot_take_are_refused_before_the_engine_sees_them() {
+    let product = |a: [usize; 2], b: [usize; 2]| {
+        let input = |name: &str, shape: [usize; 2]| json!({"name": name, "shape": shape, "datatype": "FP32", "data": vec![1; shape[0] * shape[1]]});
+        text(&json!({"inputs": [input("a", a), input("b", b)]}).to_string())
+    };
+    let program = Program::serve(&test_model("matmul"), &["--workers", "1", "--max-tensor-bytes", "1000000"]);
+    let bad = vec![
+        (product([2, 2], [3000, 2]), "invalid_request", "to be equal, but they are 2 and 3000"),
+        (product([2, 3], [2, 2]), "invalid_request", "to be equal, but they are 3 and 2"),
+        (product([3, 1], [4, 3]), "invalid_request", "to be equal, but they are 1 and 4"),
+        (product([20_000, 0], [0, 20_000]), "invalid_request", "at least 1 in every dimension"),
+        (product([2000, 1], [1, 2000]), "too_large", "would make 16000000 bytes of this input"),
+    ];
+    each_is_refused(&program, "/", bad, &product([4, 4], [4, 4]));
+    let picture = |side: usize| {
+        let data = vec![1; side * side];
+        text(&json!({"inputs": [{"name": "x", "shape": [1, 1, side, side], "datatype": "FP32", "data": data}]}).to_string())
+    };
+    let program = Program::serve(&test_model("conv"), &["--workers", "1"]);
+    let bad = vec![
+        (picture(1), "invalid_request", "the input is too small"),
+        (picture(0), "invalid_request", "at least 1 in every dimension"),
+    ];
+    each_is_refused(&program, "/", bad, &picture(3));
+}
+
+#[test]
+fn many_images_cost_no_more_memory_than_the_limit() {
+    let folder = with_manifest("image3", "many_images", r#"{"inputs": [{"name": "image", "image": {}}]}"#);
+    let program = Program::serve(&folder, &["--max-tensor-bytes", "100000"]);
+    let image = base64(&encode(image::RgbImage::new(2, 2), image::ImageFormat::Png));
+    let images = |count: usize| {
+        let data = vec![image.clone(); count];
         text(
-            &json!({"inputs": [
-            {"name": "a", "shape": [2, k], "datatype": "FP32", "data": vec![1; 2 * k]},
-            {"name": "b", "shape": [l, 2], "datatype": "FP32", "data": vec![1; l * 2]}]})
-            .to_string(),
+            &json!({"inputs": [{"name": "image", "shape": [count], "datatype": "BYTES", "data": data}]})
+                .to_string(),
         )
     };
-    let bad = vec![(product(2, 3), "inference_failed", ""), (product(3, 2), "inference_failed", "")];
-    each_is_refused(&program, "/", bad, &product(4, 4));
+    // A row is 3 × 4 × 6 × 4 bytes.
+    let bad = vec![(images(348), "too_large", "348 images make 348 × 288 bytes: the limit is 100000")];
+    each_is_refused(&program, "/", bad, &images(347));
+    let fixed = r#"{"inputs": [{"name": "image", "shape": [1, 3, 4, 6], "image": {}}]}"#;
+    let program = Program::serve(&with_manifest("image3", "one_image", fixed), &[]);
+    let bad = vec![(images(2), "invalid_request", "shape is [2]: expected [1], a file a row")];
+    each_is_refused(&program, "/", bad, &images(1));
+}
+
+#[test]
+fn an_error_is_a_sentence_however_long_what_it_quotes() {
+    let program = Program::serve(&test_model("affine"), &[]);
+    let long = "\u{7f}".repeat(1_000_000);
+    let bad = vec![
+        (text(&json!({"inputs": long}).to_string()), "invalid_request", "expected a sequence"),
+        (text(&json!({"parameters": long}).to_string()), "invalid_request", "expected struct"),
+        (text(&json!({"instances": long}).to_string()), "invalid_request", "`instances` is no list"),
+        (
+            text(r#"{"parameters": {"sequence_id": 7}, "inputs": []}"#),
+            "invalid_request",
+            "keeps no state from one request to the next",
+        ),
+    ];
+    each_is_refused(&program, "/", bad, &affine("[1,2,3]"));
 }
 
 #[test]
@@ -274,11 +328,7 @@ fn an_image_that_is_none_or_lies_is_refused_before_it_costs_memory() {
             "invalid_request",
             "holds 1 elements, but the data has 2",
         ),
-        (
-            text(&json!({"instances": vec![base64(&good); 17]}).to_string()),
-            "too_large",
-            "17 rows, but this model takes 16",
-        ),
+        (text(&json!({"instances": vec![base64(&good); 17]}).to_string()), "too_large", "more than 16 rows"),
         (
             text(&json!({"instances": [base64(&good), base64(b"no image")]}).to_string()),
             "invalid_request",

@@ -206,6 +206,72 @@ fn a_second_signal_ends_the_program_at_once() {
 }
 
 #[test]
+fn a_ping_is_answered_while_draining_and_what_else_is_sent_is_not_taken() {
+    let mut program = slow_program(&[]);
+    let mut client = program.connect("/");
+    client.send(slow("1")).unwrap();
+    client.send(slow("2")).unwrap();
+    ping(&mut client);
+    program.signal(Signal::TERM);
+    program.wait_for("draining");
+    client.send(slow("too late")).unwrap();
+    let before: Vec<_> = ping(&mut client).iter().map(|reply| reply["id"].clone()).collect();
+    for id in before.len() + 1..=2 {
+        assert_eq!(json(&answer(&mut client))["id"], id.to_string());
+    }
+    assert_eq!(close_code(&mut client), 1001);
+    assert_eq!(program.wait().code(), Some(0));
+}
+
+#[test]
+fn a_peer_that_never_pauses_does_not_hold_up_the_end() {
+    let mut program = Program::digits();
+    let client = program.connect("/");
+    // Fragments without end and without content, which never make a message.
+    let mut stream = client.get_ref().try_clone().unwrap();
+    let flood = std::thread::spawn(move || {
+        stream.write_all(&[0x01, 0x80, 0, 0, 0, 0]).unwrap();
+        let fragments = [0x00, 0x80, 0, 0, 0, 0].repeat(10_000);
+        while stream.write_all(&fragments).is_ok() {}
+    });
+    program.signal(Signal::TERM);
+    program.wait_for("stopped");
+    assert_eq!(program.wait().code(), Some(0));
+    drop(client);
+    flood.join().unwrap();
+}
+
+#[test]
+fn a_peer_that_stops_reading_is_dropped_and_a_slow_one_is_not() {
+    let mut program = Program::serve(&test_model("open"), &["--write-timeout", "1s"]);
+    let request = json!({"inputs": [
+        {"name": "x", "shape": [1, 200_000], "datatype": "FP32", "data": vec![0.123_456_7; 200_000]}]});
+    let message = Message::text(request.to_string());
+    let mut slow = program.connect("/");
+    let mut stopped = program.connect("/");
+    for client in [&mut slow, &mut stopped] {
+        client.get_mut().set_write_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        let mut writer = tungstenite::WebSocket::from_raw_socket(
+            client.get_ref().try_clone().unwrap(),
+            tungstenite::protocol::Role::Client,
+            None,
+        );
+        let message = message.clone();
+        std::thread::spawn(move || while writer.send(message.clone()).is_ok() {});
+    }
+    // Read in small pieces, for three times the time-out, with less than it between two of them.
+    let begun = std::time::Instant::now();
+    let mut piece = vec![0; 64 << 10];
+    while begun.elapsed() < std::time::Duration::from_secs(3) {
+        assert!(slow.get_mut().read(&mut piece).unwrap() > 0, "the slow reader was dropped");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let peer = stopped.get_ref().local_addr().unwrap().to_string();
+    let line = program.wait_for("dropped: the peer read nothing for 1s");
+    assert!(line.contains(&peer), "{line}");
+}
+
+#[test]
 fn connections_beyond_the_limit_get_503_and_a_place_that_is_left_is_given_again() {
     let program = Program::serve(&root().join("model"), &["--max-connections", "2"]);
     let first = program.connect("/");

@@ -85,6 +85,13 @@ fn what_is_wrong_has_the_status_that_the_protocol_says_and_a_sentence() {
         (
             head(
                 "POST /v2/models/digits/infer",
+                "Host: t\r\nContent-Encoding: gzip\r\nContent-Length: 9\r\n",
+            ),
+            415,
+        ),
+        (
+            head(
+                "POST /v2/models/digits/infer",
                 "Host: t\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n",
             ),
             400,
@@ -117,6 +124,20 @@ fn what_is_wrong_has_the_status_that_the_protocol_says_and_a_sentence() {
     }
     // And the server is none the worse for it.
     assert_eq!(program.get("/health").status, 200);
+}
+
+#[test]
+fn an_upgrade_may_spread_its_headers_as_http_allows() {
+    let program = Program::digits();
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
+    for headers in [
+        "Connection: keep-alive\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n",
+        "Connection: keep-alive,\tupgrade\r\nUpgrade: h2c, WebSocket\r\n",
+    ] {
+        let mut stream = BufReader::new(program.tcp());
+        write!(stream.get_mut(), "GET / HTTP/1.1\r\nHost: t\r\n{headers}{key}\r\n").unwrap();
+        assert_eq!(HttpResponse::read_head(&mut stream).status, 101, "{headers:?}");
+    }
 }
 
 #[test]
@@ -246,4 +267,13 @@ fn operators_have_a_listener_of_their_own_which_serves_no_inference() {
     }
     assert_eq!(program.post(INFER, "", b"{}").status, 404);
     assert_eq!(program.post("/health", "", b"").status, 405);
+    // Bodies that do not come, or lie about their size, hold up neither operators nor the end.
+    let mut unfinished = program.tcp();
+    unfinished.write_all(b"POST /health HTTP/1.1\r\nHost: t\r\nContent-Length: 100000\r\n\r\n").unwrap();
+    assert_eq!(HttpResponse::read(&mut BufReader::new(&unfinished)).status, 405);
+    let mut lie = program.tcp();
+    lie.write_all(b"POST /health HTTP/1.1\r\nHost: t\r\nContent-Length: 1000000000000000\r\n\r\n").unwrap();
+    assert_eq!(program.get("/health").status, 200);
+    program.signal(rustix::process::Signal::TERM);
+    assert_eq!(program.wait().code(), Some(0));
 }

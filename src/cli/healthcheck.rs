@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::config::flags::address;
+
 #[derive(Debug, Args)]
 pub struct HealthcheckFlags {
     /// The address that the server was told to listen on
-    #[arg(long, default_value = "0.0.0.0:8080", env = "ONNXD_LISTEN")]
+    #[arg(long, default_value = "0.0.0.0:8080", env = "ONNXD_LISTEN", value_parser = address)]
     listen: SocketAddr,
 }
 

@@ -37,8 +37,8 @@ fn serve(flags: &ServeFlags) -> Result<(), String> {
         log::warn!("RUST_BACKTRACE is set: every failed inference will cost a backtrace");
     }
     let server = Server::start(settings).map_err(|error| error.to_string())?;
-    wait(signals);
-    let drained = server.drain();
+    let signal = wait(signals);
+    let drained = server.drain(signal);
     if !drained.is_clean() {
         return Err(format!(
             "the drain's time was over: {} connections were cut, {} workers were still running",
@@ -59,11 +59,10 @@ fn signals() -> std::io::Result<Signals> {
     Signals::new([SIGTERM, SIGINT])
 }
 
-fn wait(mut signals: Signals) {
-    if let Some(signal) = signals.forever().next() {
-        let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
-        log::info!("{name}: stopping");
-    }
+/// Waits for a signal; its name.
+fn wait(mut signals: Signals) -> &'static str {
+    let signal = signals.forever().next().unwrap_or(SIGTERM);
+    signal_hook::low_level::signal_name(signal).unwrap_or("a signal")
 }
 
 /// Each connection takes two descriptors, its socket and its bell. The soft limit is raised as far as

@@ -66,6 +66,10 @@ pub struct LimitFlags {
     #[arg(long, env = "ONNXD_MAX_IMAGE_PIXELS", default_value_t = Limits::default().max_image_pixels)]
     pub max_image_pixels: u64,
 
+    /// Bytes of any one tensor that a request makes, from files or by open dimensions
+    #[arg(long, env = "ONNXD_MAX_TENSOR_BYTES", default_value_t = Limits::default().max_tensor_bytes)]
+    pub max_tensor_bytes: usize,
+
     /// For a whole request head
     #[arg(long, env = "ONNXD_HEAD_TIMEOUT", value_parser = duration, default_value = "10s")]
     pub head_timeout: Duration,
@@ -104,6 +108,7 @@ impl LimitFlags {
             ("max-message-bytes", self.max_message_bytes),
             ("max-in-flight", self.max_in_flight),
             ("queue-capacity", self.queue_capacity),
+            ("max-tensor-bytes", self.max_tensor_bytes),
         ] {
             if value == 0 {
                 return Err(format!("--{flag} is 0, which would let nothing through"));
@@ -117,6 +122,7 @@ impl LimitFlags {
             queue_capacity: self.queue_capacity,
             write_buffer_bytes: Limits::default().write_buffer_bytes,
             max_image_pixels: self.max_image_pixels,
+            max_tensor_bytes: self.max_tensor_bytes,
             head_timeout: self.head_timeout,
             keep_alive_timeout: self.keep_alive_timeout,
             body_timeout: self.body_timeout,
@@ -148,7 +154,7 @@ pub enum LogFormat {
     Json,
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
+pub fn address(text: &str) -> Result<SocketAddr, String> {
     let expected = "expected HOST:PORT, for example 0.0.0.0:8080 or [::]:8080";
     let mut addresses = text.to_socket_addrs().map_err(|error| format!("{error}; {expected}"))?;
     addresses.next().ok_or_else(|| format!("the host has no address; {expected}"))

@@ -26,6 +26,9 @@ pub struct Limits {
     /// Pixels of an image, width × height, told by its header. Default 25 million: what common
     /// cameras make; decoding takes 3–4 bytes a pixel, on a worker.
     pub max_image_pixels: u64,
+    /// Bytes of any one tensor that a request makes: of an input decoded from files, and of what a
+    /// plan with open dimensions would compute for it. Default 256 MiB: some machines have no more.
+    pub max_tensor_bytes: usize,
     /// From the first moment of a connection, or of its next request, to the end of the head.
     /// Default 10 s.
     pub head_timeout: Duration,
@@ -55,6 +58,7 @@ impl Default for Limits {
             queue_capacity: 1024,
             write_buffer_bytes: 64 << 10,
             max_image_pixels: 25_000_000,
+            max_tensor_bytes: 256 << 20,
             head_timeout: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_secs(30),

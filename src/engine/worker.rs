@@ -83,6 +83,6 @@ impl Worker {
 
     fn run(&mut self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, RequestError> {
         let inputs = self.workload.preprocessor.prepare(inputs, self.workload.session.signature())?;
-        self.runner.run(&inputs).map_err(|message| RequestError::new(Code::InferenceFailed, message))
+        self.runner.run(&inputs)
     }
 }

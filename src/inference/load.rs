@@ -41,7 +41,7 @@ pub struct Loaded {
 pub fn load(files: ModelFiles, limits: &Limits) -> Result<Loaded, LoadError> {
     let failed = |message: String| LoadError { model: files.name.clone(), message };
     let graph = Graph::read(&files.onnx).map_err(|error| failed(error.to_string()))?;
-    let options = options(&graph, &files.manifest).map_err(failed)?;
+    let options = options(&graph, &files.manifest, limits).map_err(failed)?;
     let mut session = Session::load(&graph, &options).map_err(|error| failed(error.to_string()))?;
     let preprocessor = preprocessor(&mut session, &files.manifest, limits).map_err(failed)?;
     let postprocessors = postprocessors(&session, &files).map_err(failed)?;
@@ -78,7 +78,7 @@ impl Loaded {
 }
 
 /// What the manifest says about the graph, held against the graph.
-fn options(graph: &Graph, manifest: &Manifest) -> Result<Options, String> {
+fn options(graph: &Graph, manifest: &Manifest, limits: &Limits) -> Result<Options, String> {
     let mut shapes = Vec::new();
     for said in &manifest.inputs {
         let input = find("inputs", &said.name, graph.inputs())?;
@@ -99,7 +99,7 @@ fn options(graph: &Graph, manifest: &Manifest) -> Result<Options, String> {
         constants.push((name.clone(), constant));
     }
     let max_batch_size = Some(manifest.max_batch_size).filter(|most| *most > 0);
-    Ok(Options { shapes, constants, max_batch_size })
+    Ok(Options { shapes, constants, max_batch_size, max_tensor_bytes: limits.max_tensor_bytes })
 }
 
 fn find<'a>(field: &str, name: &str, known: &'a [TensorMetadata]) -> Result<&'a TensorMetadata, String> {
@@ -151,7 +151,7 @@ fn preprocessor(session: &mut Session, manifest: &Manifest, limits: &Limits) -> 
             let Some(image) = manifest.input(&input.name).and_then(|said| said.image.as_ref()) else {
                 return Ok(None);
             };
-            let decoder = ImageDecoder::new(image, input, limits.max_image_pixels)?;
+            let decoder = ImageDecoder::new(image, input, limits)?;
             input.accepts = MEDIA_TYPES;
             Ok(Some(decoder))
         })
@@ -213,7 +213,7 @@ fn warm_up(session: &Session, runs: u32) -> (Vec<Duration>, Option<String>) {
         let begun = Instant::now();
         match catch_unwind(AssertUnwindSafe(|| runner.run(&inputs))) {
             Ok(Ok(_)) => times.push(begun.elapsed()),
-            Ok(Err(error)) => return (times, Some(error)),
+            Ok(Err(error)) => return (times, Some(error.message)),
             Err(panic) => return (times, Some(panic_message(panic.as_ref()).to_owned())),
         }
     }

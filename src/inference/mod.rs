@@ -48,7 +48,9 @@ impl ServedModel {
     /// returned makes the response of it.
     pub fn submit(&self, request: InferRequest, cancelled: &Arc<AtomicBool>, reply: ReplyTo) -> Pending {
         let InferRequest { id, form, inputs, outputs, timeout } = request;
-        let timeout = timeout.unwrap_or(self.request_timeout).min(self.request_timeout);
+        // Triton: a time-out of 0 is none of the client's own.
+        let timeout = timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(self.request_timeout);
+        let timeout = timeout.min(self.request_timeout);
         let job = Job { inputs, deadline: Instant::now() + timeout, cancelled: cancelled.clone(), reply };
         if let Err((job, error)) = self.queue.submit(job) {
             job.reply.send(Err(error));

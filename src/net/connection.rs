@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{RETRY_AFTER, SEC_WEBSOCKET_VERSION};
+use http::header::{CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode};
 use tungstenite::handshake::server::{create_response, write_response};
 
@@ -16,6 +16,7 @@ use super::http::{self as plain, Next};
 use super::service::{Refusal, Service};
 use super::socket::Socket;
 use super::waker::Waker;
+use crate::wire::error::shorten;
 
 /// Serves a connection to its end, on this thread.
 pub fn serve<S: Service>(stream: TcpStream, peer: SocketAddr, waker: Arc<Waker>, shared: &Shared<S>) {
@@ -76,7 +77,7 @@ impl<S: Service> Connection<'_, S> {
     }
 
     fn upgrade(mut self, request: &Request<()>) {
-        let path = request.uri().path().to_owned();
+        let path = shorten(request.uri().path()).into_owned();
         let (response, dialogue) = match self.accept(request) {
             Ok(accepted) => accepted,
             Err(response) => {
@@ -121,7 +122,7 @@ impl<S: Service> Connection<'_, S> {
             response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             return Err(Box::new(response));
         }
-        let accepted = create_response(request).map_err(|error| {
+        let accepted = create_response(&normalised(request)).map_err(|error| {
             let message = format!("this is no WebSocket handshake: {error}");
             Box::new(service.refuse(StatusCode::BAD_REQUEST, &message))
         })?;
@@ -137,4 +138,16 @@ impl<S: Service> Connection<'_, S> {
             self.socket.close_gently(Instant::now() + limits.close_timeout);
         }
     }
+}
+
+/// The request with `Connection` and `Upgrade` as the handshake's check wants them, one word each; both
+/// are lists, which a peer may spread over several lines (RFC 9110 sections 5.3, 7.6.1, 7.8).
+fn normalised(request: &Request<()>) -> Request<()> {
+    let mut plain = request.clone();
+    for (name, word) in [(CONNECTION, "Upgrade"), (UPGRADE, "websocket")] {
+        if head::lists(request.headers(), name.clone(), word) {
+            plain.headers_mut().insert(name, HeaderValue::from_static(word));
+        }
+    }
+    plain
 }

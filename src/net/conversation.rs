@@ -6,8 +6,8 @@
 //! runs the thread is free, so pings are answered (by tungstenite, inside `read`), a peer that went
 //! away is noticed, and its queued requests are cancelled.
 //!
-//! Memory has bounds: at `max_in_flight` open slots nothing more is read; while a write is blocked no
-//! further answer is encoded. A peer that does not read is dropped after `write_timeout`.
+//! Memory has bounds: at `max_in_flight` open slots nothing more is read; while a write is blocked
+//! nothing is read either, and no further answer is encoded. A peer that does not read is dropped after `write_timeout`.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read};
@@ -30,8 +30,9 @@ use crate::ops::health::Readiness;
 /// Bytes that one read takes from the socket, and that an idle conversation keeps for it.
 const READ_BUFFER: usize = 4 << 10;
 
-/// Messages read before answers get their turn again.
+/// Messages, and bytes, read before answers get their turn again.
 const BURST: usize = 16;
+const BURST_BYTES: usize = 256 << 10;
 
 /// How a conversation went.
 #[derive(Debug)]
@@ -129,12 +130,17 @@ type Turn = Result<(), String>;
 impl<D: Dialogue> Conversation<'_, D> {
     /// Once round.
     fn turn(&mut self) -> Turn {
-        self.take_replies();
+        if self.blocked.is_none() {
+            self.take_replies();
+        }
         self.write_answers()?;
         if self.unread {
             self.read_requests()?;
+            // Pongs and the answer to a close are pushed by the read, as far as they go.
+            self.flush()?;
         }
         self.drain()?;
+        self.give_up()?;
         let may_write = self.phase == Phase::Open && self.blocked.is_none() && self.slots.is_front_ready();
         let may_read = self.unread && self.may_read();
         if may_write || may_read { Ok(()) } else { self.sleep() }
@@ -177,12 +183,17 @@ impl<D: Dialogue> Conversation<'_, D> {
                 Ok(())
             }
             Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
-                let written = self.ws.get_ref().written();
-                if self.blocked.is_none_or(|blocked| blocked.written != written) {
-                    let deadline = Instant::now() + self.limits.write_timeout;
-                    self.blocked = Some(Blocked { written, deadline });
+                let (written, now) = (self.ws.get_ref().written(), Instant::now());
+                match self.blocked {
+                    Some(blocked) if blocked.written == written && now >= blocked.deadline => {
+                        Err(format!("dropped: the peer read nothing for {:?}", self.limits.write_timeout))
+                    }
+                    Some(blocked) if blocked.written == written => Ok(()),
+                    _ => {
+                        self.blocked = Some(Blocked { written, deadline: now + self.limits.write_timeout });
+                        Ok(())
+                    }
                 }
-                Ok(())
             }
             Err(error) => Err(self.lost(&error)),
         }
@@ -191,7 +202,7 @@ impl<D: Dialogue> Conversation<'_, D> {
     fn may_read(&self) -> bool {
         match self.phase {
             // Not from a peer that does not read: every ping would add a pong to what it leaves lying.
-            Phase::Open if self.blocked.is_some() || self.readiness.is_draining() => false,
+            Phase::Open if self.blocked.is_some() => false,
             Phase::Open => self.slots.open.len() < self.limits.max_in_flight,
             Phase::Closing(_) => true,
             Phase::Lingering(_) => false,
@@ -199,6 +210,7 @@ impl<D: Dialogue> Conversation<'_, D> {
     }
 
     fn read_requests(&mut self) -> Turn {
+        self.ws.get_mut().refill(BURST_BYTES);
         for _ in 0..BURST {
             if !self.may_read() {
                 return Ok(());
@@ -217,7 +229,7 @@ impl<D: Dialogue> Conversation<'_, D> {
                     }
                 }
                 Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
-                    self.unread = false;
+                    self.unread = self.ws.get_ref().starved();
                     return Ok(());
                 }
                 Err(Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
@@ -228,7 +240,8 @@ impl<D: Dialogue> Conversation<'_, D> {
     }
 
     fn receive(&mut self, message: Incoming<'_>) -> Turn {
-        if self.phase != Phase::Open {
+        // A draining server reads on, for pings and the peer's close, but takes no more requests.
+        if self.phase != Phase::Open || self.readiness.is_draining() {
             return Ok(());
         }
         let slot = ReplySlot {
@@ -282,6 +295,10 @@ impl<D: Dialogue> Conversation<'_, D> {
             _ => return self.lost(&error),
         };
         let why = format!("closed with {}: {error}", u16::from(code));
+        // What is answered already was asked before the fault.
+        while let Some(answer) = self.slots.pop_ready() {
+            let _ = self.ws.write(answer);
+        }
         let _ = self.ws.close(Some(close_frame(code, &reason)));
         self.phase = Phase::Lingering(Instant::now() + self.limits.close_timeout);
         why
@@ -291,6 +308,16 @@ impl<D: Dialogue> Conversation<'_, D> {
         match error {
             Error::ConnectionClosed | Error::AlreadyClosed => "closed".into(),
             error => format!("lost: {error}"),
+        }
+    }
+
+    /// The closing handshake has its time.
+    fn give_up(&self) -> Turn {
+        match self.phase {
+            Phase::Closing(deadline) if Instant::now() >= deadline => {
+                Err("dropped: the peer did not answer our close".into())
+            }
+            _ => Ok(()),
         }
     }
 
@@ -313,7 +340,7 @@ impl<D: Dialogue> Conversation<'_, D> {
         let deadline = [closing, blocked].into_iter().flatten().min();
         let must_drain =
             || self.phase == Phase::Open && self.slots.open.is_empty() && self.readiness.is_draining();
-        let has_work = || !self.inbox.is_empty() || must_drain() && self.blocked.is_none();
+        let has_work = || self.blocked.is_none() && (!self.inbox.is_empty() || must_drain());
         let ready =
             self.ws.get_ref().wait(interest, deadline, has_work).map_err(|error| format!("lost: {error}"))?;
         if ready.readable {
@@ -321,14 +348,6 @@ impl<D: Dialogue> Conversation<'_, D> {
             if !interest.read {
                 return Err("the peer went away".into());
             }
-        }
-        if ready.timed_out {
-            return Err(match (blocked, closing) {
-                (Some(blocked), _) if Instant::now() >= blocked => {
-                    format!("dropped: the peer read nothing for {:?}", self.limits.write_timeout)
-                }
-                _ => "dropped: the peer did not answer our close".into(),
-            });
         }
         Ok(())
     }
@@ -410,6 +429,7 @@ fn linger(mut ws: WebSocket<Socket>, deadline: Instant) {
     let mut rubbish = [0; 4096];
     loop {
         let blocked = matches!(ws.flush(), Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock);
+        ws.get_mut().refill(rubbish.len());
         match ws.get_mut().read(&mut rubbish) {
             Ok(0) => return,
             Ok(_) if Instant::now() < deadline => continue,

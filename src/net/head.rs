@@ -122,6 +122,14 @@ fn check(request: &Request<()>) -> Result<(), NoHead> {
         0 | 1 => {}
         _ => return bad("a request has one Host header"),
     }
+    // RFC 9112 section 6.3: lengths that differ, or are none, whatever the method.
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    if let Some(first) = lengths.next() {
+        let digits = !first.is_empty() && first.as_bytes().iter().all(u8::is_ascii_digit);
+        if !digits || lengths.any(|other| other != first) {
+            return bad("a request has one Content-Length, in digits");
+        }
+    }
     // RFC 9112 section 6.1: both together are how requests are smuggled past a gateway.
     if headers.contains_key(TRANSFER_ENCODING) {
         if headers.contains_key(CONTENT_LENGTH) {
@@ -188,6 +196,11 @@ mod tests {
             (get("Host: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"), Some(501)),
             (get("Host: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n"), Some(400)),
             (get("Host: a\r\nContent-Length: -1\r\n"), Some(400)),
+            (get("Host: a\r\nContent-Length: 2, 2\r\n"), Some(400)),
+            (
+                "HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 9\r\n\r\n".into(),
+                Some(400),
+            ),
             (get("Host: a\r\nContent-Length: 99999999999999999999\r\n"), Some(400)),
             (get("Host : a\r\n"), Some(400)),
             (get("Host: a\r\n folded: b\r\n"), Some(400)),

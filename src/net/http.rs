@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crossbeam_channel::bounded;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use ureq_proto::server::state::{ProvideResponse, RecvBody};
 use ureq_proto::server::{RecvRequestResult, Reply, SendResponseResult};
 
@@ -45,10 +45,12 @@ pub fn exchange<S: Service>(
     let Head { request, reply } = head;
     let (limits, service) = (&shared.limits, &shared.service);
     let declares_body = has_body(request.headers());
-    // HTTP/1.0 clients want to be told that their wish is met.
+    let old = request.version() == Version::HTTP_10;
+    // An HTTP/1.0 client wants to be told that its wish is met.
     let keep_alive = lists(request.headers(), CONNECTION, "keep-alive");
+    let close = lists(request.headers(), CONNECTION, "close") || old && !keep_alive;
     let respond = |reply, socket: &mut Socket, response: Response<Vec<u8>>, end: bool| {
-        let end = end || shared.readiness.is_draining();
+        let end = end || close || shared.readiness.is_draining();
         respond(
             reply,
             socket,
@@ -86,7 +88,8 @@ pub fn exchange<S: Service>(
         RecvRequestResult::Send100(reply) => {
             let mut go_on = [0; 64];
             let Ok((count, reply)) = reply.accept(&mut go_on) else { return (None, Next::Gone) };
-            if socket.write_all_within(&go_on[..count], limits.write_timeout).is_err() {
+            // RFC 9110 section 10.1.1: HTTP/1.0 knows no 100.
+            if !old && socket.write_all_within(&go_on[..count], limits.write_timeout).is_err() {
                 return (None, Next::Gone);
             }
             match read_body(reply, socket, buffer, limits) {
@@ -194,7 +197,8 @@ fn run<E: Exchange>(exchange: &mut E, body: &[u8], socket: &mut Socket) -> Optio
         if let Ok(reply) = inbox.try_recv() {
             return Some(exchange.answer(pending, *reply.outcome));
         }
-        // Bytes of a next request do not matter now; a hang-up does, and is always reported.
+        // Bytes of a next request do not matter now; a reset does, and is always reported. A peer that has
+        // closed its half may still read ours, so a mere end of its stream is no reason to stop.
         let nothing = Interest { read: false, write: false };
         match socket.wait(nothing, None, || !inbox.is_empty()) {
             Ok(ready) if !ready.readable => {}

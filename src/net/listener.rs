@@ -68,7 +68,7 @@ fn accept<S: Service>(listener: &TcpListener, shared: &Arc<Shared<S>>, complaint
     loop {
         match listener.accept() {
             Ok((stream, peer)) => {
-                if let Err(error) = open(stream, peer, shared) {
+                if let Err(error) = open(stream, peer, shared, complaint) {
                     complaint.say(&error);
                     std::thread::sleep(BACK_OFF);
                     return;
@@ -85,10 +85,15 @@ fn accept<S: Service>(listener: &TcpListener, shared: &Arc<Shared<S>>, complaint
     }
 }
 
-fn open<S: Service>(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared<S>>) -> io::Result<()> {
+fn open<S: Service>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    shared: &Arc<Shared<S>>,
+    complaint: &mut Complaint,
+) -> io::Result<()> {
     let waker = Arc::new(Waker::new()?);
     let Some(permit) = shared.connections.admit(shared.limits.max_connections, &waker) else {
-        log::warn!("{peer}: refused, {} connections are open already", shared.limits.max_connections);
+        complaint.say(&format_args!("{} are open already", shared.limits.max_connections));
         turn_away(stream, &shared.service);
         return Ok(());
     };
@@ -134,7 +139,7 @@ impl Complaint {
             self.unsaid += 1;
             return;
         }
-        log::error!("cannot accept a connection: {error}; going on ({} more like it)", self.unsaid);
+        log::error!("a connection is refused: {error} ({} more since the last such line)", self.unsaid);
         self.last = Some(Instant::now());
         self.unsaid = 0;
     }

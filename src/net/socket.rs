@@ -33,6 +33,8 @@ pub struct Socket {
     waker: Arc<Waker>,
     /// Bytes written so far: how a blocked writer tells a slow peer from one that has stopped.
     written: u64,
+    /// Bytes that `read` may still take.
+    budget: usize,
 }
 
 impl Socket {
@@ -40,7 +42,7 @@ impl Socket {
         stream.set_nonblocking(true)?;
         // Replies are written whole; waiting for more to send only delays them.
         stream.set_nodelay(true)?;
-        Ok(Socket { stream, waker, written: 0 })
+        Ok(Socket { stream, waker, written: 0, budget: 0 })
     }
 
     pub fn waker(&self) -> &Arc<Waker> {
@@ -100,6 +102,10 @@ impl Socket {
         give_up: impl Fn() -> bool,
     ) -> io::Result<usize> {
         loop {
+            // Also for a peer that never pauses: the deadline is for the whole.
+            if Instant::now() >= deadline {
+                return Err(ErrorKind::TimedOut.into());
+            }
             match self.stream.read(buffer) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -115,16 +121,25 @@ impl Socket {
         }
     }
 
-    /// Writes everything; `patience` is for every write that makes no progress.
+    /// Writes everything; `patience` is for a peer that takes nothing.
+    ///
+    /// A peer that reads slowly makes room long before poll calls the socket writable (Linux waits for a
+    /// third of the buffer), so after the patience a write is tried before the peer is given up.
     pub fn write_all_within(&mut self, mut bytes: &[u8], patience: Duration) -> io::Result<()> {
+        let mut deadline = Instant::now() + patience;
         while !bytes.is_empty() {
             match self.write(bytes) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(count) => bytes = &bytes[count..],
+                Ok(count) => {
+                    bytes = &bytes[count..];
+                    deadline = Instant::now() + patience;
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    let deadline = Instant::now() + patience;
-                    while !self.writable_by(deadline)? {}
+                    if Instant::now() >= deadline {
+                        return Err(ErrorKind::TimedOut.into());
+                    }
+                    self.wait(Interest { read: false, write: true }, Some(deadline), || false)?;
                 }
                 Err(error) => return Err(error),
             }
@@ -132,9 +147,14 @@ impl Socket {
         Ok(())
     }
 
-    fn writable_by(&self, deadline: Instant) -> io::Result<bool> {
-        let ready = self.wait(Interest { read: false, write: true }, Some(deadline), || false)?;
-        if ready.timed_out { Err(ErrorKind::TimedOut.into()) } else { Ok(ready.writable) }
+    /// Lets `read` take so many bytes more; at none it says `WouldBlock`, and [`Socket::starved`] that
+    /// there may be more. So a peer that never pauses cannot keep its reader for itself.
+    pub fn refill(&mut self, bytes: usize) {
+        self.budget = bytes;
+    }
+
+    pub fn starved(&self) -> bool {
+        self.budget == 0
     }
 
     /// Ends the connection so that the peer gets to read what was written: our half is closed, and
@@ -155,8 +175,15 @@ impl Socket {
 }
 
 impl Read for Socket {
+    /// Within the budget of [`Socket::refill`].
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.read(buffer)
+        let room = buffer.len().min(self.budget);
+        if room == 0 {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let count = self.stream.read(&mut buffer[..room])?;
+        self.budget -= count;
+        Ok(count)
     }
 }
 

@@ -1,11 +1,18 @@
 //! The private listener: `tiny_http` on an address that only operators reach, with the routes that
 //! answer without a model's work. No TLS, no limits against hostile peers; not for the public port.
+//!
+//! tiny_http reads a request's body when the request is dropped, for as long as the peer takes, into a
+//! buffer as large as the peer declares. Nothing here wants a body, so what has one is dropped on a
+//! thread that nobody waits for, or, when its length alone would cost memory, not at all.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use http::StatusCode;
 
 use super::health::Readiness;
@@ -17,6 +24,8 @@ pub struct OpsListener {
     pub address: SocketAddr,
     server: Arc<tiny_http::Server>,
     thread: JoinHandle<()>,
+    /// Disconnected when the thread has ended.
+    alive: Receiver<Infallible>,
 }
 
 impl OpsListener {
@@ -30,22 +39,51 @@ impl OpsListener {
         let server = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
         let server = Arc::new(server);
         let there = server.clone();
+        let (living, alive) = bounded::<Infallible>(0);
         let thread = std::thread::Builder::new().name("ops".into()).spawn(move || {
+            let _living = living;
             for request in there.incoming_requests() {
                 let sources = Sources { models: &models, readiness: &readiness };
                 let response = answer(request.method().as_str(), request.url(), sources);
-                if let Err(error) = request.respond(convert(response)) {
-                    log::debug!("ops: {error}");
-                }
+                answer_without_body(request, convert(response));
             }
         })?;
-        Ok(OpsListener { address, server, thread })
+        Ok(OpsListener { address, server, thread, alive })
     }
 
-    pub fn stop(self) {
+    /// Stops; waits for an answer under way until the deadline.
+    pub fn stop(self, deadline: Instant) {
         self.server.unblock();
-        if self.thread.join().is_err() {
-            log::error!("the ops thread had panicked");
+        match self.alive.recv_deadline(deadline) {
+            Err(RecvTimeoutError::Disconnected) if self.thread.join().is_err() => {
+                log::error!("the ops thread had panicked");
+            }
+            Err(RecvTimeoutError::Disconnected) => {}
+            _ => log::warn!("an operator's connection is still being answered"),
+        }
+    }
+}
+
+/// Answers, and lets go of the request in a way that costs nobody anything (see the module).
+fn answer_without_body(request: tiny_http::Request, response: tiny_http::Response<io::Cursor<Vec<u8>>>) {
+    /// A declared body up to here may be read and thrown away.
+    const SMALL: usize = 1 << 20;
+    let respond = |request: tiny_http::Request| {
+        if let Err(error) = request.respond(response) {
+            log::debug!("ops: {error}");
+        }
+    };
+    match request.body_length() {
+        None | Some(0) => respond(request),
+        Some(..=SMALL) => {
+            let spawned = std::thread::Builder::new().name("ops-body".into()).spawn(move || respond(request));
+            if let Err(error) = spawned {
+                log::warn!("ops: {error}");
+            }
+        }
+        Some(length) => {
+            log::warn!("ops: a request declares {length} bytes of body; its connection is left lying");
+            std::mem::forget(request);
         }
     }
 }

@@ -12,6 +12,7 @@ use fast_image_resize::images::Image;
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use half::f16;
 
+use crate::config::Limits;
 use crate::model::manifest::{Background, Color, Filter, ImageInput, Layout, Resize};
 use crate::model::{Datatype, Elements, TensorMetadata};
 use crate::wire::error::show_shape;
@@ -32,6 +33,7 @@ pub struct ImageDecoder {
     width: u32,
     height: u32,
     max_pixels: u64,
+    max_tensor_bytes: usize,
     /// Pixel level to tensor value, a table a channel of the tensor.
     values: Vec<[f32; 256]>,
 }
@@ -46,7 +48,7 @@ struct Pixels {
 
 impl ImageDecoder {
     /// Fits a declaration to the input it stands on; the error says what about the two disagrees.
-    pub fn new(spec: &ImageInput, input: &TensorMetadata, max_pixels: u64) -> Result<ImageDecoder, String> {
+    pub fn new(spec: &ImageInput, input: &TensorMetadata, limits: &Limits) -> Result<ImageDecoder, String> {
         let wrong = |expected: &str| {
             format!(
                 "input `{}` has shape {} {}, but its `image` needs {expected}; pin it with `shape` in model.json",
@@ -77,19 +79,35 @@ impl ImageDecoder {
             return Err(wrong("sides of 1 to 65536"));
         };
         let values = (0..channels).map(|channel| table(spec, channel)).collect();
-        Ok(ImageDecoder { spec: spec.clone(), datatype: input.datatype, width, height, max_pixels, values })
+        let (max_pixels, max_tensor_bytes) = (limits.max_image_pixels, limits.max_tensor_bytes);
+        let (spec, datatype) = (spec.clone(), input.datatype);
+        Ok(ImageDecoder { spec, datatype, width, height, max_pixels, max_tensor_bytes, values })
     }
 
-    /// An empty buffer of the input's datatype with room for `rows` images.
-    pub fn empty(&self, rows: usize) -> Elements {
-        let count = rows * self.values.len() * self.width as usize * self.height as usize;
-        let mut elements = Elements::empty(self.datatype);
-        crate::for_elements!(&mut elements, v => v.reserve_exact(count));
-        elements
+    /// Decodes `files`, a row each. They make no more than [`Limits::max_tensor_bytes`], and the buffer
+    /// grows with the rows that are there.
+    pub fn decode(&self, files: &[Vec<u8>]) -> Result<Elements, RequestError> {
+        let row = self.values.len()
+            * self.width as usize
+            * self.height as usize
+            * self.datatype.size().unwrap_or(1);
+        if row.saturating_mul(files.len()) > self.max_tensor_bytes {
+            let (count, most) = (files.len(), self.max_tensor_bytes);
+            let message =
+                format!("{count} images make {count} × {row} bytes: the limit is {most}, send fewer");
+            return Err(RequestError::new(Code::TooLarge, message));
+        }
+        let mut rows = Elements::empty(self.datatype);
+        for (index, file) in files.iter().enumerate() {
+            self.decode_into(file, &mut rows).map_err(|error| {
+                RequestError::new(error.code, format!("image {index}: {}", error.message))
+            })?;
+        }
+        Ok(rows)
     }
 
     /// Appends the image in `file` (a whole JPEG or PNG file) as one row.
-    pub fn decode_into(&self, file: &[u8], row: &mut Elements) -> Result<(), RequestError> {
+    fn decode_into(&self, file: &[u8], row: &mut Elements) -> Result<(), RequestError> {
         let image = read(file, self.max_pixels)?;
         let pixels = flatten(image, self.spec.color, self.spec.background);
         let pixels = self.fit(pixels)?;
@@ -189,7 +207,7 @@ fn read(file: &[u8], max_pixels: u64) -> Result<DynamicImage, RequestError> {
         ));
     }
     let bits = match format {
-        ImageFormat::Png => u64::from(decoder.original_color_type().bits_per_pixel()),
+        ImageFormat::Png => png_bits(file),
         _ => 8,
     };
     if pixels * bits / 8 > (file.len() as u64).saturating_mul(MOST_EXPANSION) {
@@ -202,6 +220,18 @@ fn read(file: &[u8], max_pixels: u64) -> Result<DynamicImage, RequestError> {
     let mut image = DynamicImage::from_decoder(decoder).map_err(broken)?;
     image.apply_orientation(orientation);
     Ok(image)
+}
+
+/// Bits a pixel, from the header that every PNG begins with (its depth at byte 24, its colour type at
+/// 25); the decoder only tells what it will make of them.
+fn png_bits(file: &[u8]) -> u64 {
+    let channels = match file.get(25) {
+        Some(2) => 3,
+        Some(4) => 2,
+        Some(6) => 4,
+        _ => 1,
+    };
+    channels * file.get(24).copied().map_or(8, u64::from)
 }
 
 /// Gray or RGB, 8 bits, transparency laid over the background.
@@ -329,7 +359,11 @@ mod tests {
         let shape = shape.map(Dim::Fixed).to_vec();
         let input =
             TensorMetadata { name: "x".into(), datatype: Datatype::Fp32, shape, accepts: MEDIA_TYPES };
-        ImageDecoder::new(manifest.inputs[0].image.as_ref().unwrap(), &input, 1_000_000)
+        ImageDecoder::new(
+            manifest.inputs[0].image.as_ref().unwrap(),
+            &input,
+            &Limits { max_image_pixels: 1_000_000, ..Limits::default() },
+        )
     }
 
     fn png(image: impl Into<DynamicImage>) -> Vec<u8> {
@@ -339,9 +373,7 @@ mod tests {
     }
 
     fn decode(decoder: &ImageDecoder, file: &[u8]) -> Result<Vec<f32>, RequestError> {
-        let mut row = decoder.empty(1);
-        decoder.decode_into(file, &mut row)?;
-        let Elements::Fp32(values) = row else { panic!() };
+        let Elements::Fp32(values) = decoder.decode(&[file.to_vec()])? else { panic!() };
         Ok(values)
     }
 

@@ -29,13 +29,9 @@ impl Preprocessor {
         pairs
             .map(|((tensor, decoder), input)| match (decoder, tensor.elements()) {
                 (Some(decoder), Elements::Bytes(files)) => {
-                    let mut rows = decoder.empty(files.len());
-                    for (row, file) in files.iter().enumerate() {
-                        decoder.decode_into(file, &mut rows).map_err(|error| {
-                            let message = format!("input `{}`, image {row}: {}", input.name, error.message);
-                            RequestError::new(error.code, message)
-                        })?;
-                    }
+                    let rows = decoder.decode(files).map_err(|error| {
+                        RequestError::new(error.code, format!("input `{}`, {}", input.name, error.message))
+                    })?;
                     let mut shape = input.shape_with_open(1);
                     shape[0] = files.len();
                     Tensor::new(shape, rows).map_err(|error| RequestError::new(Code::InvalidRequest, error))

@@ -1,5 +1,7 @@
 //! What happens to a model's outputs before they are answered: activation, labels, the k best.
 
+use std::cmp::Ordering;
+
 use half::f16;
 
 use crate::model::manifest::Activation;
@@ -37,18 +39,17 @@ pub fn activate(tensor: Tensor, activation: Activation) -> Result<Tensor, Reques
     let classes = shape.last().copied().unwrap_or(1).max(1);
     let elements = match tensor.into_elements() {
         Elements::Fp32(mut values) => {
-            values.chunks_mut(classes).for_each(|row| apply(row, activation));
+            values.chunks_mut(classes).for_each(|row| apply_fp32(row, activation));
             Elements::Fp32(values)
         }
         Elements::Fp16(values) => {
             let mut wide: Vec<f32> = values.iter().map(|value| value.to_f32()).collect();
-            wide.chunks_mut(classes).for_each(|row| apply(row, activation));
+            wide.chunks_mut(classes).for_each(|row| apply_fp32(row, activation));
             Elements::Fp16(wide.into_iter().map(f16::from_f32).collect())
         }
-        Elements::Fp64(values) => {
-            let mut narrow: Vec<f32> = values.iter().map(|value| *value as f32).collect();
-            narrow.chunks_mut(classes).for_each(|row| apply(row, activation));
-            Elements::Fp64(narrow.into_iter().map(f64::from).collect())
+        Elements::Fp64(mut values) => {
+            values.chunks_mut(classes).for_each(|row| apply_fp64(row, activation));
+            Elements::Fp64(values)
         }
         other => {
             return Err(RequestError::invalid(format!(
@@ -60,18 +61,26 @@ pub fn activate(tensor: Tensor, activation: Activation) -> Result<Tensor, Reques
     Ok(Tensor::new(shape, elements).expect("an activation keeps the number of elements"))
 }
 
-fn apply(row: &mut [f32], activation: Activation) {
-    match activation {
-        Activation::Sigmoid => row.iter_mut().for_each(|value| *value = 1.0 / (1.0 + (-*value).exp())),
-        Activation::Softmax => {
-            // Less the largest, so that nothing overflows.
-            let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            row.iter_mut().for_each(|value| *value = (*value - largest).exp());
-            let sum: f32 = row.iter().sum();
-            row.iter_mut().for_each(|value| *value /= sum);
+macro_rules! apply {
+    ($name:ident, $float:ty) => {
+        fn $name(row: &mut [$float], activation: Activation) {
+            match activation {
+                Activation::Sigmoid => {
+                    row.iter_mut().for_each(|value| *value = 1.0 / (1.0 + (-*value).exp()))
+                }
+                Activation::Softmax => {
+                    // Less the largest, so that nothing overflows.
+                    let largest = row.iter().copied().fold(<$float>::NEG_INFINITY, <$float>::max);
+                    row.iter_mut().for_each(|value| *value = (*value - largest).exp());
+                    let sum: $float = row.iter().sum();
+                    row.iter_mut().for_each(|value| *value /= sum);
+                }
+            }
         }
-    }
+    };
 }
+apply!(apply_fp32, f32);
+apply!(apply_fp64, f64);
 
 /// Triton's classification extension: the k best of the last axis, best first, as BYTES elements
 /// `<score>:<index>:<label>` (`<score>:<index>` without labels). Of equals the lower index is first;
@@ -116,8 +125,11 @@ pub fn classify(tensor: &Tensor, k: usize, labels: &[String]) -> Result<Tensor, 
 
 /// The indices of the `k` largest scores, largest first.
 fn best(row: &[f64], k: usize) -> Vec<usize> {
-    let key = |index: &usize| if row[*index].is_nan() { f64::NEG_INFINITY } else { row[*index] };
-    let order = |a: &usize, b: &usize| key(b).total_cmp(&key(a)).then(a.cmp(b));
+    let order = |a: &usize, b: &usize| {
+        let (left, right) = (row[*a], row[*b]);
+        let nan_last = left.is_nan().cmp(&right.is_nan());
+        nan_last.then(right.partial_cmp(&left).unwrap_or(Ordering::Equal)).then(a.cmp(b))
+    };
     let mut indices: Vec<usize> = (0..row.len()).collect();
     if k > 0 && k < indices.len() {
         indices.select_nth_unstable_by(k - 1, order);

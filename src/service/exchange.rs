@@ -38,8 +38,8 @@ impl InferenceExchange {
         defaults: Defaults,
         headers: &HeaderMap,
     ) -> Result<InferenceExchange, RequestError> {
-        let content_type =
-            headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let content_type = content_type.unwrap_or_default().to_ascii_lowercase();
         let raw_type =
             content_type.starts_with("image/") || content_type.starts_with("application/octet-stream");
         let body = match headers

@@ -7,6 +7,7 @@ mod exchange;
 
 use std::sync::Arc;
 
+use http::header::CONTENT_ENCODING;
 use http::{Request, Response, StatusCode};
 
 use crate::inference::Models;
@@ -50,6 +51,10 @@ impl Service for InferenceService {
             Ok(response) => return Begun::Respond(response),
             Err(path) => path,
         };
+        if request.headers().get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+            let message = "the body has a Content-Encoding: send it as it is";
+            return Begun::Respond(routes::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+        }
         let exchange = self.takes_work().and_then(|()| {
             let model = self.models.find(Some(path.name), path.version)?;
             InferenceExchange::new(model.clone(), defaults(request)?, request.headers())

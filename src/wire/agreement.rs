@@ -2,28 +2,54 @@
 
 use std::collections::BTreeMap;
 
-use super::error::{Code, RequestError, shorten};
+use super::error::{Code, RequestError, shorten, show_shape};
 use crate::model::signature::{Dim, nearest, quoted};
 use crate::model::{Signature, Tensor, TensorMetadata};
 
+/// Holds the shape of one input against its declaration, before anything is made of that size.
+/// `files` is true for an input that came as files, a row each, in the shape `[n]`.
+pub(super) fn check_shape(
+    shape: &[usize],
+    files: bool,
+    input: &TensorMetadata,
+    signature: &Signature,
+) -> Result<(), RequestError> {
+    let wrong = |expected: &str| {
+        Err(RequestError::invalid(format!("shape is {}: expected {expected}", show_shape(shape))))
+    };
+    if files && shape.len() != 1 {
+        return wrong("[n], a file a row");
+    }
+    if !files && !input.admits(shape) {
+        return wrong(&show_shape(&input.shape_i64()));
+    }
+    match input.shape.first() {
+        Some(Dim::Fixed(rows)) if files && shape[0] != *rows => {
+            return wrong(&format!("[{rows}], a file a row"));
+        }
+        Some(Dim::Open(_)) => {
+            if let Some(most) = signature.max_batch_size.filter(|most| shape[0] > *most) {
+                return Err(too_many_rows(shape[0], most));
+            }
+        }
+        _ => {}
+    }
+    // With a length of nothing in one dimension the others could be of any length.
+    let open = input.shape.iter().zip(shape).any(|(dim, length)| dim.fixed().is_none() && *length == 0);
+    if open || files && shape[0] == 0 { wrong("at least 1 in every dimension") } else { Ok(()) }
+}
+
 /// Inputs agree in the dimensions that they share by name, and in their number of rows where the
-/// model has a batch axis: at least one row, at most the limit.
-pub(super) fn check_rows(inputs: &[Tensor], signature: &Signature) -> Result<(), RequestError> {
+/// model has a batch axis.
+pub(super) fn check_shared(inputs: &[Tensor], signature: &Signature) -> Result<(), RequestError> {
     let mut lengths: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
     for (tensor, input) in inputs.iter().zip(&signature.inputs) {
         // Files stand for rows; the rest of their shape is made from them.
         let files = tensor.datatype() != input.datatype;
         for (axis, (dim, length)) in input.shape.iter().zip(tensor.shape()).enumerate() {
             let Dim::Open(name) = dim else { continue };
-            let rows = (axis == 0).then_some(signature.max_batch_size).flatten();
-            match rows {
-                Some(_) if *length == 0 => {
-                    return Err(RequestError::invalid(format!("input `{}` has no rows", input.name)));
-                }
-                Some(most) if *length > most => return Err(too_many_rows(*length, most)),
-                _ => {}
-            }
-            let shared = if rows.is_some() { "rows" } else { name.as_deref().unwrap_or_default() };
+            let rows = axis == 0 && signature.max_batch_size.is_some();
+            let shared = if rows { "rows" } else { name.as_deref().unwrap_or_default() };
             if shared.is_empty() || files && axis > 0 {
                 continue;
             }
@@ -41,6 +67,7 @@ pub(super) fn check_rows(inputs: &[Tensor], signature: &Signature) -> Result<(),
     Ok(())
 }
 
+/// The request brings more than the model's declared batch.
 pub(super) fn too_many_rows(rows: usize, most: usize) -> RequestError {
     RequestError::new(
         Code::TooLarge,
@@ -50,6 +77,7 @@ pub(super) fn too_many_rows(rows: usize, most: usize) -> RequestError {
     )
 }
 
+/// A name that the model does not have, with the nearest that it has.
 pub(super) fn unknown_name(kind: &str, name: &str, known: &[TensorMetadata]) -> RequestError {
     let names = || known.iter().map(|metadata| metadata.name.as_str());
     let meant = nearest(name, names()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();

@@ -6,11 +6,12 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::agreement::{check_rows, unknown_name};
+use super::agreement::{check_shape, check_shared, unknown_name};
 use super::elements;
-use super::error::{RequestError, shorten, show_shape};
+use super::error::{RequestError, shorten, shorten_middle, show_shape};
 use super::example::example;
 use super::request::{Defaults, Form, InferRequest, Rejected, WantedOutput};
 use super::rows::rows;
@@ -37,6 +38,22 @@ struct RequestParameters {
     /// Microseconds (Triton).
     timeout: Option<u64>,
     binary_data_output: Option<bool>,
+    /// Triton's sequences change what an answer means, so they are not passed over.
+    sequence_id: Option<IgnoredAny>,
+    sequence_start: Option<IgnoredAny>,
+    sequence_end: Option<IgnoredAny>,
+}
+
+impl RequestParameters {
+    fn check(&self) -> Result<(), RequestError> {
+        let sequence = [&self.sequence_id, &self.sequence_start, &self.sequence_end];
+        if sequence.iter().any(|parameter| parameter.is_some()) {
+            return Err(RequestError::invalid(
+                "the request is part of a sequence, but this model keeps no state from one request to the next",
+            ));
+        }
+        Ok(())
+    }
 }
 
 #[derive(Deserialize)]
@@ -48,8 +65,7 @@ struct InputJson<'a> {
     datatype: Cow<'a, str>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
-    #[serde(default)]
-    parameters: InputParameters,
+    parameters: Option<InputParameters>,
 }
 
 #[derive(Deserialize, Default)]
@@ -61,8 +77,7 @@ struct InputParameters {
 struct OutputJson<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
-    #[serde(default)]
-    parameters: OutputParameters,
+    parameters: Option<OutputParameters>,
 }
 
 #[derive(Deserialize, Default)]
@@ -128,10 +143,14 @@ pub fn from_raw(
     } else {
         raw_tensor(payload, input)
     };
-    let tensor = tensor.map_err(|error| RequestError::invalid(format!("input `{}`: {error}", input.name)))?;
+    let checked = tensor.map_err(RequestError::invalid).and_then(|tensor| {
+        check_shape(tensor.shape(), tensor.datatype() != input.datatype, input, signature)?;
+        Ok(tensor)
+    });
+    let tensor = checked.map_err(|error| error.within(&format!("input `{}`", input.name)))?;
     let inputs = vec![tensor];
     let outputs = wanted_outputs(None, None, signature, defaults)?;
-    check_rows(&inputs, signature)?;
+    check_shared(&inputs, signature)?;
     Ok(InferRequest { id: None, form: Form::Oip, inputs, outputs, timeout: defaults.timeout })
 }
 
@@ -212,10 +231,11 @@ fn read_envelope(
     defaults: &Defaults,
 ) -> Result<InferRequest, RequestError> {
     let parameters = envelope.parameters.unwrap_or_default();
+    parameters.check()?;
     let binary = parameters.binary_data_output;
     let (form, inputs) = match (envelope.inputs, envelope.instances) {
         (Some(inputs), None) => (Form::Oip, named_inputs(inputs, &mut tensors, signature)?),
-        (None, Some(instances)) => (Form::Rows, rows(instances, signature)?),
+        (None, Some(instances)) => rows(instances, signature)?,
         (Some(_), Some(_)) => {
             return Err(RequestError::invalid(
                 "a request has `inputs` or `instances`, but this one has both",
@@ -234,7 +254,7 @@ fn read_envelope(
             tensors.len()
         )));
     }
-    check_rows(&inputs, signature)?;
+    check_shared(&inputs, signature)?;
     Ok(InferRequest {
         id: None,
         form,
@@ -255,8 +275,8 @@ fn named_inputs(
         let Some((index, metadata)) = signature.input(&input.name) else {
             return Err(unknown_name("input", &input.name, &signature.inputs));
         };
-        let tensor = read_input(&input, tensors, metadata)
-            .map_err(|error| RequestError::invalid(format!("input `{}`: {error}", metadata.name)))?;
+        let tensor = read_input(&input, tensors, metadata, signature)
+            .map_err(|error| error.within(&format!("input `{}`", metadata.name)))?;
         if found[index].replace(tensor).is_some() {
             return Err(RequestError::invalid(format!("input `{}` is given twice", metadata.name)));
         }
@@ -273,49 +293,58 @@ fn read_input(
     input: &InputJson<'_>,
     tensors: &mut &[u8],
     metadata: &TensorMetadata,
-) -> Result<Tensor, String> {
-    let file = input.datatype == "BYTES" && !metadata.accepts.is_empty();
-    if !file && input.datatype != metadata.datatype.name() {
-        let files = if metadata.accepts.is_empty() {
+    signature: &Signature,
+) -> Result<Tensor, RequestError> {
+    let files = input.datatype == "BYTES" && !metadata.accepts.is_empty();
+    if !files && input.datatype != metadata.datatype.name() {
+        let or = if metadata.accepts.is_empty() {
             String::new()
         } else {
             format!(", or BYTES with {}", metadata.accepts.join(" or "))
         };
-        return Err(format!(
-            "datatype is {}: expected {}{files}",
+        return Err(RequestError::invalid(format!(
+            "datatype is {}: expected {}{or}",
             shorten(&input.datatype),
             metadata.datatype
-        ));
+        )));
     }
     let shape: Option<Vec<usize>> = input.shape.iter().map(|dim| usize::try_from(*dim).ok()).collect();
-    let shape = shape
-        .filter(|shape| volume(shape).is_some())
-        .ok_or_else(|| format!("shape {} holds more elements than any machine", show_shape(&input.shape)))?;
-    if file && shape.len() != 1 {
-        return Err(format!("shape is {}: BYTES come as [n], a file a row", show_shape(&shape)));
-    }
-    if !file && !metadata.admits(&shape) {
-        return Err(format!(
-            "shape is {}: expected {}",
-            show_shape(&shape),
-            show_shape(&metadata.shape_i64())
-        ));
-    }
-    let datatype = if file { Datatype::Bytes } else { metadata.datatype };
-    let elements = match (input.data, input.parameters.binary_data_size) {
+    let shape = shape.filter(|shape| volume(shape).is_some()).ok_or_else(|| {
+        RequestError::invalid(format!(
+            "shape {} holds more elements than any machine",
+            show_shape(&input.shape)
+        ))
+    })?;
+    check_shape(&shape, files, metadata, signature)?;
+    let datatype = if files { Datatype::Bytes } else { metadata.datatype };
+    read_elements(input, tensors, datatype, files, &shape)
+        .and_then(|elements| Tensor::new(shape, elements))
+        .map_err(RequestError::invalid)
+}
+
+/// The elements of an input, from the JSON or from behind it.
+fn read_elements(
+    input: &InputJson<'_>,
+    tensors: &mut &[u8],
+    datatype: Datatype,
+    files: bool,
+    shape: &[usize],
+) -> Result<Elements, String> {
+    let size = input.parameters.as_ref().and_then(|parameters| parameters.binary_data_size);
+    match (input.data, size) {
         (Some(data), None) => {
-            let parsed =
-                if file { elements::parse_base64(data.get()) } else { elements::parse(data.get(), datatype) };
+            let parsed = if files {
+                elements::parse_base64(data.get())
+            } else {
+                elements::parse(data.get(), datatype)
+            };
             let (nesting, elements) = parsed.map_err(|error| format!("data {error}"))?;
             // Flat, or nested as the shape says.
             if nesting.len() > 1 && nesting != shape {
-                return Err(format!(
-                    "data is nested as {}, but shape is {}",
-                    show_shape(&nesting),
-                    show_shape(&shape)
-                ));
+                let (nesting, shape) = (show_shape(&nesting), show_shape(shape));
+                return Err(format!("data is nested as {nesting}, but shape is {shape}"));
             }
-            elements
+            Ok(elements)
         }
         (None, Some(size)) => {
             let taken = usize::try_from(size).ok().and_then(|size| tensors.split_at_checked(size));
@@ -326,12 +355,11 @@ fn read_input(
                 ));
             };
             *tensors = rest;
-            Elements::from_le_bytes(datatype, bytes)?
+            Elements::from_le_bytes(datatype, bytes)
         }
-        (Some(_), Some(_)) => return Err("has both `data` and `parameters.binary_data_size`".into()),
-        (None, None) => return Err("has neither `data` nor `parameters.binary_data_size`".into()),
-    };
-    Tensor::new(shape, elements)
+        (Some(_), Some(_)) => Err("has both `data` and `parameters.binary_data_size`".into()),
+        (None, None) => Err("has neither `data` nor `parameters.binary_data_size`".into()),
+    }
 }
 
 fn wanted_outputs(
@@ -355,10 +383,11 @@ fn wanted_outputs(
         if wanted.iter().any(|other| other.index == index) {
             return Err(RequestError::invalid(format!("output `{}` is asked for twice", output.name)));
         }
+        let parameters = output.parameters.unwrap_or_default();
         wanted.push(WantedOutput {
             index,
-            classification: output.parameters.classification.or(classification),
-            binary: output.parameters.binary_data.unwrap_or(binary),
+            classification: parameters.classification.or(classification),
+            binary: parameters.binary_data.unwrap_or(binary),
         });
     }
     Ok(wanted)
@@ -391,7 +420,10 @@ fn id_of(json: &str) -> Option<Box<RawValue>> {
 }
 
 fn explain(error: &serde_json::Error, json: &str) -> String {
-    if error.is_data() {
+    let is_data = error.is_data();
+    let text = error.to_string();
+    let error = shorten_middle(&text);
+    if is_data {
         return format!("the request is not as OIP has it: {error}");
     }
     let words = if ["NaN", "Infinity"].iter().any(|word| json.contains(word)) {

@@ -38,8 +38,9 @@ pub fn parse(json: &str, datatype: Datatype) -> Result<(Vec<usize>, Elements), S
         Datatype::Int32 => scan_as!(Int32, integer),
         Datatype::Int64 => scan_as!(Int64, integer),
         Datatype::Fp16 => scan_as!(Fp16, |token| {
-            let wide: f32 = float(token, Datatype::Fp16)?;
-            let value = f16::from_f32(wide);
+            // By way of FP64: rounded twice, an FP32 in between would be off by one bit now and then.
+            let wide: f64 = float(token, Datatype::Fp16)?;
+            let value = f16::from_f64(wide);
             if value.is_finite() { Ok(value) } else { Err(out_of_range(token, Datatype::Fp16)) }
         }),
         Datatype::Fp32 => scan_as!(Fp32, |token| float::<f32>(token, Datatype::Fp32)),

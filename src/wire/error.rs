@@ -68,6 +68,11 @@ impl RequestError {
         RequestError::new(Code::InvalidRequest, message)
     }
 
+    /// The same failure, said of a part of the request.
+    pub fn within(self, part: &str) -> RequestError {
+        RequestError { message: format!("{part}: {}", self.message), ..self }
+    }
+
     /// The error reply, `{"error", "code", "id"?}`.
     pub fn to_json(&self, id: Option<&RawValue>) -> String {
         #[derive(Serialize)]
@@ -89,6 +94,17 @@ pub fn shorten(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     Cow::Owned(format!("{}…", &text[..text.floor_char_boundary(LONGEST)]))
+}
+
+/// A parser's sentence, which may quote what a client sent: its beginning, and its end, where it says
+/// line and column.
+pub fn shorten_middle(text: &str) -> Cow<'_, str> {
+    const HALF: usize = 150;
+    if text.len() <= 2 * HALF {
+        return Cow::Borrowed(text);
+    }
+    let (head, tail) = (text.floor_char_boundary(HALF), text.ceil_char_boundary(text.len() - HALF));
+    Cow::Owned(format!("{}…{}", &text[..head], &text[tail..]))
 }
 
 /// A shape that a client sent, short enough for a sentence.

@@ -72,7 +72,7 @@ pub enum Form {
     /// OIP: `{"outputs": […]}`.
     Oip,
     /// TensorFlow Serving: `{"predictions": […]}`, a row an instance.
-    Rows,
+    Rows { instances: usize },
 }
 
 /// An output that a request asked for.

@@ -53,7 +53,7 @@ impl InferResponse<'_> {
     /// Rows cannot be told apart when an output has no batch axis; that is the only error.
     pub fn encode(&self, form: Form) -> Result<Encoded, RequestError> {
         match form {
-            Form::Rows => self.encode_rows().map(Encoded::Json),
+            Form::Rows { instances } => self.encode_rows(instances).map(Encoded::Json),
             Form::Oip => Ok(self.encode_oip()),
         }
     }
@@ -93,13 +93,11 @@ impl InferResponse<'_> {
         }
     }
 
-    fn encode_rows(&self) -> Result<String, RequestError> {
-        let rows = self.outputs.first().and_then(|output| output.tensor.shape().first()).copied();
-        let rows = rows.unwrap_or(0);
+    fn encode_rows(&self, rows: usize) -> Result<String, RequestError> {
         if let Some(output) = self.outputs.iter().find(|output| output.tensor.shape().first() != Some(&rows))
         {
             return Err(RequestError::invalid(format!(
-                "output `{}` {} has no row an instance: ask with `inputs` instead of `instances`",
+                "output `{}` {} has no row for each of {rows} instances: ask with `inputs` instead",
                 output.name,
                 show_shape(output.tensor.shape())
             )));
@@ -313,9 +311,10 @@ mod tests {
 
     #[test]
     fn rows_are_nested_as_the_tensor_is() {
-        let encoded = response(&[2, 2, 1], Elements::Int8(vec![1, 2, 3, 4]), false).encode(Form::Rows);
+        let encoded =
+            response(&[2, 2, 1], Elements::Int8(vec![1, 2, 3, 4]), false).encode(Form::Rows { instances: 2 });
         assert_eq!(encoded.unwrap(), Encoded::Json(r#"{"predictions":[[[1],[2]],[[3],[4]]]}"#.into()));
-        let encoded = response(&[2], Elements::Int8(vec![1, 2]), false).encode(Form::Rows);
+        let encoded = response(&[2], Elements::Int8(vec![1, 2]), false).encode(Form::Rows { instances: 2 });
         assert_eq!(encoded.unwrap(), Encoded::Json(r#"{"predictions":[1,2]}"#.into()));
     }
 

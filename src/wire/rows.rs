@@ -3,50 +3,95 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::agreement::too_many_rows;
+use super::agreement::check_shape;
 use super::elements;
-use super::error::{RequestError, shorten, show_shape};
+use super::error::{Code, RequestError, shorten, shorten_middle, show_shape};
+use super::request::Form;
 use crate::model::signature::quoted;
 use crate::model::{Dim, Signature, Tensor, TensorMetadata};
 
 /// TensorFlow Serving's rows: a value an instance for a single input, or an object of values by
-/// input name.
-pub(super) fn rows(instances: &RawValue, signature: &Signature) -> Result<Vec<Tensor>, RequestError> {
-    let instances: Vec<&RawValue> = serde_json::from_str(instances.get())
-        .map_err(|_| RequestError::invalid("`instances` is no list: expected one entry a row"))?;
-    if instances.is_empty() {
+/// input name. Instances become tensors one by one, so that too many cost no more than the limit.
+pub(super) fn rows(instances: &RawValue, signature: &Signature) -> Result<(Form, Vec<Tensor>), RequestError> {
+    if !instances.get().starts_with('[') {
+        return Err(RequestError::invalid("`instances` is no list: expected one entry a row"));
+    }
+    let mut columns =
+        Columns { signature, tensors: vec![None; signature.inputs.len()], count: 0, failure: None };
+    let read = serde_json::Deserializer::from_str(instances.get()).deserialize_seq(&mut columns);
+    if let Some(failure) = columns.failure {
+        return Err(failure);
+    }
+    read.map_err(|error| {
+        RequestError::invalid(format!("`instances`: {}", shorten_middle(&error.to_string())))
+    })?;
+    let count = columns.count;
+    if count == 0 {
         return Err(RequestError::invalid("`instances` is empty: expected at least one row"));
     }
-    if let Some(most) = signature.max_batch_size.filter(|most| instances.len() > *most) {
-        return Err(too_many_rows(instances.len(), most));
+    let tensors: Vec<Tensor> = columns.tensors.into_iter().flatten().collect();
+    for (tensor, input) in tensors.iter().zip(&signature.inputs) {
+        let files = tensor.datatype() != input.datatype;
+        check_shape(tensor.shape(), files, input, signature)
+            .map_err(|error| error.within(&format!("the instances as input `{}`", input.name)))?;
     }
-    let mut columns: Vec<Option<Tensor>> = vec![None; signature.inputs.len()];
-    for (row, instance) in instances.iter().enumerate() {
-        let wrong = |error: String| RequestError::invalid(format!("instances[{row}]: {error}"));
-        let values = values_of(instance, signature).map_err(wrong)?;
-        for ((value, input), column) in values.iter().zip(&signature.inputs).zip(&mut columns) {
+    Ok((Form::Rows { instances: count }, tensors))
+}
+
+/// The tensors that the instances so far have become, one an input.
+struct Columns<'s> {
+    signature: &'s Signature,
+    tensors: Vec<Option<Tensor>>,
+    count: usize,
+    /// Why reading was stopped; serde's own errors have no code.
+    failure: Option<RequestError>,
+}
+
+impl Columns<'_> {
+    fn add(&mut self, instance: &RawValue) -> Result<(), RequestError> {
+        if let Some(most) = self.signature.max_batch_size.filter(|most| self.count >= *most) {
+            return Err(RequestError::new(
+                Code::TooLarge,
+                format!(
+                    "the request has more than {most} rows, which is what this model takes (max_batch_size)"
+                ),
+            ));
+        }
+        let wrong =
+            |error: String| RequestError::invalid(error).within(&format!("instances[{}]", self.count));
+        let values = values_of(instance, self.signature).map_err(wrong)?;
+        for ((value, input), column) in values.iter().zip(&self.signature.inputs).zip(&mut self.tensors) {
             let tensor = row_value(value, input).map_err(wrong)?;
             match column {
                 Some(tensors) => tensors.append(tensor).map_err(wrong)?,
                 None => *column = Some(tensor),
             }
         }
+        self.count += 1;
+        Ok(())
     }
-    let tensors: Vec<Tensor> = columns.into_iter().flatten().collect();
-    for (tensor, input) in tensors.iter().zip(&signature.inputs) {
-        if tensor.datatype() == input.datatype && !input.admits(tensor.shape()) {
-            return Err(RequestError::invalid(format!(
-                "the instances make a tensor {} for input `{}`: expected {}",
-                show_shape(tensor.shape()),
-                input.name,
-                show_shape(&input.shape_i64())
-            )));
+}
+
+impl<'de> Visitor<'de> for &mut Columns<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a list of instances")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while let Some(instance) = list.next_element::<&RawValue>()? {
+            if let Err(failure) = self.add(instance) {
+                self.failure = Some(failure);
+                return Err(serde::de::Error::custom("stopped"));
+            }
         }
+        Ok(())
     }
-    Ok(tensors)
 }
 
 /// The values of one instance, one an input, in the signature's order.
@@ -59,8 +104,8 @@ fn values_of<'a>(instance: &'a RawValue, signature: &Signature) -> Result<Vec<&'
         _ if !is_object => return Err(format!("expected an object with {}", names())),
         _ => {}
     }
-    let mut fields: BTreeMap<Cow<'a, str>, &'a RawValue> =
-        serde_json::from_str(instance.get()).map_err(|error| error.to_string())?;
+    let mut fields: BTreeMap<Cow<'a, str>, &'a RawValue> = serde_json::from_str(instance.get())
+        .map_err(|error| shorten_middle(&error.to_string()).into_owned())?;
     let mut values = Vec::with_capacity(signature.inputs.len());
     for input in &signature.inputs {
         let value =

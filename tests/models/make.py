@@ -250,6 +250,17 @@ def make_matmul():
     )
 
 
+def make_conv():
+    """A 3x3 convolution without padding over a picture of any size: less than 3x3 has no answer."""
+    save(
+        "conv",
+        [node("Conv", ["x", "w"], ["y"])],
+        [value("x", FLOAT, ["N", 1, "H", "W"])],
+        [value("y", FLOAT, ["N", 2, "P", "Q"])],
+        [const("w", f32(np.ones([2, 1, 3, 3])))],
+    )
+
+
 def make_imageu8():
     """Gives back the pixels it gets, in the layout of an image file."""
     save(
@@ -329,6 +340,7 @@ MODELS = {
     "pick": make_pick,
     "nan": make_nan,
     "matmul": make_matmul,
+    "conv": make_conv,
     "imageu8": make_imageu8,
     "image3": make_image3,
     "unsupported": make_unsupported,

@@ -33,6 +33,7 @@ use tract_onnx::tract_hir::ops::konst::Const;
 use super::panic::panic_message;
 use crate::model::tensor::volume;
 use crate::model::{self, Dim, Signature, TensorMetadata};
+use crate::wire::{Code, RequestError};
 
 use convert::{chain, datatype_of, dim_of, from_tract, to_tract};
 use guard::Guard;
@@ -51,7 +52,7 @@ pub struct LoadError {
 }
 
 /// What is said about a model beyond its file.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Options {
     /// Narrowed shapes, by input name: as many dimensions as the file has, a fixed one where the
     /// owner fixed it.
@@ -60,6 +61,8 @@ pub struct Options {
     pub constants: Vec<(String, model::Tensor)>,
     /// Declares the first open axis a batch of independent rows, at most so many a request.
     pub max_batch_size: Option<usize>,
+    /// The most bytes of a tensor that open dimensions may lead to.
+    pub max_tensor_bytes: usize,
 }
 
 /// The plans of a model for its shapes, and the signature that they serve.
@@ -100,10 +103,10 @@ impl Session {
         if single != inputs && options.max_batch_size.is_none() {
             // Any length may come: the symbolic plan serves it, the single row keeps its own plan
             // where that is concrete, which is the fast one.
-            match Plan::new(&model, &inputs) {
+            match Plan::new(&model, &inputs, options) {
                 Ok(open) => {
                     if is_concrete(&single)
-                        && let Ok(plan) = Plan::new(&model, &single)
+                        && let Ok(plan) = Plan::new(&model, &single, options)
                     {
                         plans.push(plan);
                     }
@@ -111,11 +114,11 @@ impl Session {
                 }
                 Err(error) => {
                     log::debug!("no plan for open dimensions: {error}");
-                    plans.push(Plan::new(&model, &single)?);
+                    plans.push(Plan::new(&model, &single, options)?);
                 }
             }
         } else {
-            plans.push(Plan::new(&model, &single)?);
+            plans.push(Plan::new(&model, &single, options)?);
         }
         let widest = plans.last().expect("at least one plan was made");
         let outputs = widest.outputs(&graph.output_names)?;
@@ -153,7 +156,7 @@ impl Clone for Plan {
 }
 
 impl Plan {
-    fn new(model: &InferenceModel, inputs: &[TensorMetadata]) -> Result<Plan, LoadError> {
+    fn new(model: &InferenceModel, inputs: &[TensorMetadata], options: &Options) -> Result<Plan, LoadError> {
         let failed = |error: TractError| plan_failed(&error, inputs);
         let mut model = model.clone();
         for (at, input) in inputs.iter().enumerate() {
@@ -175,7 +178,7 @@ impl Plan {
             model.set_input_fact(at, InferenceFact::dt_shape(datum_type, dims)).map_err(failed)?;
         }
         let typed = model.into_typed().and_then(|typed| typed.into_decluttered()).map_err(failed)?;
-        let guard = Arc::new(Guard::of(&typed).map_err(failed)?);
+        let guard = Arc::new(Guard::of(&typed, options.max_tensor_bytes).map_err(failed)?);
         let runnable = typed.into_optimized().and_then(IntoRunnable::into_runnable).map_err(failed)?;
         Ok(Plan { runnable, inputs: inputs.to_vec(), guard })
     }
@@ -224,9 +227,9 @@ struct PlanState {
 }
 
 impl Runner {
-    /// Runs the model on inputs that agree with the signature. The error is a sentence; after it, or
-    /// after a panic, this runner must not be used again.
-    pub fn run(&mut self, inputs: &[model::Tensor]) -> Result<Vec<model::Tensor>, String> {
+    /// Runs the model on inputs that agree with the signature. After [`Code::InferenceFailed`], or a
+    /// panic, this runner must not be used again.
+    pub fn run(&mut self, inputs: &[model::Tensor]) -> Result<Vec<model::Tensor>, RequestError> {
         let rows = self.rows(inputs);
         if rows == 1 {
             return self.run_once(inputs);
@@ -243,7 +246,8 @@ impl Runner {
             if gathered.is_empty() {
                 gathered = outputs;
             } else {
-                gathered.iter_mut().zip(outputs).try_for_each(|(all, output)| all.append(output))?;
+                let mut pairs = gathered.iter_mut().zip(outputs);
+                pairs.try_for_each(|(all, output)| all.append(output)).map_err(failed)?;
             }
         }
         Ok(gathered)
@@ -255,20 +259,27 @@ impl Runner {
         first.map_or(1, |(tensor, _)| tensor.shape()[0])
     }
 
-    fn run_once(&mut self, inputs: &[model::Tensor]) -> Result<Vec<model::Tensor>, String> {
+    fn run_once(&mut self, inputs: &[model::Tensor]) -> Result<Vec<model::Tensor>, RequestError> {
         let Some(entry) = self.plans.iter_mut().find(|entry| entry.plan.admits(inputs)) else {
             let shapes: Vec<&[usize]> = inputs.iter().map(model::Tensor::shape).collect();
-            return Err(format!("the model has no plan for inputs of shapes {shapes:?}"));
+            return Err(RequestError::invalid(format!(
+                "the model has no plan for inputs of shapes {shapes:?}"
+            )));
         };
         entry.plan.guard.check(inputs)?;
         let state = match &mut entry.state {
             Some(state) => state,
-            empty => empty.insert(entry.plan.runnable.spawn().map_err(|error| chain(&error))?),
+            empty => empty.insert(entry.plan.runnable.spawn().map_err(|error| failed(chain(&error)))?),
         };
         let inputs = inputs.iter().map(to_tract).collect::<TractResult<TVec<TValue>>>();
-        let outputs = inputs.and_then(|inputs| state.run(inputs)).map_err(|error| chain(&error))?;
-        outputs.iter().map(|value| from_tract(value)).collect()
+        let outputs = inputs.and_then(|inputs| state.run(inputs));
+        let outputs = outputs.map_err(|error| failed(chain(&error)))?;
+        outputs.iter().map(|value| from_tract(value).map_err(failed)).collect()
     }
+}
+
+fn failed(message: String) -> RequestError {
+    RequestError::new(Code::InferenceFailed, message)
 }
 
 /// Puts constants in and narrows shapes; what is left are the signature's inputs.
@@ -416,7 +427,9 @@ mod tests {
 
     fn runner(model: &str) -> Runner {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models").join(model).join("model.onnx");
-        Session::load(&Graph::read(&path).unwrap(), &Options::default()).unwrap().runner()
+        let options =
+            Options { shapes: vec![], constants: vec![], max_batch_size: None, max_tensor_bytes: 1 << 20 };
+        Session::load(&Graph::read(&path).unwrap(), &options).unwrap().runner()
     }
 
     fn ones(shape: [usize; 2]) -> model::Tensor {
@@ -426,14 +439,41 @@ mod tests {
     #[test]
     fn a_product_of_unlike_lengths_is_an_error_and_reads_nothing_past_an_end() {
         let error = runner("matmul").run(&[ones([2, 2]), ones([3000, 2])]).unwrap_err();
-        assert!(error.contains("to be equal, but they are 2 and 3000"), "{error}");
+        assert!(error.message.contains("to be equal, but they are 2 and 3000"), "{error}");
+        assert_eq!(error.code, Code::InvalidRequest);
         assert!(runner("matmul").run(&[ones([2, 3000]), ones([2, 2])]).is_err());
+        assert!(
+            runner("matmul").run(&[ones([3, 1]), ones([4, 3])]).is_err(),
+            "a summed axis is not stretched"
+        );
         assert_eq!(runner("matmul").run(&[ones([2, 4]), ones([4, 3])]).unwrap()[0].shape(), [2, 3]);
     }
 
     #[test]
+    fn a_tensor_that_would_be_larger_than_the_limit_is_never_made() {
+        let error = runner("matmul").run(&[ones([1000, 1]), ones([1, 1000])]).unwrap_err();
+        assert_eq!(error.code, Code::TooLarge);
+        assert!(
+            error.message.contains("would make 4000000 bytes of this input: the limit is 1048576"),
+            "{error}"
+        );
+        assert_eq!(runner("matmul").run(&[ones([500, 1]), ones([1, 500])]).unwrap()[0].shape(), [500, 500]);
+    }
+
+    #[test]
+    fn an_input_smaller_than_a_kernel_is_refused_before_it_is_run() {
+        let image = |side: usize| {
+            model::Tensor::new(vec![1, 1, side, side], Elements::Fp32(vec![1.0; side * side])).unwrap()
+        };
+        let error = runner("conv").run(&[image(1)]).unwrap_err();
+        assert!(error.message.contains("the input is too small"), "{error}");
+        assert_eq!(runner("conv").run(&[image(3)]).unwrap()[0].shape(), [1, 2, 1, 1]);
+    }
+
+    #[test]
     fn a_run_that_fails_is_an_error_and_a_new_runner_serves_the_next() {
-        assert!(runner("pair").run(&[ones([4, 2]), ones([3, 2])]).is_err());
+        let error = runner("pair").run(&[ones([4, 2]), ones([3, 2])]).unwrap_err();
+        assert_eq!(error.code, Code::InferenceFailed);
         assert_eq!(runner("pair").run(&[ones([3, 2]), ones([3, 2])]).unwrap().len(), 2);
     }
 }
