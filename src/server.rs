@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::config::{Limits, ServeFlags};
+use crate::config::{AccessFlags, Limits, ServeFlags};
 use crate::inference::{self, Models, Workers};
 use crate::model::repository::{self, RepositoryError};
 use crate::net::connections::{Connections, Shared};
@@ -14,6 +14,7 @@ use crate::net::listener::Listener;
 use crate::ops::health::{Readiness, State};
 use crate::ops::listener::OpsListener;
 use crate::service::InferenceService;
+use crate::service::access::Access;
 
 /// What a server is started with.
 #[derive(Debug, Clone)]
@@ -25,6 +26,7 @@ pub struct Settings {
     pub default_model: Option<String>,
     /// Workers a model, over what its manifest says.
     pub workers: Option<usize>,
+    pub access: AccessFlags,
     pub limits: Limits,
 }
 
@@ -38,6 +40,7 @@ impl TryFrom<&ServeFlags> for Settings {
             ops_listen: flags.ops_listen,
             default_model: flags.default_model.clone(),
             workers: flags.workers.map(usize::from),
+            access: flags.access.clone(),
             limits: flags.limits.limits()?,
         })
     }
@@ -65,6 +68,7 @@ pub struct Server {
     readiness: Arc<Readiness>,
     connections: Arc<Connections>,
     workers: Workers,
+    access: Arc<Access>,
     limits: Limits,
 }
 
@@ -86,7 +90,10 @@ impl Drained {
 impl Server {
     /// Loads every model, warms them up, and only then listens: whoever connects is served.
     pub fn start(settings: Settings) -> Result<Server, StartError> {
-        let Settings { model, listen, ops_listen, default_model, workers: count, limits } = settings;
+        let Settings { model, listen, ops_listen, default_model, workers: count, access, limits } = settings;
+        let AccessFlags { tokens, allow_origin, path_prefix } = access;
+        let access = Access::new(tokens.as_deref(), allow_origin).map_err(StartError::Setting)?;
+        let access = Arc::new(access);
         let (mut served, mut workers) = (Vec::new(), Workers::default());
         for mut files in repository::find(&model)? {
             if count.is_some() {
@@ -117,7 +124,12 @@ impl Server {
         };
         // The service holds the models' queues: when the last connection lets go of it, the workers end.
         let shared = Shared {
-            service: InferenceService { models, readiness: readiness.clone() },
+            service: InferenceService {
+                models,
+                readiness: readiness.clone(),
+                access: access.clone(),
+                path_prefix,
+            },
             limits: limits.clone(),
             readiness: readiness.clone(),
             connections: connections.clone(),
@@ -128,7 +140,7 @@ impl Server {
             log::info!("operators on http://{}", ops.address);
         }
         log::info!("ready on {}", listener.address);
-        Ok(Server { listener, ops, readiness, connections, workers, limits })
+        Ok(Server { listener, ops, readiness, connections, workers, access, limits })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -137,6 +149,15 @@ impl Server {
 
     pub fn ops_address(&self) -> Option<SocketAddr> {
         self.ops.as_ref().map(|ops| ops.address)
+    }
+
+    /// Reads again what may change while the server runs: the tokens. What cannot be read stays as it
+    /// was.
+    pub fn reload(&self) {
+        match self.access.reload() {
+            Ok(()) => log::info!("reloaded"),
+            Err(error) => log::error!("not reloaded, the old tokens stay: {error}"),
+        }
     }
 
     /// Takes no more work, answers what is accepted, says goodbye, and ends every thread; at most

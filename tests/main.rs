@@ -6,6 +6,8 @@
 
 mod support;
 
+/// Tokens, origins and path prefixes, for boxes without a gateway.
+mod access;
 /// Whatever arrives, the answer is a clear error, nobody else is hurt, and the next request is served.
 mod bad_input;
 /// Conversations: order, pings, back-pressure, closing.

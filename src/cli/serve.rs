@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag::{register, register_conditional_shutdown};
 use signal_hook::iterator::Signals;
 
@@ -37,7 +37,7 @@ fn serve(flags: &ServeFlags) -> Result<(), String> {
         log::warn!("RUST_BACKTRACE is set: every failed inference will cost a backtrace");
     }
     let server = Server::start(settings).map_err(|error| error.to_string())?;
-    let signal = wait(signals);
+    let signal = wait(signals, &server);
     let drained = server.drain(signal);
     if !drained.is_clean() {
         return Err(format!(
@@ -56,13 +56,19 @@ fn signals() -> std::io::Result<Signals> {
         register_conditional_shutdown(signal, 128 + signal, stopping.clone())?;
         register(signal, stopping.clone())?;
     }
-    Signals::new([SIGTERM, SIGINT])
+    Signals::new([SIGTERM, SIGINT, SIGHUP])
 }
 
-/// Waits for a signal; its name.
-fn wait(mut signals: Signals) -> &'static str {
-    let signal = signals.forever().next().unwrap_or(SIGTERM);
-    signal_hook::low_level::signal_name(signal).unwrap_or("a signal")
+/// Waits for a signal to stop; its name. SIGHUP reloads.
+fn wait(mut signals: Signals, server: &Server) -> &'static str {
+    for signal in signals.forever() {
+        if signal == SIGHUP {
+            server.reload();
+        } else {
+            return signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
+        }
+    }
+    "the end of signals"
 }
 
 /// Each connection takes two descriptors, its socket and its bell. The soft limit is raised as far as

@@ -32,10 +32,30 @@ pub struct ServeFlags {
     pub workers: Option<u16>,
 
     #[command(flatten)]
+    pub access: AccessFlags,
+
+    #[command(flatten)]
     pub limits: LimitFlags,
 
     #[command(flatten)]
     pub log: LogFlags,
+}
+
+/// Who may ask, where no gateway decides it.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Access (health stays open)")]
+pub struct AccessFlags {
+    /// A file of bearer tokens, one a line; read again at SIGHUP
+    #[arg(long, env = "ONNXD_TOKENS", value_name = "FILE")]
+    pub tokens: Option<PathBuf>,
+
+    /// An origin whose pages may ask, as https://example.org; may be given several times
+    #[arg(long, env = "ONNXD_ALLOW_ORIGIN", value_delimiter = ',', value_parser = origin)]
+    pub allow_origin: Vec<String>,
+
+    /// What a gateway puts in front of every path, as /models/a
+    #[arg(long, env = "ONNXD_PATH_PREFIX", value_parser = path_prefix, default_value = "")]
+    pub path_prefix: String,
 }
 
 /// What nothing may exceed.
@@ -158,6 +178,23 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
     let expected = "expected HOST:PORT, for example 0.0.0.0:8080 or [::]:8080";
     let mut addresses = text.to_socket_addrs().map_err(|error| format!("{error}; {expected}"))?;
     addresses.next().ok_or_else(|| format!("the host has no address; {expected}"))
+}
+
+/// RFC 6454 section 6.2: scheme, host and port, and nothing behind them.
+fn origin(text: &str) -> Result<String, String> {
+    let host = text.split_once("://").map(|(_, host)| host).unwrap_or_default();
+    if host.is_empty() || host.contains(['/', '?', '#']) {
+        return Err("expected an origin as a browser sends it, for example https://example.org".into());
+    }
+    Ok(text.to_owned())
+}
+
+fn path_prefix(text: &str) -> Result<String, String> {
+    let prefix = text.trim_end_matches('/');
+    if !prefix.is_empty() && !prefix.starts_with('/') {
+        return Err("expected a path that begins with a slash, for example /models/a".into());
+    }
+    Ok(prefix.to_owned())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

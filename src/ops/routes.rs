@@ -73,6 +73,11 @@ impl<'a> Route<'a> {
         }
     }
 
+    /// True for probes, which ask without a token.
+    pub fn is_open(self) -> bool {
+        matches!(self, Route::Health | Route::Live | Route::Ready | Route::ModelReady(_))
+    }
+
     /// The model of a path on which a conversation may be held: outside `None` for a path of another
     /// kind, inside `None` for the default model.
     pub fn conversation(self) -> Option<Option<ModelPath<'a>>> {

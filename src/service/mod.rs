@@ -2,6 +2,7 @@
 //! exchanges go. Everything between a message and a job, and between a reply and a message, is called
 //! from here.
 
+pub mod access;
 mod dialogue;
 mod exchange;
 
@@ -16,6 +17,7 @@ use crate::ops::health::Readiness;
 use crate::ops::routes::{self, Route, Sources};
 use crate::wire::{Code, Defaults, RequestError};
 
+use access::Access;
 use dialogue::InferenceDialogue;
 use exchange::InferenceExchange;
 
@@ -23,6 +25,9 @@ use exchange::InferenceExchange;
 pub struct InferenceService {
     pub models: Arc<Models>,
     pub readiness: Arc<Readiness>,
+    pub access: Arc<Access>,
+    /// What a gateway puts in front of the known paths, without a slash at its end; often nothing.
+    pub path_prefix: String,
 }
 
 impl Service for InferenceService {
@@ -30,7 +35,8 @@ impl Service for InferenceService {
     type Exchange = InferenceExchange;
 
     fn upgrade(&self, request: &Request<()>) -> Result<InferenceDialogue, Refusal> {
-        let path = request.uri().path();
+        let path = self.known_path(request);
+        self.access.check(request)?;
         let Some(model) = Route::of(path).and_then(Route::conversation) else {
             let message = format!(
                 "no conversation is held at {}: connect to / or /v2/models/<name>",
@@ -47,7 +53,13 @@ impl Service for InferenceService {
 
     fn begin(&self, request: &Request<()>) -> Begun<InferenceExchange> {
         let sources = Sources { models: &self.models, readiness: &self.readiness };
-        let path = match routes::respond(request.method(), request.uri().path(), sources) {
+        let path = self.known_path(request);
+        if !Route::of(path).is_some_and(Route::is_open)
+            && let Err(refusal) = self.access.check(request)
+        {
+            return Begun::Respond(*refusal);
+        }
+        let path = match routes::respond(request.method(), path, sources) {
             Ok(response) => return Begun::Respond(response),
             Err(path) => path,
         };
@@ -71,6 +83,16 @@ impl Service for InferenceService {
 }
 
 impl InferenceService {
+    /// The path without the prefix, when it has it: probes from inside come without.
+    fn known_path<'r>(&self, request: &'r Request<()>) -> &'r str {
+        let path = request.uri().path();
+        match path.strip_prefix(self.path_prefix.as_str()) {
+            Some("") => "/",
+            Some(rest) if rest.starts_with('/') => rest,
+            _ => path,
+        }
+    }
+
     fn takes_work(&self) -> Result<(), RequestError> {
         if self.readiness.is_draining() {
             return Err(RequestError::new(Code::Unavailable, "the server is stopping"));
