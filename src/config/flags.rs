@@ -74,6 +74,10 @@ pub struct LimitFlags {
     #[arg(long, env = "ONNXD_MAX_MESSAGE_BYTES", default_value_t = Limits::default().max_message_bytes)]
     pub max_message_bytes: usize,
 
+    /// Fragments of a message; more gets close 1008
+    #[arg(long, env = "ONNXD_MAX_FRAGMENTS", default_value_t = Limits::default().max_fragments)]
+    pub max_fragments: usize,
+
     /// Unanswered requests a conversation; then reading stops
     #[arg(long, env = "ONNXD_MAX_IN_FLIGHT", default_value_t = Limits::default().max_in_flight)]
     pub max_in_flight: usize,
@@ -102,6 +106,22 @@ pub struct LimitFlags {
     #[arg(long, env = "ONNXD_BODY_TIMEOUT", value_parser = duration, default_value = "30s")]
     pub body_timeout: Duration,
 
+    /// For a whole WebSocket message, from its first byte; more gets close 1008
+    #[arg(long, env = "ONNXD_MESSAGE_TIMEOUT", value_parser = duration, default_value = "30s")]
+    pub message_timeout: Duration,
+
+    /// Silence after which a conversation is pinged; 0 is never
+    #[arg(long, env = "ONNXD_PING_INTERVAL", value_parser = duration_or_never, default_value = "20s")]
+    pub ping_interval: Duration,
+
+    /// For a sign of life after a ping
+    #[arg(long, env = "ONNXD_PING_TIMEOUT", value_parser = duration, default_value = "20s")]
+    pub ping_timeout: Duration,
+
+    /// For a conversation without a request; 0 is for ever
+    #[arg(long, env = "ONNXD_IDLE_TIMEOUT", value_parser = duration_or_never, default_value = "0")]
+    pub idle_timeout: Duration,
+
     /// For a peer that reads nothing
     #[arg(long, env = "ONNXD_WRITE_TIMEOUT", value_parser = duration, default_value = "30s")]
     pub write_timeout: Duration,
@@ -126,6 +146,7 @@ impl LimitFlags {
             ("max-connections", self.max_connections),
             ("max-head-bytes", self.max_head_bytes),
             ("max-message-bytes", self.max_message_bytes),
+            ("max-fragments", self.max_fragments),
             ("max-in-flight", self.max_in_flight),
             ("queue-capacity", self.queue_capacity),
             ("max-tensor-bytes", self.max_tensor_bytes),
@@ -146,6 +167,11 @@ impl LimitFlags {
             head_timeout: self.head_timeout,
             keep_alive_timeout: self.keep_alive_timeout,
             body_timeout: self.body_timeout,
+            max_fragments: self.max_fragments,
+            message_timeout: self.message_timeout,
+            ping_interval: self.ping_interval,
+            ping_timeout: self.ping_timeout,
+            idle_timeout: self.idle_timeout,
             write_timeout: self.write_timeout,
             close_timeout: self.close_timeout,
             request_timeout: self.request_timeout,
@@ -195,6 +221,10 @@ fn path_prefix(text: &str) -> Result<String, String> {
         return Err("expected a path that begins with a slash, for example /models/a".into());
     }
     Ok(prefix.to_owned())
+}
+
+fn duration_or_never(text: &str) -> Result<Duration, String> {
+    if text == "0" { Ok(Duration::ZERO) } else { duration(text) }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -14,6 +14,9 @@ pub struct Limits {
     /// Bytes of a WebSocket message or an HTTP body. Default 16 MiB: a little over what the
     /// platform's gateway lets through (12 MB).
     pub max_message_bytes: usize,
+    /// Fragments that a WebSocket message may come in. Default 4,096: at the largest message that is
+    /// 4 KiB each.
+    pub max_fragments: usize,
     /// Requests of one conversation that are accepted and not answered yet. At the limit the
     /// connection stops reading, and TCP slows the client down. Default 32.
     pub max_in_flight: usize,
@@ -37,6 +40,16 @@ pub struct Limits {
     pub keep_alive_timeout: Duration,
     /// For a whole HTTP request body. Default 30 s.
     pub body_timeout: Duration,
+    /// From the first byte of a WebSocket message to its last. Default 30 s.
+    pub message_timeout: Duration,
+    /// How long a conversation may be silent before the server pings it; 0 is never. Default 20 s, which
+    /// keeps it alive at every gateway of the platform.
+    pub ping_interval: Duration,
+    /// How long after a ping the peer may show no sign of life. Default 20 s.
+    pub ping_timeout: Duration,
+    /// How long a conversation may bring no request; 0 is for ever. Default 0: the platform's gateway
+    /// decides that.
+    pub idle_timeout: Duration,
     /// How long a write may make no progress before the connection is dropped. Default 30 s.
     pub write_timeout: Duration,
     /// For the peer's half of the closing handshake. Default 5 s.
@@ -54,6 +67,7 @@ impl Default for Limits {
             max_connections: 1024,
             max_head_bytes: 16 << 10,
             max_message_bytes: 16 << 20,
+            max_fragments: 4096,
             max_in_flight: 32,
             queue_capacity: 1024,
             write_buffer_bytes: 64 << 10,
@@ -62,6 +76,10 @@ impl Default for Limits {
             head_timeout: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_secs(30),
+            message_timeout: Duration::from_secs(30),
+            ping_interval: Duration::from_secs(20),
+            ping_timeout: Duration::from_secs(20),
+            idle_timeout: Duration::ZERO,
             write_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),

@@ -17,18 +17,24 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use tungstenite::error::{CapacityError, Error};
-use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::frame::Frame;
+use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tungstenite::{Message, WebSocket};
+use tungstenite::{Bytes, Message, WebSocket};
 
+use super::inflow::Inflow;
 use super::service::{Dialogue, Incoming, ReplySlot, Step};
 use super::socket::{Interest, Socket};
 use crate::config::Limits;
 use crate::engine::Reply;
 use crate::ops::health::Readiness;
 
-/// Bytes that one read takes from the socket, and that an idle conversation keeps for it.
-const READ_BUFFER: usize = 4 << 10;
+/// Bytes that tungstenite takes at once from [`Inflow`], and that an idle conversation keeps for it.
+const READ_BUFFER: usize = 2 << 10;
+
+/// A longer answer goes out in fragments of this length: tungstenite keeps its largest output buffer
+/// for as long as the conversation lives.
+const FRAGMENT: usize = 64 << 10;
 
 /// Messages, and bytes, read before answers get their turn again.
 const BURST: usize = 16;
@@ -58,7 +64,8 @@ pub fn hold<D: Dialogue>(
         .max_write_buffer_size(usize::MAX)
         .max_message_size(Some(limits.max_message_bytes))
         .max_frame_size(Some(limits.max_message_bytes));
-    let ws = WebSocket::from_partially_read(socket, already_read, Role::Server, Some(config));
+    let inflow = Inflow::new(socket, already_read, limits.max_message_bytes, limits.max_fragments);
+    let ws = WebSocket::from_raw_socket(inflow, Role::Server, Some(config));
     let (replies, inbox) = bounded(limits.max_in_flight);
     let cancelled = Arc::new(AtomicBool::new(false));
     let mut conversation = Conversation {
@@ -74,6 +81,8 @@ pub fn hold<D: Dialogue>(
         unflushed: 0,
         blocked: None,
         unread: true,
+        rest: None,
+        life: Life::begin(),
     };
     let why = loop {
         if let Err(why) = conversation.turn() {
@@ -108,7 +117,7 @@ struct Blocked {
 }
 
 struct Conversation<'a, D: Dialogue> {
-    ws: WebSocket<Socket>,
+    ws: WebSocket<Inflow>,
     dialogue: D,
     limits: &'a Limits,
     readiness: &'a Readiness,
@@ -122,6 +131,9 @@ struct Conversation<'a, D: Dialogue> {
     blocked: Option<Blocked>,
     /// There may be input that has not been looked at.
     unread: bool,
+    /// What is still to be written of a long answer.
+    rest: Option<Bytes>,
+    life: Life,
 }
 
 /// Why the loop ends, in words for the log.
@@ -140,7 +152,7 @@ impl<D: Dialogue> Conversation<'_, D> {
             self.flush()?;
         }
         self.drain()?;
-        self.give_up()?;
+        self.watch()?;
         let may_write = self.phase == Phase::Open && self.blocked.is_none() && self.slots.is_front_ready();
         let may_read = self.unread && self.may_read();
         if may_write || may_read { Ok(()) } else { self.sleep() }
@@ -163,7 +175,7 @@ impl<D: Dialogue> Conversation<'_, D> {
             }
             let before = self.unflushed;
             while self.unflushed < self.limits.write_buffer_bytes
-                && let Some(answer) = self.slots.pop_ready()
+                && let Some(answer) = self.next_frame()
             {
                 self.unflushed += answer.len().max(1);
                 self.ws.write(answer).map_err(|error| self.lost(&error))?;
@@ -172,6 +184,24 @@ impl<D: Dialogue> Conversation<'_, D> {
                 return Ok(());
             }
         }
+    }
+
+    /// The next answer, or the next fragment of a long one.
+    fn next_frame(&mut self) -> Option<Message> {
+        let (mut payload, opcode) = match self.rest.take() {
+            Some(rest) => (rest, Data::Continue),
+            None => match self.slots.pop_ready()? {
+                Message::Text(text) if text.len() > FRAGMENT => (text.into(), Data::Text),
+                Message::Binary(bytes) if bytes.len() > FRAGMENT => (bytes, Data::Binary),
+                short => return Some(short),
+            },
+        };
+        let fragment = payload.split_to(FRAGMENT.min(payload.len()));
+        let is_final = payload.is_empty();
+        if !is_final {
+            self.rest = Some(payload);
+        }
+        Some(Message::Frame(Frame::message(fragment, OpCode::Data(opcode), is_final)))
     }
 
     /// Pushes what tungstenite holds (answers, pongs, close frames) to the socket.
@@ -183,7 +213,7 @@ impl<D: Dialogue> Conversation<'_, D> {
                 Ok(())
             }
             Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
-                let (written, now) = (self.ws.get_ref().written(), Instant::now());
+                let (written, now) = (self.ws.get_ref().socket().written(), Instant::now());
                 match self.blocked {
                     Some(blocked) if blocked.written == written && now >= blocked.deadline => {
                         Err(format!("dropped: the peer read nothing for {:?}", self.limits.write_timeout))
@@ -210,7 +240,7 @@ impl<D: Dialogue> Conversation<'_, D> {
     }
 
     fn read_requests(&mut self) -> Turn {
-        self.ws.get_mut().refill(BURST_BYTES);
+        self.ws.get_mut().socket_mut().refill(BURST_BYTES);
         for _ in 0..BURST {
             if !self.may_read() {
                 return Ok(());
@@ -229,7 +259,7 @@ impl<D: Dialogue> Conversation<'_, D> {
                     }
                 }
                 Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
-                    self.unread = self.ws.get_ref().starved();
+                    self.unread = self.ws.get_ref().socket().starved();
                     return Ok(());
                 }
                 Err(Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
@@ -247,9 +277,10 @@ impl<D: Dialogue> Conversation<'_, D> {
         let slot = ReplySlot {
             slot: self.slots.next,
             replies: &self.replies,
-            waker: self.ws.get_ref().waker(),
+            waker: self.ws.get_ref().socket().waker(),
             cancelled: &self.cancelled,
         };
+        self.life.request = Instant::now();
         match self.dialogue.receive(message, &slot) {
             Step::Now(answer) => self.slots.push(Slot::Ready(answer)),
             Step::Later(pending) => self.slots.push(Slot::Waiting(pending)),
@@ -263,7 +294,7 @@ impl<D: Dialogue> Conversation<'_, D> {
 
     /// A draining server takes no more requests, and says goodbye when the last is answered.
     fn drain(&mut self) -> Turn {
-        let done = self.slots.open.is_empty() && self.unflushed == 0;
+        let done = self.slots.open.is_empty() && self.rest.is_none() && self.unflushed == 0;
         if self.phase == Phase::Open && done && self.readiness.is_draining() {
             return self.close(CloseCode::Away, "the server is stopping");
         }
@@ -287,6 +318,9 @@ impl<D: Dialogue> Conversation<'_, D> {
             Error::Capacity(CapacityError::MessageTooLong { max_size, .. }) => {
                 (CloseCode::Size, format!("a message may have {max_size} bytes"))
             }
+            Error::Io(fault) if fault.kind() == ErrorKind::InvalidData => {
+                (CloseCode::Policy, fault.to_string())
+            }
             Error::Utf8(_) => (CloseCode::Invalid, "a text message must be UTF-8".into()),
             Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {
                 return "the peer went away without a close".into();
@@ -296,7 +330,7 @@ impl<D: Dialogue> Conversation<'_, D> {
         };
         let why = format!("closed with {}: {error}", u16::from(code));
         // What is answered already was asked before the fault.
-        while let Some(answer) = self.slots.pop_ready() {
+        while let Some(answer) = self.next_frame() {
             let _ = self.ws.write(answer);
         }
         let _ = self.ws.close(Some(close_frame(code, &reason)));
@@ -311,14 +345,59 @@ impl<D: Dialogue> Conversation<'_, D> {
         }
     }
 
-    /// The closing handshake has its time.
-    fn give_up(&self) -> Turn {
-        match self.phase {
-            Phase::Closing(deadline) if Instant::now() >= deadline => {
+    /// Looks at every clock that is running, and does what its time asks for.
+    fn watch(&mut self) -> Turn {
+        let now = Instant::now();
+        if let Phase::Closing(deadline) = self.phase {
+            return if now < deadline {
+                Ok(())
+            } else {
                 Err("dropped: the peer did not answer our close".into())
+            };
+        }
+        self.life.heard(self.ws.get_ref().socket().received(), now);
+        if self.message_deadline().is_some_and(|deadline| now >= deadline) {
+            let error = format!("a message took longer than {:?}", self.limits.message_timeout);
+            return Err(self.failed(Error::Io(std::io::Error::new(ErrorKind::InvalidData, error))));
+        }
+        if self.idle_deadline().is_some_and(|deadline| now >= deadline) {
+            return self.close(CloseCode::Normal, "no request came for too long");
+        }
+        match self.life.next(self.limits) {
+            Some(Due::Ping(at)) if now >= at && self.blocked.is_none() => {
+                self.life.pinged = Some(now);
+                self.ws.write(Message::Ping(Bytes::new())).map_err(|error| self.lost(&error))?;
+                self.flush()
+            }
+            Some(Due::Death(at)) if now >= at => {
+                Err(format!("dropped: no sign of life for {:?} after a ping", self.limits.ping_timeout))
             }
             _ => Ok(()),
         }
+    }
+
+    /// A message under way has its time, but not while we are the ones who do not read.
+    fn message_deadline(&self) -> Option<Instant> {
+        let since = self.ws.get_ref().incomplete_since().filter(|_| self.may_read())?;
+        Some(since + self.limits.message_timeout)
+    }
+
+    fn idle_deadline(&self) -> Option<Instant> {
+        let counts = !self.limits.idle_timeout.is_zero() && self.slots.open.is_empty();
+        counts.then(|| self.life.request + self.limits.idle_timeout)
+    }
+
+    /// When the loop must go round again though nothing has happened.
+    fn next_deadline(&self) -> Option<Instant> {
+        if let Phase::Closing(deadline) | Phase::Lingering(deadline) = self.phase {
+            return Some(deadline);
+        }
+        let ping = self.life.next(self.limits).and_then(|due| match due {
+            Due::Ping(_) if self.blocked.is_some() => None,
+            Due::Ping(at) | Due::Death(at) => Some(at),
+        });
+        let blocked = self.blocked.map(|blocked| blocked.deadline);
+        [ping, blocked, self.message_deadline(), self.idle_deadline()].into_iter().flatten().min()
     }
 
     fn sleep(&mut self) -> Turn {
@@ -332,17 +411,16 @@ impl<D: Dialogue> Conversation<'_, D> {
             }
         }
         let interest = Interest { read: self.may_read(), write: self.blocked.is_some() };
-        let closing = match self.phase {
-            Phase::Open => None,
-            Phase::Closing(deadline) | Phase::Lingering(deadline) => Some(deadline),
-        };
-        let blocked = self.blocked.map(|blocked| blocked.deadline);
-        let deadline = [closing, blocked].into_iter().flatten().min();
+        let deadline = self.next_deadline();
         let must_drain =
             || self.phase == Phase::Open && self.slots.open.is_empty() && self.readiness.is_draining();
         let has_work = || self.blocked.is_none() && (!self.inbox.is_empty() || must_drain());
-        let ready =
-            self.ws.get_ref().wait(interest, deadline, has_work).map_err(|error| format!("lost: {error}"))?;
+        let ready = self
+            .ws
+            .get_ref()
+            .socket()
+            .wait(interest, deadline, has_work)
+            .map_err(|error| format!("lost: {error}"))?;
         if ready.readable {
             self.unread = true;
             if !interest.read {
@@ -350,6 +428,47 @@ impl<D: Dialogue> Conversation<'_, D> {
             }
         }
         Ok(())
+    }
+}
+
+/// When the peer last showed itself.
+#[derive(Debug, Clone, Copy)]
+struct Life {
+    /// The socket's count of bytes then, and the time.
+    received: u64,
+    heard: Instant,
+    /// When the last request came.
+    request: Instant,
+    /// A ping is out since then, and nothing has come.
+    pinged: Option<Instant>,
+}
+
+/// What the silence of a peer will lead to next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    Ping(Instant),
+    Death(Instant),
+}
+
+impl Life {
+    fn begin() -> Life {
+        let now = Instant::now();
+        Life { received: 0, heard: now, request: now, pinged: None }
+    }
+
+    /// Any byte is a sign of life.
+    fn heard(&mut self, received: u64, now: Instant) {
+        if received != self.received {
+            *self = Life { received, heard: now, pinged: None, ..*self };
+        }
+    }
+
+    fn next(&self, limits: &Limits) -> Option<Due> {
+        match self.pinged {
+            _ if limits.ping_interval.is_zero() => None,
+            Some(pinged) => Some(Due::Death(pinged + limits.ping_timeout)),
+            None => Some(Due::Ping(self.heard + limits.ping_interval)),
+        }
     }
 }
 
@@ -425,12 +544,13 @@ fn close_frame(code: CloseCode, reason: &str) -> CloseFrame {
 }
 
 /// Pushes the close frame out and throws away what comes, until the peer closes or the deadline.
-fn linger(mut ws: WebSocket<Socket>, deadline: Instant) {
+fn linger(mut ws: WebSocket<Inflow>, deadline: Instant) {
     let mut rubbish = [0; 4096];
     loop {
         let blocked = matches!(ws.flush(), Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock);
-        ws.get_mut().refill(rubbish.len());
-        match ws.get_mut().read(&mut rubbish) {
+        let socket = ws.get_mut().socket_mut();
+        socket.refill(rubbish.len());
+        match socket.read(&mut rubbish) {
             Ok(0) => return,
             Ok(_) if Instant::now() < deadline => continue,
             Ok(_) => return,
@@ -438,9 +558,9 @@ fn linger(mut ws: WebSocket<Socket>, deadline: Instant) {
             Err(_) => return,
         }
         if !blocked {
-            return ws.into_inner().close_gently(deadline);
+            return ws.into_inner().into_socket().close_gently(deadline);
         }
-        match ws.get_ref().wait(Interest { read: true, write: true }, Some(deadline), || false) {
+        match ws.get_ref().socket().wait(Interest { read: true, write: true }, Some(deadline), || false) {
             Ok(ready) if !ready.timed_out => {}
             _ => return,
         }

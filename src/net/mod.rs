@@ -9,6 +9,7 @@ pub mod connections;
 pub mod conversation;
 pub mod head;
 pub mod http;
+pub mod inflow;
 pub mod listener;
 pub mod service;
 pub mod socket;

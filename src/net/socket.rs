@@ -33,6 +33,8 @@ pub struct Socket {
     waker: Arc<Waker>,
     /// Bytes written so far: how a blocked writer tells a slow peer from one that has stopped.
     written: u64,
+    /// Bytes read so far: a sign of life.
+    received: u64,
     /// Bytes that `read` may still take.
     budget: usize,
 }
@@ -42,11 +44,15 @@ impl Socket {
         stream.set_nonblocking(true)?;
         // Replies are written whole; waiting for more to send only delays them.
         stream.set_nodelay(true)?;
-        Ok(Socket { stream, waker, written: 0, budget: 0 })
+        Ok(Socket { stream, waker, written: 0, received: 0, budget: 0 })
     }
 
     pub fn waker(&self) -> &Arc<Waker> {
         &self.waker
+    }
+
+    pub fn received(&self) -> u64 {
+        self.received
     }
 
     pub fn written(&self) -> u64 {
@@ -183,6 +189,7 @@ impl Read for Socket {
         }
         let count = self.stream.read(&mut buffer[..room])?;
         self.budget -= count;
+        self.received += count as u64;
         Ok(count)
     }
 }
