@@ -271,6 +271,104 @@ fn a_peer_that_stops_reading_is_dropped_and_a_slow_one_is_not() {
     assert!(line.contains(&peer), "{line}");
 }
 
+/// Reads raw frames from the server until one has the opcode; its payload.
+fn frame_with(stream: &mut impl Read, opcode: u8) -> Vec<u8> {
+    loop {
+        let mut head = [0; 2];
+        stream.read_exact(&mut head).unwrap();
+        let length = match head[1] {
+            126 => {
+                let mut length = [0; 2];
+                stream.read_exact(&mut length).unwrap();
+                usize::from(u16::from_be_bytes(length))
+            }
+            127 => {
+                let mut length = [0; 8];
+                stream.read_exact(&mut length).unwrap();
+                u64::from_be_bytes(length) as usize
+            }
+            short => usize::from(short),
+        };
+        let mut payload = vec![0; length];
+        stream.read_exact(&mut payload).unwrap();
+        if head[0] & 0x0f == opcode {
+            return payload;
+        }
+    }
+}
+
+#[test]
+fn a_silent_peer_is_pinged_and_lives_if_it_answers_and_is_dropped_if_not() {
+    let flags = ["--ping-interval", "200ms", "--ping-timeout", "400ms"];
+    let mut program = Program::serve(&root().join("model"), &flags);
+    let mut alive = program.connect("/");
+    let mut dead = program.connect("/");
+    for _ in 0..4 {
+        // tungstenite's client answers a ping when it reads again.
+        assert!(matches!(alive.read().unwrap(), Message::Ping(_)));
+    }
+    frame_with(dead.get_mut(), 0x9);
+    let peer = dead.get_ref().local_addr().unwrap().to_string();
+    assert!(program.wait_for("no sign of life for 400ms after a ping").contains(&peer));
+    assert_eq!(best(&ask_json(&mut alive, Message::binary(png(&held_out(5).1)))), 5);
+    // Without pings nobody is asked.
+    let program = Program::serve(&root().join("model"), &["--ping-interval", "0", "--idle-timeout", "700ms"]);
+    let mut idle = program.connect("/");
+    assert!(matches!(idle.read().unwrap(), Message::Close(Some(frame)) if u16::from(frame.code) == 1000));
+}
+
+#[test]
+fn a_message_that_drips_is_given_up_as_a_whole_and_pings_in_between_do_not_help_it() {
+    let program = Program::serve(&root().join("model"), &["--message-timeout", "500ms"]);
+    let mut client = program.connect("/");
+    let stream = client.get_mut();
+    // The first fragment of a message, then a ping, then a byte of a header: nothing of it is an end.
+    stream.write_all(&[0x02, 0x81, 0, 0, 0, 0, 7]).unwrap();
+    stream.write_all(&[0x89, 0x80, 0, 0, 0, 0]).unwrap();
+    frame_with(stream, 0xa);
+    stream.write_all(&[0x80]).unwrap();
+    let close = frame_with(stream, 0x8);
+    assert_eq!(close[..2], 1008u16.to_be_bytes());
+    assert!(String::from_utf8_lossy(&close[2..]).contains("a message took longer than 500ms"));
+}
+
+#[test]
+fn fragments_are_counted_and_a_message_of_too_many_is_closed() {
+    let program = Program::serve(&root().join("model"), &["--max-fragments", "10"]);
+    let fragments = |count: usize| {
+        let mut bytes = vec![0x02, 0x80, 0, 0, 0, 0];
+        bytes.extend([0x00, 0x80, 0, 0, 0, 0].repeat(count - 2));
+        bytes.extend([0x80, 0x80, 0, 0, 0, 0]);
+        bytes
+    };
+    let mut client = program.connect("/");
+    client.get_mut().write_all(&fragments(10)).unwrap();
+    assert_eq!(json(&answer(&mut client))["code"], "invalid_request", "ten make a message, though no image");
+    client.get_mut().write_all(&fragments(11)).unwrap();
+    assert_eq!(close_code(&mut client), 1008);
+}
+
+#[test]
+fn a_long_message_goes_both_ways_in_pieces_and_arrives_whole() {
+    let program = Program::serve(&test_model("open"), &[]);
+    let mut client = program.connect("/?framing=v2");
+    let values: Vec<u8> = (0..300_000u32).flat_map(|value| (value as f32).to_le_bytes()).collect();
+    let json = format!(
+        r#"{{"inputs":[{{"name":"x","shape":[1,300000],"datatype":"FP32","parameters":{{"binary_data_size":{}}}}}],"outputs":[{{"name":"doubled","parameters":{{"binary_data":true}}}}]}}"#,
+        values.len()
+    );
+    let reply = ask(&mut client, Message::binary(v2(&json, &values))).into_data();
+    let expected: Vec<u8> = (0..300_000u32).flat_map(|value| (value as f32 * 2.0).to_le_bytes()).collect();
+    assert_eq!(split_v2(&reply).1, expected);
+    // No frame of it is longer than 64 KiB.
+    client.send(Message::binary(v2(&json, &values))).unwrap();
+    let stream = client.get_mut();
+    assert_eq!(frame_with(stream, 0x2).len(), 64 << 10);
+    for _ in 0..17 {
+        assert_eq!(frame_with(stream, 0x0).len(), 64 << 10);
+    }
+}
+
 #[test]
 fn connections_beyond_the_limit_get_503_and_a_place_that_is_left_is_given_again() {
     let program = Program::serve(&root().join("model"), &["--max-connections", "2"]);

@@ -265,8 +265,8 @@ fn piece_header(first: u8, length: u64, mask: Option<[u8; 4]>) -> Gathered {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
     use tungstenite::protocol::frame::FrameHeader;
+    use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
     use tungstenite::protocol::{Role, WebSocketConfig};
     use tungstenite::{Message, WebSocket};
 
