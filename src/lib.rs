@@ -41,7 +41,7 @@
 //! | [`engine`] | queue, workers, sessions; `engine::session` is the only room that imports tract |
 //! | [`inference`] | a model in service: where wire, processing and engine meet |
 //! | [`net`] | sockets: listener, head, HTTP, conversation; knows a `Service`, and no model |
-//! | [`service`] | inference as that `Service` |
+//! | [`service`] | inference as that `Service`, and who may ask |
 //! | [`ops`] | readiness, the routes of both listeners, the private listener |
 //! | [`config`] | flags, environment, limits; finished types only come out |
 //! | [`server`], [`cli`] | the composition root, and the commands |
