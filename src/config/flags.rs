@@ -49,7 +49,7 @@ pub struct AccessFlags {
     #[arg(long, env = "ONNXD_TOKENS", value_name = "FILE")]
     pub tokens: Option<PathBuf>,
 
-    /// An origin whose pages may ask, as https://example.org; may be given several times
+    /// An origin whose pages may ask, as `https://example.org`; may be given several times
     #[arg(long, env = "ONNXD_ALLOW_ORIGIN", value_delimiter = ',', value_parser = origin)]
     pub allow_origin: Vec<String>,
 

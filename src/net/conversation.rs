@@ -9,7 +9,6 @@
 //! Memory has bounds: at `max_in_flight` open slots nothing more is read; while a write is blocked
 //! nothing is read either, and no further answer is encoded. A peer that does not read is dropped after `write_timeout`.
 
-use std::collections::VecDeque;
 use std::io::{ErrorKind, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +22,9 @@ use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Bytes, Message, WebSocket};
 
 use super::inflow::Inflow;
+use super::life::{Due, Life};
 use super::service::{Dialogue, Incoming, ReplySlot, Step};
+use super::slots::{Slot, Slots};
 use super::socket::{Interest, Socket};
 use crate::config::Limits;
 use crate::engine::Reply;
@@ -73,7 +74,7 @@ pub fn hold<D: Dialogue>(
         dialogue,
         limits,
         readiness,
-        slots: Slots { next: 0, open: VecDeque::new() },
+        slots: Slots::default(),
         replies,
         inbox,
         cancelled,
@@ -431,111 +432,6 @@ impl<D: Dialogue> Conversation<'_, D> {
     }
 }
 
-/// When the peer last showed itself.
-#[derive(Debug, Clone, Copy)]
-struct Life {
-    /// The socket's count of bytes then, and the time.
-    received: u64,
-    heard: Instant,
-    /// When the last request came.
-    request: Instant,
-    /// A ping is out since then, and nothing has come.
-    pinged: Option<Instant>,
-}
-
-/// What the silence of a peer will lead to next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Due {
-    Ping(Instant),
-    Death(Instant),
-}
-
-impl Life {
-    fn begin() -> Life {
-        let now = Instant::now();
-        Life { received: 0, heard: now, request: now, pinged: None }
-    }
-
-    /// Any byte is a sign of life.
-    fn heard(&mut self, received: u64, now: Instant) {
-        if received != self.received {
-            *self = Life { received, heard: now, pinged: None, ..*self };
-        }
-    }
-
-    fn next(&self, limits: &Limits) -> Option<Due> {
-        match self.pinged {
-            _ if limits.ping_interval.is_zero() => None,
-            Some(pinged) => Some(Due::Death(pinged + limits.ping_timeout)),
-            None => Some(Due::Ping(self.heard + limits.ping_interval)),
-        }
-    }
-}
-
-/// The requests that are accepted and not answered, oldest first.
-struct Slots<P> {
-    /// The number of the next request: as many as there have been.
-    next: u64,
-    open: VecDeque<Slot<P>>,
-}
-
-enum Slot<P> {
-    Waiting(P),
-    /// Its reply is being made into an answer.
-    Taken,
-    Ready(Message),
-}
-
-impl<P> Slot<P> {
-    fn is_waiting(&self) -> bool {
-        matches!(self, Slot::Waiting(_))
-    }
-}
-
-impl<P> Slots<P> {
-    fn push(&mut self, slot: Slot<P>) {
-        self.next += 1;
-        self.open.push_back(slot);
-    }
-
-    fn slot(&mut self, number: u64) -> Option<&mut Slot<P>> {
-        let first = self.next - self.open.len() as u64;
-        self.open.get_mut(usize::try_from(number.checked_sub(first)?).ok()?)
-    }
-
-    /// Takes what an open slot keeps for its answer.
-    fn pending(&mut self, number: u64) -> Option<P> {
-        let slot = self.slot(number)?;
-        match std::mem::replace(slot, Slot::Taken) {
-            Slot::Waiting(pending) => Some(pending),
-            other => {
-                *slot = other;
-                None
-            }
-        }
-    }
-
-    fn settle(&mut self, number: u64, answer: Message) {
-        if let Some(slot) = self.slot(number) {
-            *slot = Slot::Ready(answer);
-        }
-    }
-
-    fn is_front_ready(&self) -> bool {
-        matches!(self.open.front(), Some(Slot::Ready(_)))
-    }
-
-    fn pop_ready(&mut self) -> Option<Message> {
-        match self.open.pop_front()? {
-            Slot::Ready(answer) => Some(answer),
-            other => {
-                self.open.push_front(other);
-                None
-            }
-        }
-    }
-}
-
 /// A close frame; its reason is cut to what a control frame holds (RFC 6455 section 5.5: 125 bytes,
 /// two of them for the code).
 fn close_frame(code: CloseCode, reason: &str) -> CloseFrame {
@@ -570,27 +466,6 @@ fn linger(mut ws: WebSocket<Inflow>, deadline: Instant) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn answers_leave_in_the_order_of_the_requests_whatever_the_order_of_replies() {
-        let mut slots = Slots { next: 0, open: VecDeque::new() };
-        for pending in 0..3 {
-            slots.push(Slot::Waiting(pending));
-        }
-        assert_eq!(slots.pending(2), Some(2));
-        slots.settle(2, Message::text("2"));
-        assert!(slots.pop_ready().is_none());
-        assert_eq!(slots.pending(0), Some(0));
-        assert_eq!(slots.pending(0), None);
-        slots.settle(0, Message::text("0"));
-        assert_eq!(slots.pop_ready(), Some(Message::text("0")));
-        assert!(slots.pop_ready().is_none());
-        assert_eq!(slots.pending(1), Some(1));
-        slots.settle(1, Message::text("1"));
-        assert_eq!(slots.pop_ready(), Some(Message::text("1")));
-        assert_eq!(slots.pop_ready(), Some(Message::text("2")));
-        assert_eq!(slots.pending(7), None);
-    }
 
     #[test]
     fn a_close_reason_is_cut_at_a_character() {

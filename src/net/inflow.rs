@@ -3,7 +3,7 @@
 //!
 //! tungstenite reserves a frame's declared length when it has read the header, and keeps the buffer for
 //! as long as the conversation lives: sixteen bytes would take sixteen megabytes. Here a data frame
-//! longer than [`PIECE`] becomes fragments of that length (RFC 6455 section 5.4; the masking key goes
+//! longer than `PIECE` becomes fragments of that length (RFC 6455 section 5.4; the masking key goes
 //! round in four bytes, so it stays the same for pieces that are multiples of four). Memory then grows
 //! with what has come, and is given back with the message.
 //!
