@@ -4,7 +4,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::config::{AccessFlags, Limits, ServeFlags};
 use crate::inference::{self, Models, Workers};
@@ -158,6 +158,16 @@ impl Server {
             Ok(()) => log::info!("reloaded"),
             Err(error) => log::error!("not reloaded, the old tokens stay: {error}"),
         }
+    }
+
+    /// Tells the probes that the server goes, and serves on.
+    pub fn leave(&self, why: &str) {
+        self.readiness.set(State::Leaving);
+        log::info!("{why}: leaving, serving on for {:?}", self.limits.drain_delay);
+    }
+
+    pub fn drain_delay(&self) -> Duration {
+        self.limits.drain_delay
     }
 
     /// Takes no more work, answers what is accepted, says goodbye, and ends every thread; at most

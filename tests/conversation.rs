@@ -70,6 +70,21 @@ fn at_max_in_flight_reading_stops_until_an_answer_has_left() {
 }
 
 #[test]
+fn at_max_in_flight_bytes_reading_stops_as_well() {
+    let program = slow_program(&["--max-in-flight-bytes", "150"]);
+    let mut client = program.connect("/");
+    for id in ["1", "2", "3"] {
+        // Each of them has about 90 bytes.
+        client.send(slow(id)).unwrap();
+    }
+    let before = ping(&mut client);
+    assert!(!before.is_empty() && before[0]["id"] == "1", "{before:?}");
+    for id in before.len() + 1..=3 {
+        assert_eq!(json(&answer(&mut client))["id"], id.to_string());
+    }
+}
+
+#[test]
 fn a_full_queue_answers_overloaded_at_once_and_loses_nothing() {
     let program = slow_program(&["--queue-capacity", "1"]);
     let mut client = program.connect("/");
@@ -188,6 +203,18 @@ fn a_signal_to_stop_answers_what_was_accepted_and_says_1001() {
     assert_eq!((close_code(&mut client), close_code(&mut idle)), (1001, 1001));
     assert!(client.read().is_err() && idle.read().is_err(), "after the close there is nothing");
     assert!(std::net::TcpStream::connect(program.address).is_err(), "the port is closed");
+    assert_eq!(program.wait().code(), Some(0));
+}
+
+#[test]
+fn after_a_signal_requests_are_served_for_the_drain_delay_while_probes_say_not_ready() {
+    let mut program = Program::serve(&root().join("model"), &["--drain-delay", "1500ms"]);
+    program.signal(Signal::TERM);
+    program.wait_for("leaving");
+    assert_eq!((program.get("/health").status, program.get("/v2/health/ready").status), (503, 503));
+    let mut late = program.connect("/");
+    assert_eq!(best(&ask_json(&mut late, Message::binary(png(&held_out(8).1)))), 8);
+    assert_eq!(close_code(&mut late), 1001);
     assert_eq!(program.wait().code(), Some(0));
 }
 

@@ -135,3 +135,20 @@ fn an_idle_server_stops_at_sigint_with_exit_code_0() {
     program.signal(Signal::INT);
     assert_eq!(program.wait().code(), Some(0));
 }
+
+#[test]
+fn running_out_of_file_descriptors_ends_nothing_and_is_over_when_some_are_free() {
+    let binary = env!("CARGO_BIN_EXE_onnxd");
+    let mut program = Program::start(
+        std::process::Command::new("sh")
+            .arg("-c")
+            .arg(format!("ulimit -n 40 && exec {binary} serve model --listen 127.0.0.1:0"))
+            .current_dir(root()),
+    );
+    let crowd: Vec<_> = (0..40).map(|_| program.tcp()).collect();
+    assert!(program.wait_for("a connection is refused").contains("Too many open files"));
+    drop(crowd);
+    assert_eq!(best(&ask_json(&mut program.connect("/"), Message::binary(png(&held_out(1).1)))), 1);
+    program.signal(Signal::TERM);
+    assert_eq!(program.wait().code(), Some(0));
+}

@@ -38,6 +38,11 @@ fn serve(flags: &ServeFlags) -> Result<(), String> {
     }
     let server = Server::start(settings).map_err(|error| error.to_string())?;
     let signal = wait(signals, &server);
+    if !server.drain_delay().is_zero() {
+        server.leave(signal);
+        // Nothing is waited for but the time itself; a second signal ends the program all the same.
+        std::thread::sleep(server.drain_delay());
+    }
     let drained = server.drain(signal);
     if !drained.is_clean() {
         return Err(format!(

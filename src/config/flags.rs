@@ -82,6 +82,10 @@ pub struct LimitFlags {
     #[arg(long, env = "ONNXD_MAX_IN_FLIGHT", default_value_t = Limits::default().max_in_flight)]
     pub max_in_flight: usize,
 
+    /// Bytes of a conversation's unanswered requests; then reading stops
+    #[arg(long, env = "ONNXD_MAX_IN_FLIGHT_BYTES", default_value_t = Limits::default().max_in_flight_bytes)]
+    pub max_in_flight_bytes: usize,
+
     /// Requests that wait for a worker, a model; more get `overloaded`
     #[arg(long, env = "ONNXD_QUEUE_CAPACITY", default_value_t = Limits::default().queue_capacity)]
     pub queue_capacity: usize,
@@ -134,6 +138,10 @@ pub struct LimitFlags {
     #[arg(long, env = "ONNXD_REQUEST_TIMEOUT", value_parser = duration, default_value = "30s")]
     pub request_timeout: Duration,
 
+    /// After SIGTERM, how long to serve on while the probes say "not ready"; 0 is not at all
+    #[arg(long, env = "ONNXD_DRAIN_DELAY", value_parser = duration_or_never, default_value = "0")]
+    pub drain_delay: Duration,
+
     /// For accepted requests to be answered after SIGTERM
     #[arg(long, env = "ONNXD_DRAIN_TIMEOUT", value_parser = duration, default_value = "30s")]
     pub drain_timeout: Duration,
@@ -148,6 +156,7 @@ impl LimitFlags {
             ("max-message-bytes", self.max_message_bytes),
             ("max-fragments", self.max_fragments),
             ("max-in-flight", self.max_in_flight),
+            ("max-in-flight-bytes", self.max_in_flight_bytes),
             ("queue-capacity", self.queue_capacity),
             ("max-tensor-bytes", self.max_tensor_bytes),
         ] {
@@ -160,6 +169,7 @@ impl LimitFlags {
             max_head_bytes: self.max_head_bytes,
             max_message_bytes: self.max_message_bytes,
             max_in_flight: self.max_in_flight,
+            max_in_flight_bytes: self.max_in_flight_bytes,
             queue_capacity: self.queue_capacity,
             write_buffer_bytes: Limits::default().write_buffer_bytes,
             max_image_pixels: self.max_image_pixels,
@@ -175,6 +185,7 @@ impl LimitFlags {
             write_timeout: self.write_timeout,
             close_timeout: self.close_timeout,
             request_timeout: self.request_timeout,
+            drain_delay: self.drain_delay,
             drain_timeout: self.drain_timeout,
         })
     }

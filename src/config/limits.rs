@@ -20,6 +20,9 @@ pub struct Limits {
     /// Requests of one conversation that are accepted and not answered yet. At the limit the
     /// connection stops reading, and TCP slows the client down. Default 32.
     pub max_in_flight: usize,
+    /// Bytes of those requests together, as they came; at the limit reading stops as well. One request
+    /// may be larger. Default 32 MiB: two of the largest.
+    pub max_in_flight_bytes: usize,
     /// Jobs that wait for a worker, a model. When full, requests are answered `overloaded`.
     /// Default 1,024.
     pub queue_capacity: usize,
@@ -57,6 +60,9 @@ pub struct Limits {
     /// From a request's acceptance to the start of its inference, when the request does not say.
     /// Default 30 s: less than the platform's 40 s.
     pub request_timeout: Duration,
+    /// After a signal to stop, how long requests are served on, new conversations too, while the probes
+    /// say "not ready" and a router catches up. Default 0; the platform's older service wants 60 s.
+    pub drain_delay: Duration,
     /// For accepted requests to be answered after a signal to stop. Default 30 s.
     pub drain_timeout: Duration,
 }
@@ -69,6 +75,7 @@ impl Default for Limits {
             max_message_bytes: 16 << 20,
             max_fragments: 1 << 17,
             max_in_flight: 32,
+            max_in_flight_bytes: 32 << 20,
             queue_capacity: 1024,
             write_buffer_bytes: 64 << 10,
             max_image_pixels: 25_000_000,
@@ -83,6 +90,7 @@ impl Default for Limits {
             write_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
+            drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),
         }
     }

@@ -234,7 +234,10 @@ impl<D: Dialogue> Conversation<'_, D> {
         match self.phase {
             // Not from a peer that does not read: every ping would add a pong to what it leaves lying.
             Phase::Open if self.blocked.is_some() => false,
-            Phase::Open => self.slots.open.len() < self.limits.max_in_flight,
+            Phase::Open => {
+                self.slots.open.len() < self.limits.max_in_flight
+                    && self.slots.bytes() < self.limits.max_in_flight_bytes
+            }
             Phase::Closing(_) => true,
             Phase::Lingering(_) => false,
         }
@@ -282,9 +285,10 @@ impl<D: Dialogue> Conversation<'_, D> {
             cancelled: &self.cancelled,
         };
         self.life.request = Instant::now();
+        let size = message.len();
         match self.dialogue.receive(message, &slot) {
-            Step::Now(answer) => self.slots.push(Slot::Ready(answer)),
-            Step::Later(pending) => self.slots.push(Slot::Waiting(pending)),
+            Step::Now(answer) => self.slots.push(Slot::Ready(answer), size),
+            Step::Later(pending) => self.slots.push(Slot::Waiting(pending), size),
             Step::Close(code, reason) => {
                 self.slots.next += 1;
                 return self.close(code, &reason);

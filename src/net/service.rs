@@ -69,6 +69,20 @@ pub enum Incoming<'a> {
     Binary(&'a [u8]),
 }
 
+impl Incoming<'_> {
+    /// Bytes of payload.
+    pub fn len(&self) -> usize {
+        match self {
+            Incoming::Text(text) => text.len(),
+            Incoming::Binary(bytes) => bytes.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// What becomes of a request.
 #[derive(Debug)]
 pub enum Step<P, A> {

@@ -9,6 +9,9 @@ pub struct Slots<P> {
     /// The number of the next request: as many as there have been.
     pub next: u64,
     pub open: VecDeque<Slot<P>>,
+    /// The sizes of the open slots' requests, and their sum, in bytes.
+    sizes: VecDeque<usize>,
+    bytes: usize,
 }
 
 pub enum Slot<P> {
@@ -26,17 +29,25 @@ impl<P> Slot<P> {
 
 impl<P> Default for Slots<P> {
     fn default() -> Self {
-        Slots { next: 0, open: VecDeque::new() }
+        Slots { next: 0, open: VecDeque::new(), sizes: VecDeque::new(), bytes: 0 }
     }
 }
 
 impl<P> Slots<P> {
-    pub fn push(&mut self, slot: Slot<P>) {
+    /// Takes a request of `size` bytes.
+    pub fn push(&mut self, slot: Slot<P>, size: usize) {
         self.next += 1;
         self.open.push_back(slot);
+        self.sizes.push_back(size);
+        self.bytes += size;
     }
 
-    pub fn slot(&mut self, number: u64) -> Option<&mut Slot<P>> {
+    /// Bytes of the requests that are not answered.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn slot(&mut self, number: u64) -> Option<&mut Slot<P>> {
         let first = self.next - self.open.len() as u64;
         self.open.get_mut(usize::try_from(number.checked_sub(first)?).ok()?)
     }
@@ -65,7 +76,10 @@ impl<P> Slots<P> {
 
     pub fn pop_ready(&mut self) -> Option<Message> {
         match self.open.pop_front()? {
-            Slot::Ready(answer) => Some(answer),
+            Slot::Ready(answer) => {
+                self.bytes -= self.sizes.pop_front().unwrap_or(0);
+                Some(answer)
+            }
             other => {
                 self.open.push_front(other);
                 None
@@ -82,7 +96,7 @@ mod tests {
     fn answers_leave_in_the_order_of_the_requests_whatever_the_order_of_replies() {
         let mut slots = Slots::default();
         for pending in 0..3 {
-            slots.push(Slot::Waiting(pending));
+            slots.push(Slot::Waiting(pending), 10);
         }
         assert_eq!(slots.pending(2), Some(2));
         slots.settle(2, Message::text("2"));
@@ -97,5 +111,6 @@ mod tests {
         assert_eq!(slots.pop_ready(), Some(Message::text("1")));
         assert_eq!(slots.pop_ready(), Some(Message::text("2")));
         assert_eq!(slots.pending(7), None);
+        assert_eq!(slots.bytes(), 0);
     }
 }

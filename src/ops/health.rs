@@ -10,7 +10,9 @@ pub enum State {
     Starting,
     /// Requests are served.
     Ready,
-    /// A signal to stop came: what is accepted is answered, nothing more is taken.
+    /// A signal to stop came, and routers are told by the probes; requests are served as before.
+    Leaving,
+    /// The time for that is over: what is accepted is answered, nothing more is taken.
     Draining,
 }
 
@@ -19,6 +21,7 @@ impl State {
         match self {
             State::Starting => "starting",
             State::Ready => "ready",
+            State::Leaving => "leaving",
             State::Draining => "draining",
         }
     }
@@ -43,6 +46,7 @@ impl Readiness {
         match self.0.load(Ordering::SeqCst) {
             0 => State::Starting,
             1 => State::Ready,
+            2 => State::Leaving,
             _ => State::Draining,
         }
     }

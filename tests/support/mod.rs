@@ -63,6 +63,11 @@ impl Program {
     pub fn serve(model: &Path, flags: &[&str]) -> Program {
         let mut command = onnxd();
         command.arg("serve").arg(model).args(["--listen", "127.0.0.1:0"]).args(flags);
+        Program::start(&mut command)
+    }
+
+    /// Starts a command that becomes `onnxd serve`, and waits until it is ready.
+    pub fn start(command: &mut Command) -> Program {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = channel();
