@@ -1,5 +1,5 @@
 //! An echo over WebSocket, by the same listener, head and conversation code that serves models: what
-//! the conformance suite talks to. Usage: `echo ADDRESS`; prints `ready on ADDRESS` and runs until
+//! the conformance suite talks to. Usage: `echo ADDRESS [CERTIFICATE KEY]`, with TLS when given two PEM files; prints `ready on ADDRESS` and runs until
 //! its standard input ends.
 
 use std::io::Read;
@@ -8,11 +8,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use http::{Request, Response, StatusCode};
+use onnxd::clock::Clock;
 use onnxd::config::Limits;
 use onnxd::engine::Outcome;
 use onnxd::net::connections::{Connections, Shared};
 use onnxd::net::listener::Listener;
 use onnxd::net::service::{Begun, Dialogue, Exchange, Incoming, Refusal, ReplySlot, Service, Step};
+use onnxd::net::tls::{Identity, IdentityFiles};
 use onnxd::ops::health::{Readiness, State};
 use tungstenite::Message;
 
@@ -65,25 +67,42 @@ impl Exchange for Echo {
 }
 
 fn main() -> ExitCode {
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".into());
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match start(&arguments) {
+        Ok(listener) => {
+            println!("ready on {}", listener.address);
+            let _ = std::io::stdin().read_to_end(&mut Vec::new());
+            listener.stop();
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("echo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(arguments: &[String]) -> Result<Listener, String> {
+    let said = |error: std::io::Error| error.to_string();
+    let (address, identity) = match arguments {
+        [] => ("127.0.0.1:0", None),
+        [address] => (address.as_str(), None),
+        [address, certificate, key] => {
+            let files = IdentityFiles { certificate: certificate.into(), key: key.into() };
+            (address.as_str(), Some(Arc::new(Identity::read(files)?)))
+        }
+        _ => return Err("expected ADDRESS, or ADDRESS CERTIFICATE KEY".into()),
+    };
     let readiness = Arc::new(Readiness::default());
     readiness.set(State::Ready);
     let shared = Shared {
         service: Echo,
+        identity,
         limits: Limits::default(),
         readiness,
-        connections: Arc::new(Connections::default()),
+        connections: Arc::new(Connections::new().map_err(said)?),
+        counters: Arc::default(),
+        clock: Clock::system(),
     };
-    let started = TcpListener::bind(&address).and_then(|socket| Listener::start(socket, Arc::new(shared)));
-    let listener = match started {
-        Ok(listener) => listener,
-        Err(error) => {
-            eprintln!("echo: {address}: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    println!("ready on {}", listener.address);
-    let _ = std::io::stdin().read_to_end(&mut Vec::new());
-    listener.stop();
-    ExitCode::SUCCESS
+    TcpListener::bind(address).and_then(|socket| Listener::start(socket, Arc::new(shared))).map_err(said)
 }

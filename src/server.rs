@@ -6,13 +6,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{AccessFlags, Limits, ServeFlags};
+use crate::clock::Clock;
+use crate::config::{AccessFlags, Limits, ServeFlags, TlsFlags};
 use crate::inference::{self, Models, Workers};
 use crate::model::repository::{self, RepositoryError};
 use crate::net::connections::{Connections, Shared};
 use crate::net::listener::Listener;
+use crate::net::tls::{Identity, IdentityFiles};
 use crate::ops::health::{Readiness, State};
 use crate::ops::listener::OpsListener;
+use crate::ops::metrics::Counters;
 use crate::service::InferenceService;
 use crate::service::access::Access;
 
@@ -26,8 +29,10 @@ pub struct Settings {
     pub default_model: Option<String>,
     /// Workers a model, over what its manifest says.
     pub workers: Option<usize>,
+    pub tls: TlsFlags,
     pub access: AccessFlags,
     pub limits: Limits,
+    pub clock: Clock,
 }
 
 impl TryFrom<&ServeFlags> for Settings {
@@ -40,8 +45,10 @@ impl TryFrom<&ServeFlags> for Settings {
             ops_listen: flags.ops_listen,
             default_model: flags.default_model.clone(),
             workers: flags.workers.map(usize::from),
+            tls: flags.tls.clone(),
             access: flags.access.clone(),
             limits: flags.limits.limits()?,
+            clock: Clock::system(),
         })
     }
 }
@@ -69,6 +76,8 @@ pub struct Server {
     connections: Arc<Connections>,
     workers: Workers,
     access: Arc<Access>,
+    identity: Option<Arc<Identity>>,
+    counters: Arc<Counters>,
     limits: Limits,
 }
 
@@ -87,13 +96,20 @@ impl Drained {
     }
 }
 
+fn identity(tls: TlsFlags) -> Result<Option<Arc<Identity>>, String> {
+    let (Some(certificate), Some(key)) = (tls.tls_cert, tls.tls_key) else { return Ok(None) };
+    Ok(Some(Arc::new(Identity::read(IdentityFiles { certificate, key })?)))
+}
+
 impl Server {
     /// Loads every model, warms them up, and only then listens: whoever connects is served.
     pub fn start(settings: Settings) -> Result<Server, StartError> {
-        let Settings { model, listen, ops_listen, default_model, workers: count, access, limits } = settings;
+        let Settings { model, listen, ops_listen, default_model, workers: count, tls, access, limits, clock } =
+            settings;
         let AccessFlags { tokens, allow_origin, path_prefix } = access;
         let access = Access::new(tokens.as_deref(), allow_origin).map_err(StartError::Setting)?;
         let access = Arc::new(access);
+        let identity = identity(tls).map_err(StartError::Setting)?;
         let (mut served, mut workers) = (Vec::new(), Workers::default());
         for mut files in repository::find(&model)? {
             if count.is_some() {
@@ -102,7 +118,7 @@ impl Server {
             let begun = Instant::now();
             let loaded = inference::load(files, &limits)?;
             let before = workers.count();
-            let model = loaded.serve(&limits, &mut workers)?;
+            let model = loaded.serve(&limits, &clock, &mut workers)?;
             let (took, threads) = (begun.elapsed().as_millis(), workers.count() - before);
             log::info!(
                 "model {} version {}: loaded in {took} ms, {} workers",
@@ -114,9 +130,10 @@ impl Server {
         }
         let models = Arc::new(Models::new(served, default_model).map_err(StartError::Setting)?);
         let readiness = Arc::new(Readiness::default());
-        let connections = Arc::new(Connections::default());
+        let connections = Arc::new(Connections::new()?);
         let bind =
             |address| TcpListener::bind(address).map_err(|source| StartError::Bind { address, source });
+        let counters = Arc::new(Counters::default());
         let public = bind(listen)?;
         let ops = match ops_listen {
             Some(address) => Some(OpsListener::start(bind(address)?, models.clone(), readiness.clone())?),
@@ -129,10 +146,14 @@ impl Server {
                 readiness: readiness.clone(),
                 access: access.clone(),
                 path_prefix,
+                max_json_depth: limits.max_json_depth,
             },
+            identity: identity.clone(),
             limits: limits.clone(),
             readiness: readiness.clone(),
             connections: connections.clone(),
+            counters: counters.clone(),
+            clock,
         };
         let listener = Listener::start(public, Arc::new(shared))?;
         readiness.set(State::Ready);
@@ -140,7 +161,7 @@ impl Server {
             log::info!("operators on http://{}", ops.address);
         }
         log::info!("ready on {}", listener.address);
-        Ok(Server { listener, ops, readiness, connections, workers, access, limits })
+        Ok(Server { listener, ops, readiness, connections, workers, access, identity, counters, limits })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -151,12 +172,29 @@ impl Server {
         self.ops.as_ref().map(|ops| ops.address)
     }
 
-    /// Reads again what may change while the server runs: the tokens. What cannot be read stays as it
-    /// was.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    pub fn connections(&self) -> usize {
+        self.connections.count()
+    }
+
+    /// Reads again what may change while the server runs: the tokens and the certificate. What cannot be
+    /// read stays as it was. Conversations whose token is gone are closed.
     pub fn reload(&self) {
-        match self.access.reload() {
-            Ok(()) => log::info!("reloaded"),
-            Err(error) => log::error!("not reloaded, the old tokens stay: {error}"),
+        let mut whole = true;
+        if let Err(error) = self.access.reload() {
+            whole = false;
+            log::error!("not reloaded, the old tokens stay: {error}");
+        }
+        if let Some(Err(error)) = self.identity.as_ref().map(|identity| identity.reload()) {
+            whole = false;
+            log::error!("not reloaded, the old certificate stays: {error}");
+        }
+        self.connections.ring_all();
+        if whole {
+            log::info!("reloaded");
         }
     }
 

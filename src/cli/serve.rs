@@ -76,11 +76,11 @@ fn wait(mut signals: Signals, server: &Server) -> &'static str {
     "the end of signals"
 }
 
-/// Each connection takes two descriptors, its socket and its bell. The soft limit is raised as far as
+/// Each connection takes a descriptor, and one more while it waits for a reply. The soft limit is raised as far as
 /// it may be; when that is not enough, the operator is told.
 fn raise_file_limit(max_connections: usize) {
-    const OTHERS: u64 = 64;
-    let wanted = max_connections as u64 * 2 + OTHERS;
+    const OTHERS: u64 = 256;
+    let wanted = max_connections as u64 + OTHERS;
     let limit = getrlimit(Resource::Nofile);
     let (Some(current), most) = (limit.current, limit.maximum.unwrap_or(u64::MAX)) else { return };
     if current >= wanted {

@@ -32,6 +32,9 @@ pub struct ServeFlags {
     pub workers: Option<u16>,
 
     #[command(flatten)]
+    pub tls: TlsFlags,
+
+    #[command(flatten)]
     pub access: AccessFlags,
 
     #[command(flatten)]
@@ -39,6 +42,19 @@ pub struct ServeFlags {
 
     #[command(flatten)]
     pub log: LogFlags,
+}
+
+/// TLS on the public port, where no gateway brings it.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "TLS (read again at SIGHUP, and when the files change)")]
+pub struct TlsFlags {
+    /// PEM: the server's certificate, then those that signed it; the port then speaks wss and https
+    #[arg(long, env = "ONNXD_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// PEM: the certificate's key (PKCS#8, PKCS#1 or SEC1), not encrypted
+    #[arg(long, env = "ONNXD_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
 }
 
 /// Who may ask, where no gateway decides it.
@@ -97,6 +113,14 @@ pub struct LimitFlags {
     /// Bytes of any one tensor that a request makes, from files or by open dimensions
     #[arg(long, env = "ONNXD_MAX_TENSOR_BYTES", default_value_t = Limits::default().max_tensor_bytes)]
     pub max_tensor_bytes: usize,
+
+    /// Depth of a request's JSON, at most 128
+    #[arg(long, env = "ONNXD_MAX_JSON_DEPTH", default_value_t = Limits::default().max_json_depth)]
+    pub max_json_depth: usize,
+
+    /// For a whole TLS handshake
+    #[arg(long, env = "ONNXD_TLS_TIMEOUT", value_parser = duration, default_value = "10s")]
+    pub tls_timeout: Duration,
 
     /// For a whole request head
     #[arg(long, env = "ONNXD_HEAD_TIMEOUT", value_parser = duration, default_value = "10s")]
@@ -159,10 +183,18 @@ impl LimitFlags {
             ("max-in-flight-bytes", self.max_in_flight_bytes),
             ("queue-capacity", self.queue_capacity),
             ("max-tensor-bytes", self.max_tensor_bytes),
+            ("max-json-depth", self.max_json_depth),
         ] {
             if value == 0 {
                 return Err(format!("--{flag} is 0, which would let nothing through"));
             }
+        }
+        if self.max_json_depth > Limits::default().max_json_depth {
+            return Err(format!(
+                "--max-json-depth is {}, but the parser goes {} deep at most",
+                self.max_json_depth,
+                Limits::default().max_json_depth
+            ));
         }
         Ok(Limits {
             max_connections: self.max_connections,
@@ -174,6 +206,8 @@ impl LimitFlags {
             write_buffer_bytes: Limits::default().write_buffer_bytes,
             max_image_pixels: self.max_image_pixels,
             max_tensor_bytes: self.max_tensor_bytes,
+            max_json_depth: self.max_json_depth,
+            tls_timeout: self.tls_timeout,
             head_timeout: self.head_timeout,
             keep_alive_timeout: self.keep_alive_timeout,
             body_timeout: self.body_timeout,

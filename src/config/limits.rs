@@ -5,8 +5,9 @@ use std::time::Duration;
 /// What nothing may exceed. Cheap to clone; handed down by the composition root.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections at once; a further one is answered 503 and closed. Default 1,024: with two file
-    /// descriptors a connection it stays within the common limit of 4,096.
+    /// Connections at once; a further one is answered 503 and closed. Default 1,024: with
+    /// one file descriptor a connection, and one more while it waits for a reply, it stays within the
+    /// common limit of 4,096.
     pub max_connections: usize,
     /// Bytes of a request head (request line and headers). Default 16 KiB: twice what gateways send
     /// at most.
@@ -35,7 +36,14 @@ pub struct Limits {
     /// Bytes of any one tensor that a request makes: of an input decoded from files, and of what a
     /// plan with open dimensions would compute for it. Default 256 MiB: some machines have no more.
     pub max_tensor_bytes: usize,
-    /// From the first moment of a connection, or of its next request, to the end of the head.
+    /// How deep the JSON of a request may nest. Default 128, which is as deep as the parser goes; real
+    /// requests stay below 12.
+    pub max_json_depth: usize,
+    /// From the first moment of a connection to the end of its TLS handshake. Default 10 s: it is a few
+    /// packets, and some milliseconds of work.
+    pub tls_timeout: Duration,
+    /// From the first moment of a connection (or the end of its TLS handshake), or of its next request, to
+    /// the end of the head.
     /// Default 10 s.
     pub head_timeout: Duration,
     /// How long an idle HTTP connection is kept for a next request. Default 75 s, above the 60 s
@@ -80,6 +88,8 @@ impl Default for Limits {
             write_buffer_bytes: 64 << 10,
             max_image_pixels: 25_000_000,
             max_tensor_bytes: 256 << 20,
+            max_json_depth: 128,
+            tls_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_secs(30),

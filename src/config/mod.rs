@@ -4,5 +4,5 @@
 pub mod flags;
 pub mod limits;
 
-pub use flags::{AccessFlags, LogFlags, LogFormat, ServeFlags};
+pub use flags::{AccessFlags, LogFlags, LogFormat, ServeFlags, TlsFlags};
 pub use limits::Limits;

@@ -7,13 +7,13 @@ use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::panic::panic_message;
 use super::queue::Job;
 use super::session::{Runner, Session};
+use crate::clock::Clock;
 use crate::model::Tensor;
 use crate::processing::Preprocessor;
 use crate::wire::{Code, RequestError};
@@ -42,12 +42,13 @@ pub fn spawn(
     index: usize,
     jobs: Receiver<Job>,
     workload: Arc<Workload>,
+    clock: Clock,
 ) -> std::io::Result<WorkerThread> {
     let (living, alive) = bounded(0);
     let builder = std::thread::Builder::new().name(format!("{name}-w{index}")).stack_size(STACK);
     let handle = builder.spawn(move || {
         let _living: Sender<Infallible> = living;
-        let mut worker = Worker { runner: workload.session.runner(), workload };
+        let mut worker = Worker { runner: workload.session.runner(), workload, clock };
         for job in jobs {
             worker.serve(job);
         }
@@ -58,6 +59,7 @@ pub fn spawn(
 struct Worker {
     workload: Arc<Workload>,
     runner: Runner,
+    clock: Clock,
 }
 
 impl Worker {
@@ -65,7 +67,7 @@ impl Worker {
         if job.is_cancelled() {
             return job.reply.send(Err(RequestError::new(Code::Unavailable, "the connection is gone")));
         }
-        if Instant::now() > job.deadline {
+        if self.clock.now() > job.deadline {
             let message = "the deadline passed while the request waited for a worker";
             return job.reply.send(Err(RequestError::new(Code::DeadlineExceeded, message)));
         }

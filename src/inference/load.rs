@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{ServedModel, Workers};
+use crate::clock::Clock;
 use crate::config::Limits;
 use crate::engine::panic::panic_message;
 use crate::engine::session::zeros;
@@ -57,14 +58,25 @@ pub fn load(files: ModelFiles, limits: &Limits) -> Result<Loaded, LoadError> {
 
 impl Loaded {
     /// Starts the model's workers and puts it into service.
-    pub fn serve(self, limits: &Limits, workers: &mut Workers) -> std::io::Result<ServedModel> {
+    pub fn serve(
+        self,
+        limits: &Limits,
+        clock: &Clock,
+        workers: &mut Workers,
+    ) -> std::io::Result<ServedModel> {
         let (queue, jobs) = Queue::new(limits.queue_capacity);
         let signature = self.workload.session.signature().clone();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = self.files.manifest.instance_group.count.unwrap_or(cores);
         let workload = Arc::new(self.workload);
         for index in 0..count {
-            workers.add(worker::spawn(&self.files.name, index, jobs.clone(), workload.clone())?);
+            workers.add(worker::spawn(
+                &self.files.name,
+                index,
+                jobs.clone(),
+                workload.clone(),
+                clock.clone(),
+            )?);
         }
         Ok(ServedModel {
             name: self.files.name,
@@ -73,6 +85,7 @@ impl Loaded {
             postprocessors: self.postprocessors,
             queue,
             request_timeout: limits.request_timeout,
+            clock: clock.clone(),
         })
     }
 }

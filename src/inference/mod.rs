@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::RecvTimeoutError;
 use serde_json::value::RawValue;
 
+use crate::clock::Clock;
 use crate::engine::worker::WorkerThread;
 use crate::engine::{Job, Queue, ReplyTo};
 use crate::model::{Signature, Tensor};
@@ -33,6 +34,7 @@ pub struct ServedModel {
     postprocessors: Vec<Postprocessor>,
     queue: Queue,
     request_timeout: Duration,
+    clock: Clock,
 }
 
 /// What a connection keeps of a request while its inference is under way.
@@ -51,7 +53,7 @@ impl ServedModel {
         // Triton: a time-out of 0 is none of the client's own.
         let timeout = timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(self.request_timeout);
         let timeout = timeout.min(self.request_timeout);
-        let job = Job { inputs, deadline: Instant::now() + timeout, cancelled: cancelled.clone(), reply };
+        let job = Job { inputs, deadline: self.clock.now() + timeout, cancelled: cancelled.clone(), reply };
         if let Err((job, error)) = self.queue.submit(job) {
             job.reply.send(Err(error));
         }

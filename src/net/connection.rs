@@ -5,84 +5,167 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crossbeam_channel::bounded;
 use http::header::{CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode};
 use tungstenite::handshake::server::{create_response, write_response};
 
-use super::connections::Shared;
+use super::connections::{Permit, Shared};
 use super::conversation;
 use super::head::{self, Head, NoHead};
 use super::http::{self as plain, Next};
 use super::service::{Refusal, Service};
-use super::socket::Socket;
-use super::waker::Waker;
+use super::socket::{NoHandshake, Socket};
 use crate::wire::error::shorten;
 
-/// Serves a connection to its end, on this thread.
-pub fn serve<S: Service>(stream: TcpStream, peer: SocketAddr, waker: Arc<Waker>, shared: &Shared<S>) {
-    let socket = match Socket::new(stream, waker) {
+/// Bytes of stack for a conversation's thread. More than four times a connection's, so that the C
+/// library does not give a conversation, which may live for days, the used pages of a stack that has been
+/// through a handshake.
+const CONVERSATION_STACK: usize = 544 << 10;
+
+/// Serves a connection to its end. `accepted` is when it came, from which its first deadline counts.
+///
+/// A conversation goes on in a thread of its own and this one ends: the pages of stack that TLS, HTTP and
+/// the handshake have touched are more than all else that an idle conversation needs, and go with it.
+pub fn serve<S: Service>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    accepted: Instant,
+    permit: Permit,
+    shared: Arc<Shared<S>>,
+) {
+    let socket = match Socket::new(stream, shared.connections.bells().clone(), shared.clock.clone()) {
         Ok(socket) => socket,
         Err(error) => return log::debug!("{peer}: {error}"),
     };
     log::debug!("{peer}: connected");
-    Connection { socket, peer, buffer: Vec::new(), shared }.run();
-    log::debug!("{peer}: gone");
+    let name = format!("conn-{}", permit.number());
+    let connection = Connection { socket, peer, buffer: Vec::new(), permit, shared };
+    let Some(upgraded) = connection.run(accepted) else {
+        return log::debug!("{peer}: gone");
+    };
+    let (hand_over, take_over) = bounded::<Upgraded<S>>(1);
+    let go_on = move || {
+        if let Ok(upgraded) = take_over.recv() {
+            upgraded.converse();
+        }
+    };
+    let thread = std::thread::Builder::new().name(name).stack_size(CONVERSATION_STACK).spawn(go_on);
+    match thread {
+        Ok(_) => drop(hand_over.send(upgraded)),
+        // Without a thread to be had, this one will do.
+        Err(_) => upgraded.converse(),
+    }
 }
 
-struct Connection<'a, S> {
+struct Connection<S> {
     socket: Socket,
     peer: SocketAddr,
     /// Read, and not used yet.
     buffer: Vec<u8>,
-    shared: &'a Shared<S>,
+    permit: Permit,
+    shared: Arc<Shared<S>>,
 }
 
-impl<S: Service> Connection<'_, S> {
-    fn run(mut self) {
-        let limits = &self.shared.limits;
-        let mut idle = limits.head_timeout;
+/// A connection that has become a conversation.
+struct Upgraded<S: Service> {
+    connection: Connection<S>,
+    dialogue: S::Dialogue,
+    path: String,
+}
+
+impl<S: Service> Connection<S> {
+    /// Serves requests until one of them upgrades the connection, or its end.
+    fn run(mut self, accepted: Instant) -> Option<Upgraded<S>> {
+        let shared = self.shared.clone();
+        let (limits, counters) = (&shared.limits, &shared.counters);
+        let mut idle_until = accepted + limits.head_timeout;
+        if shared.identity.is_some() {
+            self = self.shake_hands(accepted)?;
+            idle_until = shared.clock.now() + limits.head_timeout;
+        }
         loop {
-            let draining = || self.shared.readiness.is_draining();
-            let head =
-                head::read(&mut self.socket, &mut self.buffer, limits, Instant::now() + idle, draining);
+            let draining = || shared.readiness.is_draining();
+            let head = head::read(&mut self.socket, &mut self.buffer, limits, idle_until, draining);
             let next = match head {
                 Ok(head) if head::wants_upgrade(head.request.headers()) => {
                     return self.upgrade(&head.request);
                 }
                 Ok(head) => self.exchange(head),
-                Err(NoHead::Gone) => return,
-                Err(NoHead::Io(error)) => return log::debug!("{}: {error}", self.peer),
+                Err(NoHead::Gone) => return None,
+                Err(NoHead::Io(error)) => {
+                    log::debug!("{}: {error}", self.peer);
+                    return None;
+                }
                 Err(NoHead::Refused { status, message }) => {
+                    counters.heads_refused.one();
                     log::info!("{}: {status}: {message}", self.peer);
-                    let response = self.shared.service.refuse(status, &message);
-                    return self.refuse(response);
+                    let response = shared.service.refuse(status, &message);
+                    self.refuse(&response);
+                    return None;
                 }
             };
             match next {
-                Next::Again => idle = limits.keep_alive_timeout,
-                Next::Close => return self.socket.close_gently(Instant::now() + limits.close_timeout),
-                Next::Gone => return,
+                Next::Again => idle_until = shared.clock.now() + limits.keep_alive_timeout,
+                Next::Close => {
+                    self.socket.close_gently(shared.clock.now() + limits.close_timeout);
+                    return None;
+                }
+                Next::Gone => return None,
             }
         }
     }
 
+    /// The TLS handshake. A peer that speaks plain HTTP is told what is wrong, in plain HTTP.
+    fn shake_hands(mut self, accepted: Instant) -> Option<Connection<S>> {
+        let shared = self.shared.clone();
+        let identity = shared.identity.as_ref()?;
+        let deadline = accepted + shared.limits.tls_timeout;
+        let why = match self.socket.shake_hands(identity, deadline) {
+            Ok(()) => return Some(self),
+            Err(NoHandshake::Gone(why)) => why.to_owned(),
+            Err(NoHandshake::Refused(why)) => format!("the TLS handshake failed: {why}"),
+            Err(NoHandshake::Plain) => {
+                let message = "this port speaks TLS, and this is no TLS: connect to wss:// or https://";
+                let read = head::read(&mut self.socket, &mut self.buffer, &shared.limits, deadline, || false);
+                if !matches!(read, Err(NoHead::Gone | NoHead::Io(_))) {
+                    let response = shared.service.refuse(StatusCode::BAD_REQUEST, message);
+                    let peer = self.peer;
+                    self.refuse(&response);
+                    shared.counters.handshakes_failed.one();
+                    log::info!("{peer}: {message}");
+                    return None;
+                }
+                message.to_owned()
+            }
+        };
+        shared.counters.handshakes_failed.one();
+        log::info!("{}: {why}", self.peer);
+        None
+    }
+
     fn exchange(&mut self, head: Head) -> Next {
-        let what = format!("{} {}", head.request.method(), head.request.uri().path());
-        let (status, next) = plain::exchange(head, &mut self.socket, &mut self.buffer, self.shared);
+        let what = format!("{} {}", head.request.method(), shorten(head.request.uri().path()));
+        let (status, next) = plain::exchange(head, &mut self.socket, &mut self.buffer, &self.shared);
         match status {
-            Some(status) => log::debug!("{}: {what}: {status}", self.peer),
+            Some(status) => {
+                self.shared.counters.exchanges.one();
+                log::debug!("{}: {what}: {status}", self.peer);
+            }
             None => log::debug!("{}: {what}: the peer went away", self.peer),
         }
         next
     }
 
-    fn upgrade(mut self, request: &Request<()>) {
+    fn upgrade(mut self, request: &Request<()>) -> Option<Upgraded<S>> {
         let path = shorten(request.uri().path()).into_owned();
         let (response, dialogue) = match self.accept(request) {
             Ok(accepted) => accepted,
             Err(response) => {
+                self.shared.counters.upgrades_refused.one();
                 log::info!("{}: upgrade of {path} refused: {}", self.peer, response.status());
-                return self.refuse(*response);
+                self.refuse(&response);
+                return None;
             }
         };
         let mut bytes = Vec::new();
@@ -91,20 +174,13 @@ impl<S: Service> Connection<'_, S> {
                 let patience = self.shared.limits.write_timeout;
                 self.socket.write_all_within(&bytes, patience).map_err(|error| error.to_string())
             });
-        if let Err(error) = written {
-            return log::debug!("{}: {error}", self.peer);
+        match written {
+            Ok(()) => Some(Upgraded { connection: self, dialogue, path }),
+            Err(error) => {
+                log::debug!("{}: {error}", self.peer);
+                None
+            }
         }
-        log::info!("{}: conversation on {path}", self.peer);
-        let begun = Instant::now();
-        let (limits, readiness) = (&self.shared.limits, &self.shared.readiness);
-        let ended = conversation::hold(self.socket, self.buffer, dialogue, limits, readiness);
-        log::info!(
-            "{}: conversation ended after {:.1} s, {} requests: {}",
-            self.peer,
-            begun.elapsed().as_secs_f64(),
-            ended.requests,
-            ended.why
-        );
     }
 
     /// The 101 and what comes after it, or the response that refuses (PROTOCOL, "Paths").
@@ -131,12 +207,34 @@ impl<S: Service> Connection<'_, S> {
     }
 
     /// Answers, and ends the connection.
-    fn refuse(mut self, response: Response<Vec<u8>>) {
+    fn refuse(mut self, response: &Response<Vec<u8>>) {
         let limits = &self.shared.limits;
-        let bytes = plain::last_response(&response);
+        let bytes = plain::last_response(response);
         if self.socket.write_all_within(&bytes, limits.write_timeout).is_ok() {
-            self.socket.close_gently(Instant::now() + limits.close_timeout);
+            let deadline = self.socket.clock().now() + limits.close_timeout;
+            self.socket.close_gently(deadline);
         }
+    }
+}
+
+impl<S: Service> Upgraded<S> {
+    fn converse(self) {
+        let Upgraded { connection: Connection { socket, peer, buffer, permit, shared }, dialogue, path } =
+            self;
+        log::info!("{peer}: conversation on {path}");
+        drop(path);
+        shared.counters.conversations.one();
+        let begun = shared.clock.now();
+        let ended = conversation::hold(socket, buffer, dialogue, &shared);
+        shared.counters.ended(ended.cause).one();
+        log::info!(
+            "{peer}: conversation ended after {:.1} s, {} requests: {}",
+            shared.clock.now().saturating_duration_since(begun).as_secs_f64(),
+            ended.requests,
+            ended.why
+        );
+        // The place is free when all is said.
+        drop(permit);
     }
 }
 

@@ -1,67 +1,84 @@
 //! The connections that are open, and what they share.
 
-use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::waker::Waker;
+use super::tls::Identity;
+use super::waker::Bells;
+use crate::clock::Clock;
 use crate::config::Limits;
 use crate::ops::health::Readiness;
+use crate::ops::metrics::Counters;
 
 /// What connections share.
 pub struct Shared<S> {
     pub service: S,
+    /// Whom TLS clients meet; `None` is a plain port.
+    pub identity: Option<Arc<Identity>>,
     pub limits: Limits,
     pub readiness: Arc<Readiness>,
     pub connections: Arc<Connections>,
+    pub counters: Arc<Counters>,
+    pub clock: Clock,
 }
 
 /// The connections that are open: who may have one more, and how all are reached at once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Connections {
-    open: Mutex<BTreeMap<u64, Arc<Waker>>>,
+    open: Mutex<usize>,
     all_gone: Condvar,
     next: AtomicU64,
+    bells: Arc<Bells>,
 }
 
 impl Connections {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Waker>>> {
-        // Nothing that runs under the lock can leave the map half changed.
+    pub fn new() -> io::Result<Connections> {
+        let bells = Arc::new(Bells::new()?);
+        Ok(Connections { open: Mutex::default(), all_gone: Condvar::new(), next: AtomicU64::new(0), bells })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, usize> {
+        // Nothing that runs under the lock can leave it half changed.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes one of `most` places; it is given back when the permit is dropped.
-    pub(super) fn admit(self: &Arc<Self>, most: usize, waker: &Arc<Waker>) -> Option<Permit> {
+    pub(super) fn admit(self: &Arc<Self>, most: usize) -> Option<Permit> {
         let mut open = self.lock();
-        if open.len() >= most {
+        if *open >= most {
             return None;
         }
+        *open += 1;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        open.insert(number, waker.clone());
         Some(Permit { connections: self.clone(), number })
     }
 
     pub fn count(&self) -> usize {
-        self.lock().len()
+        *self.lock()
     }
 
-    /// Wakes every connection, to look at the readiness.
+    pub(super) fn bells(&self) -> &Arc<Bells> {
+        &self.bells
+    }
+
+    /// Wakes every connection, to look at what has changed.
     pub fn ring_all(&self) {
-        self.lock().values().for_each(|waker| waker.ring());
+        self.bells.ring_all();
     }
 
     /// Waits until no connection is left, or the deadline; says how many are.
     pub fn wait_until_gone(&self, deadline: Instant) -> usize {
         let mut open = self.lock();
-        while !open.is_empty() {
+        while *open > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
             open = self.all_gone.wait_timeout(open, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        open.len()
+        *open
     }
 }
 
@@ -82,8 +99,8 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut open = self.connections.lock();
-        open.remove(&self.number);
-        if open.is_empty() {
+        *open -= 1;
+        if *open == 0 {
             self.connections.all_gone.notify_all();
         }
     }

@@ -15,23 +15,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use tungstenite::error::{CapacityError, Error};
+use tungstenite::error::{CapacityError, Error, ProtocolError};
 use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Bytes, Message, WebSocket};
 
+use super::connections::Shared;
 use super::inflow::Inflow;
 use super::life::{Due, Life};
-use super::service::{Dialogue, Incoming, ReplySlot, Step};
+use super::service::{Dialogue, Incoming, ReplySlot, Service, Step};
 use super::slots::{Slot, Slots};
 use super::socket::{Interest, Socket};
 use crate::config::Limits;
 use crate::engine::Reply;
 use crate::ops::health::Readiness;
+use crate::ops::metrics::{Cause, Counters};
 
 /// Bytes that tungstenite takes at once from [`Inflow`], and that an idle conversation keeps for it.
-const READ_BUFFER: usize = 2 << 10;
+const READ_BUFFER: usize = 1 << 10;
 
 /// A longer answer goes out in fragments of this length: tungstenite keeps its largest output buffer
 /// for as long as the conversation lives.
@@ -46,17 +48,18 @@ const BURST_BYTES: usize = 256 << 10;
 pub struct Ended {
     /// Data messages received.
     pub requests: u64,
+    pub cause: Cause,
     pub why: String,
 }
 
 /// Holds a conversation until it ends. `already_read` is what came behind the handshake.
-pub fn hold<D: Dialogue>(
+pub fn hold<S: Service>(
     socket: Socket,
     already_read: Vec<u8>,
-    dialogue: D,
-    limits: &Limits,
-    readiness: &Readiness,
+    dialogue: S::Dialogue,
+    shared: &Shared<S>,
 ) -> Ended {
+    let Shared { limits, readiness, counters, clock, .. } = shared;
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         // Answers are gathered here and pushed by our flush; its own eager writes would only hide
@@ -68,34 +71,38 @@ pub fn hold<D: Dialogue>(
     let inflow = Inflow::new(socket, already_read, limits.max_message_bytes, limits.max_fragments);
     let ws = WebSocket::from_raw_socket(inflow, Role::Server, Some(config));
     let (replies, inbox) = bounded(limits.max_in_flight);
-    let cancelled = Arc::new(AtomicBool::new(false));
     let mut conversation = Conversation {
         ws,
         dialogue,
         limits,
         readiness,
+        counters,
         slots: Slots::default(),
         replies,
         inbox,
-        cancelled,
+        cancelled: Arc::new(AtomicBool::new(false)),
         phase: Phase::Open,
+        leaving: None,
         unflushed: 0,
         blocked: None,
         unread: true,
         rest: None,
-        life: Life::begin(),
+        life: Life::begin(clock.now()),
     };
-    let why = loop {
-        if let Err(why) = conversation.turn() {
-            break why;
+    let End(cause, why) = loop {
+        if let Err(end) = conversation.turn() {
+            break end;
         }
     };
     conversation.cancelled.store(true, Ordering::Relaxed);
     let requests = conversation.slots.next;
+    let cause = conversation.leaving.unwrap_or(cause);
     if let Phase::Lingering(deadline) = conversation.phase {
         linger(conversation.ws, deadline);
+    } else {
+        conversation.ws.get_mut().socket_mut().say_goodbye();
     }
-    Ended { requests, why }
+    Ended { requests, cause, why }
 }
 
 /// Where a conversation stands.
@@ -122,11 +129,14 @@ struct Conversation<'a, D: Dialogue> {
     dialogue: D,
     limits: &'a Limits,
     readiness: &'a Readiness,
+    counters: &'a Counters,
     slots: Slots<D::Pending>,
     replies: Sender<Reply>,
     inbox: Receiver<Reply>,
     cancelled: Arc<AtomicBool>,
     phase: Phase,
+    /// Why we closed, if it was us.
+    leaving: Option<Cause>,
     /// Bytes given to tungstenite since the last complete flush.
     unflushed: usize,
     blocked: Option<Blocked>,
@@ -137,8 +147,11 @@ struct Conversation<'a, D: Dialogue> {
     life: Life,
 }
 
-/// Why the loop ends, in words for the log.
-type Turn = Result<(), String>;
+/// Why the loop ends, counted and in words for the log.
+#[derive(Debug)]
+struct End(Cause, String);
+
+type Turn = Result<(), End>;
 
 impl<D: Dialogue> Conversation<'_, D> {
     /// Once round.
@@ -187,11 +200,17 @@ impl<D: Dialogue> Conversation<'_, D> {
         }
     }
 
+    fn pop_answer(&mut self) -> Option<Message> {
+        let answer = self.slots.pop_ready()?;
+        self.counters.answers.one();
+        Some(answer)
+    }
+
     /// The next answer, or the next fragment of a long one.
     fn next_frame(&mut self) -> Option<Message> {
         let (mut payload, opcode) = match self.rest.take() {
             Some(rest) => (rest, Data::Continue),
-            None => match self.slots.pop_ready()? {
+            None => match self.pop_answer()? {
                 Message::Text(text) if text.len() > FRAGMENT => (text.into(), Data::Text),
                 Message::Binary(bytes) if bytes.len() > FRAGMENT => (bytes, Data::Binary),
                 short => return Some(short),
@@ -214,10 +233,11 @@ impl<D: Dialogue> Conversation<'_, D> {
                 Ok(())
             }
             Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
-                let (written, now) = (self.ws.get_ref().socket().written(), Instant::now());
+                let (written, now) = (self.ws.get_ref().socket().written(), self.now());
                 match self.blocked {
                     Some(blocked) if blocked.written == written && now >= blocked.deadline => {
-                        Err(format!("dropped: the peer read nothing for {:?}", self.limits.write_timeout))
+                        let patience = self.limits.write_timeout;
+                        Err(End(Cause::Stalled, format!("dropped: the peer read nothing for {patience:?}")))
                     }
                     Some(blocked) if blocked.written == written => Ok(()),
                     _ => {
@@ -228,6 +248,10 @@ impl<D: Dialogue> Conversation<'_, D> {
             }
             Err(error) => Err(self.lost(&error)),
         }
+    }
+
+    fn now(&self) -> Instant {
+        self.ws.get_ref().socket().clock().now()
     }
 
     fn may_read(&self) -> bool {
@@ -259,7 +283,7 @@ impl<D: Dialogue> Conversation<'_, D> {
                     // next read, which ends the loop.
                     self.cancelled.store(true, Ordering::Relaxed);
                     if self.phase == Phase::Open {
-                        self.phase = Phase::Closing(Instant::now() + self.limits.close_timeout);
+                        self.phase = Phase::Closing(self.now() + self.limits.close_timeout);
                     }
                 }
                 Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
@@ -267,7 +291,7 @@ impl<D: Dialogue> Conversation<'_, D> {
                     return Ok(());
                 }
                 Err(Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.failed(error)),
+                Err(error) => return Err(self.failed(&error)),
             }
         }
         Ok(())
@@ -284,14 +308,15 @@ impl<D: Dialogue> Conversation<'_, D> {
             waker: self.ws.get_ref().socket().waker(),
             cancelled: &self.cancelled,
         };
-        self.life.request = Instant::now();
+        self.life.request = self.now();
         let size = message.len();
+        self.counters.requests.one();
         match self.dialogue.receive(message, &slot) {
             Step::Now(answer) => self.slots.push(Slot::Ready(answer), size),
             Step::Later(pending) => self.slots.push(Slot::Waiting(pending), size),
             Step::Close(code, reason) => {
                 self.slots.next += 1;
-                return self.close(code, &reason);
+                return self.close(Cause::Unsupported, code, &reason);
             }
         }
         Ok(())
@@ -301,13 +326,14 @@ impl<D: Dialogue> Conversation<'_, D> {
     fn drain(&mut self) -> Turn {
         let done = self.slots.open.is_empty() && self.rest.is_none() && self.unflushed == 0;
         if self.phase == Phase::Open && done && self.readiness.is_draining() {
-            return self.close(CloseCode::Away, "the server is stopping");
+            return self.close(Cause::Drained, CloseCode::Away, "the server is stopping");
         }
         Ok(())
     }
 
-    fn close(&mut self, code: CloseCode, reason: &str) -> Turn {
-        self.phase = Phase::Closing(Instant::now() + self.limits.close_timeout);
+    fn close(&mut self, cause: Cause, code: CloseCode, reason: &str) -> Turn {
+        self.leaving = Some(cause);
+        self.phase = Phase::Closing(self.now() + self.limits.close_timeout);
         self.unread = true;
         match self.ws.close(Some(close_frame(code, reason))) {
             Ok(()) => Ok(()),
@@ -318,64 +344,71 @@ impl<D: Dialogue> Conversation<'_, D> {
 
     /// The peer broke the protocol or a limit: it is told by a close frame, after which nothing it
     /// sends can be understood (RFC 6455 section 7.1.7).
-    fn failed(&mut self, error: Error) -> String {
-        let (code, reason) = match &error {
+    fn failed(&mut self, error: &Error) -> End {
+        let (cause, code, reason) = match error {
             Error::Capacity(CapacityError::MessageTooLong { max_size, .. }) => {
-                (CloseCode::Size, format!("a message may have {max_size} bytes"))
+                (Cause::TooLarge, CloseCode::Size, format!("a message may have {max_size} bytes"))
             }
-            Error::Io(fault) if fault.kind() == ErrorKind::InvalidData => {
-                (CloseCode::Policy, fault.to_string())
+            Error::Io(fault) if fault.kind() == ErrorKind::InvalidData => match self.ws.get_ref().refused() {
+                true => (Cause::TooSlow, CloseCode::Policy, fault.to_string()),
+                // TLS: its own alert is out, and nothing can follow it.
+                false => return self.lost(error),
+            },
+            Error::Utf8(_) => (Cause::Protocol, CloseCode::Invalid, "a text message must be UTF-8".into()),
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+                return End(Cause::Lost, "the peer went away without a close".into());
             }
-            Error::Utf8(_) => (CloseCode::Invalid, "a text message must be UTF-8".into()),
-            Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {
-                return "the peer went away without a close".into();
-            }
-            Error::Protocol(protocol) => (CloseCode::Protocol, protocol.to_string()),
-            _ => return self.lost(&error),
+            Error::Protocol(protocol) => (Cause::Protocol, CloseCode::Protocol, protocol.to_string()),
+            _ => return self.lost(error),
         };
-        let why = format!("closed with {}: {error}", u16::from(code));
-        // What is answered already was asked before the fault.
+        self.refuse(cause, code, &reason)
+    }
+
+    /// Says why in a close frame, behind the answers that are there already, and takes no more.
+    fn refuse(&mut self, cause: Cause, code: CloseCode, reason: &str) -> End {
         while let Some(answer) = self.next_frame() {
             let _ = self.ws.write(answer);
         }
-        let _ = self.ws.close(Some(close_frame(code, &reason)));
-        self.phase = Phase::Lingering(Instant::now() + self.limits.close_timeout);
-        why
+        let _ = self.ws.close(Some(close_frame(code, reason)));
+        self.phase = Phase::Lingering(self.now() + self.limits.close_timeout);
+        End(cause, format!("closed with {}: {reason}", u16::from(code)))
     }
 
-    fn lost(&self, error: &Error) -> String {
+    fn lost(&self, error: &Error) -> End {
         match error {
-            Error::ConnectionClosed | Error::AlreadyClosed => "closed".into(),
-            error => format!("lost: {error}"),
+            Error::ConnectionClosed | Error::AlreadyClosed => End(Cause::Closed, "closed".into()),
+            error => End(Cause::Lost, format!("lost: {error}")),
         }
     }
 
     /// Looks at every clock that is running, and does what its time asks for.
     fn watch(&mut self) -> Turn {
-        let now = Instant::now();
+        let now = self.now();
         if let Phase::Closing(deadline) = self.phase {
             return if now < deadline {
                 Ok(())
             } else {
-                Err("dropped: the peer did not answer our close".into())
+                Err(End(Cause::Lost, "dropped: the peer did not answer our close".into()))
             };
         }
         self.life.heard(self.ws.get_ref().socket().received(), now);
         if self.message_deadline().is_some_and(|deadline| now >= deadline) {
-            let error = format!("a message took longer than {:?}", self.limits.message_timeout);
-            return Err(self.failed(Error::Io(std::io::Error::new(ErrorKind::InvalidData, error))));
+            let reason = format!("a message took longer than {:?}", self.limits.message_timeout);
+            return Err(self.refuse(Cause::TooSlow, CloseCode::Policy, &reason));
         }
         if self.idle_deadline().is_some_and(|deadline| now >= deadline) {
-            return self.close(CloseCode::Normal, "no request came for too long");
+            return self.close(Cause::Idle, CloseCode::Normal, "no request came for too long");
         }
         match self.life.next(self.limits) {
             Some(Due::Ping(at)) if now >= at && self.blocked.is_none() => {
                 self.life.pinged = Some(now);
+                self.counters.pings.one();
                 self.ws.write(Message::Ping(Bytes::new())).map_err(|error| self.lost(&error))?;
                 self.flush()
             }
             Some(Due::Death(at)) if now >= at => {
-                Err(format!("dropped: no sign of life for {:?} after a ping", self.limits.ping_timeout))
+                let patience = self.limits.ping_timeout;
+                Err(End(Cause::Silent, format!("dropped: no sign of life for {patience:?} after a ping")))
             }
             _ => Ok(()),
         }
@@ -415,22 +448,27 @@ impl<D: Dialogue> Conversation<'_, D> {
                 return Ok(());
             }
         }
-        let interest = Interest { read: self.may_read(), write: self.blocked.is_some() };
+        let waits_for_reply = self.blocked.is_none() && self.slots.open.iter().any(Slot::is_waiting);
+        let interest =
+            Interest { read: self.may_read(), write: self.blocked.is_some(), reply: waits_for_reply };
         let deadline = self.next_deadline();
-        let must_drain =
-            || self.phase == Phase::Open && self.slots.open.is_empty() && self.readiness.is_draining();
-        let has_work = || self.blocked.is_none() && (!self.inbox.is_empty() || must_drain());
-        let ready = self
-            .ws
-            .get_ref()
-            .socket()
+        let inbox = &self.inbox;
+        let has_work = || waits_for_reply && !inbox.is_empty();
+        let socket = self.ws.get_mut().socket_mut();
+        let ready = socket
             .wait(interest, deadline, has_work)
-            .map_err(|error| format!("lost: {error}"))?;
+            .map_err(|error| End(Cause::Lost, format!("lost: {error}")))?;
         if ready.readable {
             self.unread = true;
             if !interest.read {
-                return Err("the peer went away".into());
+                return Err(End(Cause::Lost, "the peer went away".into()));
             }
+        }
+        if ready.called
+            && self.phase == Phase::Open
+            && let Some(reason) = self.dialogue.is_unwelcome()
+        {
+            return Err(self.refuse(Cause::Revoked, CloseCode::Policy, &reason));
         }
         Ok(())
     }
@@ -452,7 +490,7 @@ fn linger(mut ws: WebSocket<Inflow>, deadline: Instant) {
         socket.refill(rubbish.len());
         match socket.read(&mut rubbish) {
             Ok(0) => return,
-            Ok(_) if Instant::now() < deadline => continue,
+            Ok(_) if socket.clock().now() < deadline => continue,
             Ok(_) => return,
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(_) => return,
@@ -460,9 +498,12 @@ fn linger(mut ws: WebSocket<Inflow>, deadline: Instant) {
         if !blocked {
             return ws.into_inner().into_socket().close_gently(deadline);
         }
-        match ws.get_ref().socket().wait(Interest { read: true, write: true }, Some(deadline), || false) {
-            Ok(ready) if !ready.timed_out => {}
-            _ => return,
+        if socket.clock().now() >= deadline {
+            return;
+        }
+        let either = Interest { read: true, write: true, reply: false };
+        if socket.wait(either, Some(deadline), || false).is_err() {
+            return;
         }
     }
 }

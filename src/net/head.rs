@@ -54,7 +54,7 @@ pub fn read(
     loop {
         if !begun && !buffer.is_empty() {
             begun = true;
-            deadline = Instant::now() + limits.head_timeout;
+            deadline = socket.clock().now() + limits.head_timeout;
         }
         // A head can only have ended, or gone wrong, at a line's end: bytes that drip in are not
         // parsed again for each drop.

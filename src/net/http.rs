@@ -4,7 +4,6 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use crossbeam_channel::bounded;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
@@ -142,7 +141,7 @@ fn read_body(
     buffer: &mut Vec<u8>,
     limits: &Limits,
 ) -> Result<(Vec<u8>, Reply<ProvideResponse>), NoBody> {
-    let deadline = Instant::now() + limits.body_timeout;
+    let deadline = socket.clock().now() + limits.body_timeout;
     let mut body = Vec::new();
     let mut chunk = vec![0; 16 << 10];
     let broken =
@@ -199,8 +198,8 @@ fn run<E: Exchange>(exchange: &mut E, body: &[u8], socket: &mut Socket) -> Optio
         }
         // Bytes of a next request do not matter now; a reset does, and is always reported. A peer that has
         // closed its half may still read ours, so a mere end of its stream is no reason to stop.
-        let nothing = Interest { read: false, write: false };
-        match socket.wait(nothing, None, || !inbox.is_empty()) {
+        let reply = Interest { reply: true, ..Interest::default() };
+        match socket.wait(reply, None, || !inbox.is_empty()) {
             Ok(ready) if !ready.readable => {}
             _ => {
                 cancelled.store(true, Ordering::Relaxed);

@@ -19,9 +19,6 @@ use super::socket::Socket;
 /// Bytes of payload in a piece; a multiple of four.
 const PIECE: u64 = 64 << 10;
 
-/// Bytes read from the socket at once, and kept by an idle conversation.
-const BUFFER: usize = 2 << 10;
-
 /// The longest header of a frame.
 const HEADER: usize = 14;
 
@@ -30,17 +27,17 @@ const HEADER: usize = 14;
 pub struct Inflow {
     socket: Socket,
     frames: Frames,
-    /// Read and not parsed yet.
-    buffer: Vec<u8>,
-    used: usize,
 }
 
 impl Inflow {
     /// `already_read` is what came behind the handshake; a frame longer than `max_frame` is left whole,
     /// to be refused by its header.
     pub fn new(socket: Socket, already_read: Vec<u8>, max_frame: usize, max_fragments: usize) -> Inflow {
-        let frames = Frames { max_frame: max_frame as u64, max_fragments, ..Frames::default() };
-        Inflow { socket, frames, buffer: already_read, used: 0 }
+        let max_frame = max_frame as u64;
+        Inflow {
+            socket,
+            frames: Frames { max_frame, max_fragments, rest: already_read, ..Frames::default() },
+        }
     }
 
     pub fn socket(&self) -> &Socket {
@@ -55,6 +52,11 @@ impl Inflow {
         self.socket
     }
 
+    /// True when it was the frames that were refused here, by an error `InvalidData`.
+    pub fn refused(&self) -> bool {
+        self.frames.fragments > self.frames.max_fragments
+    }
+
     /// Since when a message is under way that has not ended.
     pub fn incomplete_since(&self) -> Option<Instant> {
         self.frames.since
@@ -63,23 +65,8 @@ impl Inflow {
 
 impl Read for Inflow {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        loop {
-            if self.used < self.buffer.len() || self.frames.has_output() {
-                let (used, made) = self.frames.pass(&self.buffer[self.used..], out)?;
-                self.used += used;
-                if made > 0 {
-                    return Ok(made);
-                }
-            }
-            // All that came is used up, and gave nothing (yet).
-            self.buffer.resize(BUFFER, 0);
-            self.used = 0;
-            let read = self.socket.read(&mut self.buffer);
-            self.buffer.truncate(*read.as_ref().unwrap_or(&0));
-            if read? == 0 {
-                return Ok(0);
-            }
-        }
+        let clock = self.socket.clock().clone();
+        self.frames.read(&mut self.socket, out, || clock.now())
     }
 }
 
@@ -98,6 +85,9 @@ impl Write for Inflow {
 struct Frames {
     max_frame: u64,
     max_fragments: usize,
+    /// Read and not passed on yet: what came behind the handshake, and headers that are not whole.
+    rest: Vec<u8>,
+    used: usize,
     /// The header that is being gathered.
     header: Gathered,
     /// A header to be passed on.
@@ -130,12 +120,119 @@ struct Frame {
 }
 
 impl Frames {
+    /// Reads from `source` what is to be passed on.
+    fn read(
+        &mut self,
+        source: &mut impl Read,
+        out: &mut [u8],
+        now: impl Fn() -> Instant,
+    ) -> io::Result<usize> {
+        loop {
+            if self.used < self.rest.len() || self.has_output() {
+                let rest = std::mem::take(&mut self.rest);
+                let (used, made) = self.pass(&rest[self.used..], out, &now)?;
+                self.used += used;
+                if self.used == rest.len() {
+                    self.used = 0;
+                } else {
+                    self.rest = rest;
+                }
+                if made > 0 {
+                    return Ok(made);
+                }
+            }
+            // Almost all bytes pass as they are, so they are read to where they go, and only looked at.
+            // Just a header that is not whole yet has to wait here.
+            if let Some(missing) = self.missing_header() {
+                let mut header = [0; HEADER];
+                let count = source.read(&mut header[..missing])?;
+                if count == 0 {
+                    return Ok(0);
+                }
+                self.rest.extend_from_slice(&header[..count]);
+                continue;
+            }
+            let room = self.unchanged().min(out.len());
+            let count = source.read(&mut out[..room])?;
+            if count == 0 {
+                return Ok(0);
+            }
+            let passed = self.follow(&out[..count], &now)?;
+            self.rest.extend_from_slice(&out[passed..count]);
+            if passed > 0 {
+                return Ok(passed);
+            }
+        }
+    }
+
     fn has_output(&self) -> bool {
         self.output.passed < self.output.length || self.frame_left > 0 && self.piece_left == 0
     }
 
+    /// How many bytes of a header that has begun are known to be missing.
+    fn missing_header(&self) -> Option<usize> {
+        (self.header.length > 0).then(|| self.header.needed() - self.header.length)
+    }
+
+    /// How many bytes may come before something has to be put in between.
+    fn unchanged(&self) -> usize {
+        if self.frame_left > self.piece_left {
+            usize::try_from(self.piece_left).unwrap_or(usize::MAX)
+        } else {
+            usize::MAX
+        }
+    }
+
+    /// Looks at bytes that pass as they are, and says how many of them may: up to a frame that is to be
+    /// cut, or a header that is not whole.
+    fn follow(&mut self, bytes: &[u8], now: impl Fn() -> Instant) -> io::Result<usize> {
+        let mut at = 0;
+        while at < bytes.len() {
+            if self.piece_left > 0 {
+                let most = usize::try_from(self.piece_left).unwrap_or(usize::MAX);
+                let count = most.min(bytes.len() - at);
+                at += count;
+                self.payload_passed(count);
+                continue;
+            }
+            let mut header = Gathered::default();
+            while header.length < header.needed() && at + header.length < bytes.len() {
+                header.bytes[header.length] = bytes[at + header.length];
+                header.length += 1;
+            }
+            if header.length < header.needed() || self.cuts(header) {
+                break;
+            }
+            at += header.length;
+            self.since.get_or_insert_with(&now);
+            self.header = header;
+            self.begin_frame()?;
+            // It has passed already.
+            self.output = Gathered::default();
+        }
+        Ok(at)
+    }
+
+    fn payload_passed(&mut self, count: usize) {
+        self.piece_left -= count as u64;
+        self.frame_left -= count as u64;
+        if self.frame_left == 0 {
+            self.end_frame();
+        }
+    }
+
+    /// True for the header of a frame that goes on in pieces.
+    fn cuts(&self, header: Gathered) -> bool {
+        header.is_data() && header.payload() > PIECE && header.payload() <= self.max_frame
+    }
+
     /// Passes on what it can: bytes used of `input`, bytes made of `out`.
-    fn pass(&mut self, input: &[u8], out: &mut [u8]) -> io::Result<(usize, usize)> {
+    fn pass(
+        &mut self,
+        input: &[u8],
+        out: &mut [u8],
+        now: impl Fn() -> Instant,
+    ) -> io::Result<(usize, usize)> {
         let (mut used, mut made) = (0, 0);
         while made < out.len() {
             if self.output.passed < self.output.length {
@@ -152,18 +249,14 @@ impl Frames {
                 }
                 out[made..made + count].copy_from_slice(&input[used..used + count]);
                 (used, made) = (used + count, made + count);
-                self.piece_left -= count as u64;
-                self.frame_left -= count as u64;
-                if self.frame_left == 0 {
-                    self.end_frame();
-                }
+                self.payload_passed(count);
             } else if self.frame_left > 0 {
                 self.announce_piece();
             } else if used < input.len() {
                 self.header.bytes[self.header.length] = input[used];
                 self.header.length += 1;
                 used += 1;
-                self.since.get_or_insert_with(Instant::now);
+                self.since.get_or_insert_with(&now);
                 if self.header.length == self.header.needed() {
                     self.begin_frame()?;
                 }
@@ -179,7 +272,7 @@ impl Frames {
         let (first, length) = (header.bytes[0], header.payload());
         let masked = header.bytes[1] & 0x80 != 0;
         let key = masked.then(|| header.bytes[header.length - 4..header.length].try_into().ok()).flatten();
-        self.frame = Frame { is_final: first & 0x80 != 0, is_data: first & 0x0f <= 2, mask: key };
+        self.frame = Frame { is_final: first & 0x80 != 0, is_data: header.is_data(), mask: key };
         if self.frame.is_data {
             self.fragments = if self.open { self.fragments + 1 } else { 1 };
             self.open = true;
@@ -189,7 +282,7 @@ impl Frames {
             }
         }
         self.frame_left = length;
-        if self.frame.is_data && length > PIECE && length <= self.max_frame {
+        if self.cuts(header) {
             // The reserved bits go with the first piece, which is not the last.
             self.output = piece_header(first & 0x7f, PIECE, self.frame.mask);
             self.piece_left = PIECE;
@@ -235,6 +328,11 @@ impl Gathered {
         2 + extended + if self.bytes[1] & 0x80 != 0 { 4 } else { 0 }
     }
 
+    /// Text, binary or their continuation.
+    fn is_data(&self) -> bool {
+        self.bytes[0] & 0x0f <= 2
+    }
+
     /// The payload's length that a whole header declares.
     fn payload(&self) -> u64 {
         match self.bytes[1] & 0x7f {
@@ -270,24 +368,30 @@ mod tests {
     use tungstenite::protocol::{Role, WebSocketConfig};
     use tungstenite::{Message, WebSocket};
 
-    /// Bytes in small portions through the frames, in portions of another size.
+    /// Bytes in portions, through the frames.
     struct Source {
+        bytes: Portions,
+        frames: Frames,
+    }
+
+    struct Portions {
         bytes: Vec<u8>,
         at: usize,
         portion: usize,
-        frames: Frames,
+    }
+
+    impl Read for Portions {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            let count = self.portion.min(out.len()).min(self.bytes.len() - self.at);
+            out[..count].copy_from_slice(&self.bytes[self.at..self.at + count]);
+            self.at += count;
+            Ok(count)
+        }
     }
 
     impl Read for Source {
         fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-            loop {
-                let end = self.bytes.len().min(self.at + self.portion);
-                let (used, made) = self.frames.pass(&self.bytes[self.at..end], out)?;
-                self.at += used;
-                if made > 0 || (used == 0 && self.at == self.bytes.len()) {
-                    return Ok(made);
-                }
-            }
+            self.frames.read(&mut self.bytes, out, Instant::now)
         }
     }
 
@@ -316,7 +420,7 @@ mod tests {
 
     fn messages(bytes: Vec<u8>, portion: usize) -> Vec<Message> {
         let config = WebSocketConfig::default().max_frame_size(Some(PIECE as usize)).read_buffer_size(1000);
-        let source = Source { bytes, at: 0, portion, frames: frames() };
+        let source = Source { bytes: Portions { bytes, at: 0, portion }, frames: frames() };
         let mut ws = WebSocket::from_raw_socket(source, Role::Server, Some(config));
         std::iter::from_fn(|| ws.read().ok()).collect()
     }
@@ -341,7 +445,7 @@ mod tests {
             Message::binary(payload[..PIECE as usize].to_vec()),
             Message::binary(vec![]),
         ];
-        for portion in [1, 3, 1000, 1 << 20] {
+        for portion in [1, 2, 3, 5, 7, 13, 14, 100, 1000, 1001, 1 << 20] {
             assert!(messages(bytes.clone(), portion) == expected, "portions of {portion}");
         }
     }
@@ -351,7 +455,7 @@ mod tests {
         let mut frames = frames();
         let mut out = [0; 4096];
         let mut pass = |bytes: &[u8]| {
-            frames.pass(bytes, &mut out).unwrap();
+            frames.pass(bytes, &mut out, Instant::now).unwrap();
             frames.since.is_some()
         };
         let text = frame(OpCode::Data(Data::Text), false, b"abc");
@@ -368,9 +472,9 @@ mod tests {
     fn fragments_without_end_have_an_end() {
         let mut frames = frames();
         let mut out = [0; 4096];
-        frames.pass(&frame(OpCode::Data(Data::Text), false, b""), &mut out).unwrap();
+        frames.pass(&frame(OpCode::Data(Data::Text), false, b""), &mut out, Instant::now).unwrap();
         let fragment = frame(OpCode::Data(Data::Continue), false, b"");
-        let passed = (0..200).take_while(|_| frames.pass(&fragment, &mut out).is_ok()).count();
+        let passed = (0..200).take_while(|_| frames.pass(&fragment, &mut out, Instant::now).is_ok()).count();
         assert_eq!(passed, 99);
     }
 }

@@ -24,8 +24,7 @@ pub enum Due {
 }
 
 impl Life {
-    pub fn begin() -> Life {
-        let now = Instant::now();
+    pub fn begin(now: Instant) -> Life {
         Life { received: 0, heard: now, request: now, pinged: None }
     }
 

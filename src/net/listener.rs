@@ -12,11 +12,11 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::connection;
 use super::connections::Shared;
 use super::service::Service;
-use super::waker::Waker;
+use super::waker::Bell;
 
-/// Bytes of stack a connection's thread may use. Models run on workers; the deepest thing here is the
-/// JSON parser. Only what is touched takes memory.
-const STACK: usize = 256 << 10;
+/// Bytes of stack for a connection's thread. Models run on workers; the deepest things here are the
+/// TLS handshake and the JSON parser. Only what is touched takes memory.
+const STACK: usize = 128 << 10;
 
 /// How long the listener rests when the machine has run out of something.
 const BACK_OFF: Duration = Duration::from_millis(50);
@@ -25,7 +25,7 @@ const BACK_OFF: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Listener {
     pub address: SocketAddr,
-    bell: Arc<Waker>,
+    bell: Arc<Bell>,
     stopping: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
@@ -35,9 +35,11 @@ impl Listener {
     pub fn start<S: Service>(listener: TcpListener, shared: Arc<Shared<S>>) -> io::Result<Listener> {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let bell = Arc::new(Waker::new()?);
+        let bell = Arc::new(Bell::new()?);
         let stopping = Arc::new(AtomicBool::new(false));
         let (bell_there, stopping_there) = (bell.clone(), stopping.clone());
+        let connections = shared.connections.clone();
+        shared.clock.on_advance(move || connections.ring_all());
         let thread = std::thread::Builder::new().name("accept".into()).spawn(move || {
             let mut complaint = Complaint::default();
             while !stopping_there.load(Ordering::SeqCst) {
@@ -69,6 +71,7 @@ fn accept<S: Service>(listener: &TcpListener, shared: &Arc<Shared<S>>, complaint
         match listener.accept() {
             Ok((stream, peer)) => {
                 if let Err(error) = open(stream, peer, shared, complaint) {
+                    shared.counters.accept_errors.one();
                     complaint.say(&error);
                     std::thread::sleep(BACK_OFF);
                     return;
@@ -77,6 +80,7 @@ fn accept<S: Service>(listener: &TcpListener, shared: &Arc<Shared<S>>, complaint
             Err(error) if error.kind() == ErrorKind::WouldBlock => return,
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
             Err(error) => {
+                shared.counters.accept_errors.one();
                 complaint.say(&error);
                 std::thread::sleep(BACK_OFF);
                 return;
@@ -91,18 +95,22 @@ fn open<S: Service>(
     shared: &Arc<Shared<S>>,
     complaint: &mut Complaint,
 ) -> io::Result<()> {
-    let waker = Arc::new(Waker::new()?);
-    let Some(permit) = shared.connections.admit(shared.limits.max_connections, &waker) else {
+    // Its deadlines count from here, whenever its thread gets to run.
+    let accepted = shared.clock.now();
+    let Some(permit) = shared.connections.admit(shared.limits.max_connections) else {
+        shared.counters.connections_refused.one();
         complaint.say(&format_args!("{} are open already", shared.limits.max_connections));
-        turn_away(stream, &shared.service);
+        // A TLS client could not read it.
+        if shared.identity.is_none() {
+            turn_away(stream, &shared.service);
+        }
         return Ok(());
     };
+    shared.counters.connections.one();
     let shared = shared.clone();
     let name = format!("conn-{}", permit.number());
-    std::thread::Builder::new().name(name).stack_size(STACK).spawn(move || {
-        let _permit = permit;
-        connection::serve(stream, peer, waker, &shared);
-    })?;
+    let begin = move || connection::serve(stream, peer, accepted, permit, shared);
+    std::thread::Builder::new().name(name).stack_size(STACK).spawn(begin)?;
     Ok(())
 }
 

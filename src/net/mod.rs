@@ -2,7 +2,7 @@
 //! JSON and no tensors are made here.
 //!
 //! Every connection is one thread that owns its socket alone. The socket never blocks; the thread
-//! sleeps in one place, [`socket::Socket::wait`], on the socket and on its [`waker::Waker`] together.
+//! sleeps in one place, [`socket::Socket::wait`], on the socket and on the bells of [`waker`] together.
 
 pub mod connection;
 pub mod connections;
@@ -15,4 +15,5 @@ pub mod listener;
 pub mod service;
 mod slots;
 pub mod socket;
+pub mod tls;
 pub mod waker;

@@ -53,13 +53,18 @@ pub trait Exchange {
 }
 
 /// One side of a conversation: ours.
-pub trait Dialogue {
+pub trait Dialogue: Send + 'static {
     type Pending;
 
     /// Takes a message: its answer at once, or later, when the slot's reply has come.
     fn receive(&mut self, message: Incoming<'_>, slot: &ReplySlot<'_>) -> Step<Self::Pending, Message>;
 
     fn answer(&mut self, pending: Self::Pending, outcome: Outcome) -> Message;
+
+    /// Asked when all connections are called: why the peer may not go on, if so.
+    fn is_unwelcome(&mut self) -> Option<String> {
+        None
+    }
 }
 
 /// A data message from the peer, whole.

@@ -1,20 +1,28 @@
-//! A connection's socket: never blocking, read and written under deadlines, and the one place where
-//! a connection thread sleeps.
+//! A connection's socket, plain or TLS: never blocking, read and written under deadlines, and the one
+//! place where a connection thread sleeps.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::waker::Waker;
+use super::tls::{Identity, TlsStream};
+use super::waker::{Bells, Sleeper, Waker};
+use crate::clock::Clock;
+
+/// How long a connection sleeps for a reply when no bell could be had for it.
+const WITHOUT_BELL: Duration = Duration::from_millis(1);
 
 /// What to wait for on the socket; hang-ups and errors are always reported, as readable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Interest {
     pub read: bool,
     pub write: bool,
+    /// Replies of workers, too.
+    pub reply: bool,
 }
 
 /// Why a sleep ended.
@@ -22,15 +30,17 @@ pub struct Interest {
 pub struct Ready {
     pub readable: bool,
     pub writable: bool,
-    /// The deadline passed and nothing else happened.
-    pub timed_out: bool,
+    /// All connections were called.
+    pub called: bool,
 }
 
-/// A connected, non-blocking socket and the bell of the thread that owns it.
+/// A connected, non-blocking socket and the sleep of the thread that owns it.
 #[derive(Debug)]
 pub struct Socket {
     stream: TcpStream,
-    waker: Arc<Waker>,
+    tls: Option<Box<TlsStream>>,
+    sleeper: Sleeper,
+    clock: Clock,
     /// Bytes written so far: how a blocked writer tells a slow peer from one that has stopped.
     written: u64,
     /// Bytes read so far: a sign of life.
@@ -39,16 +49,32 @@ pub struct Socket {
     budget: usize,
 }
 
+/// How a TLS handshake can fail.
+#[derive(Debug)]
+pub enum NoHandshake {
+    /// The peer speaks, but not TLS.
+    Plain,
+    /// The peer went away, or its time was over.
+    Gone(&'static str),
+    /// What TLS itself says.
+    Refused(String),
+}
+
 impl Socket {
-    pub fn new(stream: TcpStream, waker: Arc<Waker>) -> io::Result<Socket> {
+    pub fn new(stream: TcpStream, bells: Arc<Bells>, clock: Clock) -> io::Result<Socket> {
         stream.set_nonblocking(true)?;
         // Replies are written whole; waiting for more to send only delays them.
         stream.set_nodelay(true)?;
-        Ok(Socket { stream, waker, written: 0, received: 0, budget: 0 })
+        let sleeper = Sleeper::new(bells);
+        Ok(Socket { stream, tls: None, sleeper, clock, written: 0, received: 0, budget: 0 })
     }
 
     pub fn waker(&self) -> &Arc<Waker> {
-        &self.waker
+        self.sleeper.waker()
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     pub fn received(&self) -> u64 {
@@ -59,48 +85,123 @@ impl Socket {
         self.written
     }
 
-    /// Sleeps until the socket is ready as `interest` says, the bell rings, or the deadline passes.
+    /// Makes this a TLS connection, by `deadline`. After [`NoHandshake::Plain`] the socket is as it was.
+    pub fn shake_hands(&mut self, identity: &Identity, deadline: Instant) -> Result<(), NoHandshake> {
+        const GONE: NoHandshake = NoHandshake::Gone("the peer went away in the TLS handshake");
+        const LATE: NoHandshake = NoHandshake::Gone("the TLS handshake took too long");
+        /// A TLS record of the handshake (RFC 8446 section 5.1).
+        const HANDSHAKE: u8 = 22;
+        let mut first = [0];
+        loop {
+            match self.stream.peek(&mut first) {
+                Ok(0) => return Err(GONE),
+                Ok(_) if first[0] == HANDSHAKE => break,
+                Ok(_) => return Err(NoHandshake::Plain),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(_) => return Err(GONE),
+            }
+            self.sleep_by(Interest { read: true, ..Interest::default() }, deadline).map_err(|_| GONE)?;
+            if self.clock.now() >= deadline {
+                return Err(LATE);
+            }
+        }
+        let mut tls = TlsStream::new(identity).map_err(NoHandshake::Refused)?;
+        loop {
+            match tls.advance(&mut self.stream) {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let interest = Interest { read: true, write: tls.wants_write(), reply: false };
+                    self.sleep_by(interest, deadline).map_err(|_| GONE)?;
+                }
+                Err(error) if error.kind() == ErrorKind::InvalidData => {
+                    return Err(NoHandshake::Refused(error.to_string()));
+                }
+                Err(_) => return Err(GONE),
+            }
+            if self.clock.now() >= deadline {
+                return Err(LATE);
+            }
+        }
+        self.tls = Some(Box::new(tls));
+        Ok(())
+    }
+
+    fn sleep_by(&mut self, interest: Interest, deadline: Instant) -> io::Result<Ready> {
+        self.wait(interest, Some(deadline), || false)
+    }
+
+    /// Sleeps until the socket is ready as `interest` says, a bell rings, or the deadline passes.
     /// Does not sleep when `has_work` says that there is something to do already; it is asked after
     /// the bell is armed, so that what comes in between is not slept through.
+    ///
+    /// May return early, with nothing: whoever waits for a time looks at the clock.
     pub fn wait(
-        &self,
+        &mut self,
         interest: Interest,
         deadline: Option<Instant>,
         has_work: impl FnOnce() -> bool,
     ) -> io::Result<Ready> {
-        self.waker.prepare_to_sleep();
+        let without_bell = self.sleeper.prepare(interest.reply).is_err();
         if has_work() {
-            self.waker.awake(false);
+            self.sleeper.awake(false, false);
             return Ok(Ready::default());
         }
+        let wants_write = interest.write || self.tls.as_ref().is_some_and(|tls| tls.wants_write());
         let mut flags = PollFlags::empty();
         flags.set(PollFlags::IN, interest.read);
-        flags.set(PollFlags::OUT, interest.write);
-        let mut fds = [PollFd::new(&self.stream, flags), PollFd::new(&*self.waker, PollFlags::IN)];
-        let timeout = deadline.map(|deadline| {
-            let left = deadline.saturating_duration_since(Instant::now());
-            Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() }
-        });
-        let count = match poll(&mut fds, timeout.as_ref()) {
-            Ok(count) => count,
-            Err(rustix::io::Errno::INTR) => 1,
-            Err(error) => {
-                self.waker.awake(true);
-                return Err(error.into());
-            }
+        flags.set(PollFlags::OUT, wants_write);
+        let mut left = deadline.and_then(|deadline| self.clock.until(deadline));
+        if without_bell {
+            left = Some(left.unwrap_or(WITHOUT_BELL).min(WITHOUT_BELL));
+        }
+        let timeout =
+            left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() });
+        let (common, own) = self.sleeper.bells();
+        let mut fds = [
+            PollFd::from_borrowed_fd(self.stream.as_fd(), flags),
+            PollFd::from_borrowed_fd(common.as_fd(), PollFlags::IN),
+            // Without a bell of its own the common one stands here too, unheard.
+            PollFd::from_borrowed_fd(own.unwrap_or(common).as_fd(), PollFlags::IN),
+        ];
+        let count = if own.is_some() { 3 } else { 2 };
+        let polled: io::Result<()> = match poll(&mut fds[..count], timeout.as_ref()) {
+            Ok(_) => Ok(()),
+            Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
         };
-        let (socket, bell) = (fds[0].revents(), fds[1].revents());
-        self.waker.awake(!bell.is_empty());
+        let [socket, common, own] = [0, 1, 2].map(|at| fds[at].revents());
+        let called = self.sleeper.awake(!common.is_empty(), !own.is_empty());
+        polled?;
+        if socket.contains(PollFlags::OUT)
+            && let Some(tls) = &mut self.tls
+        {
+            // What TLS itself had to say; what of ours is blocked is pushed by who wrote it.
+            let _ = tls.push(&mut self.stream, &mut self.written);
+        }
         let broken = socket.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL);
         Ok(Ready {
             readable: broken || socket.contains(PollFlags::IN),
             writable: broken || socket.contains(PollFlags::OUT),
-            timed_out: count == 0,
+            called,
         })
     }
 
+    /// What has come, without waiting and without a budget.
+    fn take(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            None => {
+                let count = self.stream.read(buffer)?;
+                self.received += count as u64;
+                Ok(count)
+            }
+            Some(tls) => tls.read(&mut self.stream, buffer, &mut self.received, &mut self.written),
+        }
+    }
+
     /// Reads what there is, waiting for it until the deadline; 0 is the end of the stream. `give_up`
-    /// is asked whenever the bell rings, and a yes is `Interrupted`.
+    /// is asked whenever a bell rings, and a yes is `Interrupted`.
     pub fn read_until(
         &mut self,
         buffer: &mut [u8],
@@ -109,48 +210,47 @@ impl Socket {
     ) -> io::Result<usize> {
         loop {
             // Also for a peer that never pauses: the deadline is for the whole.
-            if Instant::now() >= deadline {
+            if self.clock.now() >= deadline {
                 return Err(ErrorKind::TimedOut.into());
             }
-            match self.stream.read(buffer) {
+            match self.take(buffer) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 result => return result,
             }
-            let ready = self.wait(Interest { read: true, write: false }, Some(deadline), &give_up)?;
-            if ready.timed_out {
-                return Err(ErrorKind::TimedOut.into());
-            }
-            if !ready.readable && give_up() {
+            if give_up() {
                 return Err(ErrorKind::Interrupted.into());
             }
+            self.sleep_by(Interest { read: true, ..Interest::default() }, deadline)?;
         }
     }
 
-    /// Writes everything; `patience` is for a peer that takes nothing.
+    /// Writes everything and pushes it out; `patience` is for a peer that takes nothing.
     ///
     /// A peer that reads slowly makes room long before poll calls the socket writable (Linux waits for a
     /// third of the buffer), so after the patience a write is tried before the peer is given up.
     pub fn write_all_within(&mut self, mut bytes: &[u8], patience: Duration) -> io::Result<()> {
-        let mut deadline = Instant::now() + patience;
-        while !bytes.is_empty() {
-            match self.write(bytes) {
+        let mut deadline = self.clock.now() + patience;
+        let mut written = self.written;
+        loop {
+            let result = if bytes.is_empty() { self.flush().map(|()| 0) } else { self.write(bytes) };
+            match result {
+                Ok(_) if bytes.is_empty() => return Ok(()),
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(count) => {
-                    bytes = &bytes[count..];
-                    deadline = Instant::now() + patience;
-                }
+                Ok(count) => bytes = &bytes[count..],
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    if Instant::now() >= deadline {
+                    if self.written == written && self.clock.now() >= deadline {
                         return Err(ErrorKind::TimedOut.into());
                     }
-                    self.wait(Interest { read: false, write: true }, Some(deadline), || false)?;
+                    self.sleep_by(Interest { write: true, ..Interest::default() }, deadline)?;
                 }
                 Err(error) => return Err(error),
             }
+            if self.written != written {
+                (written, deadline) = (self.written, self.clock.now() + patience);
+            }
         }
-        Ok(())
     }
 
     /// Lets `read` take so many bytes more; at none it says `WouldBlock`, and [`Socket::starved`] that
@@ -163,20 +263,27 @@ impl Socket {
         self.budget == 0
     }
 
+    /// Tells a TLS peer that nothing more comes, if it can be told at once.
+    pub fn say_goodbye(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.say_goodbye();
+            let _ = tls.push(&mut self.stream, &mut self.written);
+        }
+    }
+
     /// Ends the connection so that the peer gets to read what was written: our half is closed, and
     /// what the peer still sends is thrown away until it closes too, or until the deadline. Closing
     /// at once, with bytes unread, would make TCP reset the connection and take the last answer with
     /// it.
     pub fn close_gently(mut self, deadline: Instant) {
+        self.say_goodbye();
+        // From here on bytes are rubbish, and need no decryption.
+        self.tls = None;
         if self.stream.shutdown(Shutdown::Write).is_err() {
             return;
         }
         let mut rubbish = [0; 4096];
-        while let Ok(1..) = self.read_until(&mut rubbish, deadline, || false) {
-            if Instant::now() >= deadline {
-                return;
-            }
-        }
+        while let Ok(1..) = self.read_until(&mut rubbish, deadline, || false) {}
     }
 }
 
@@ -187,21 +294,28 @@ impl Read for Socket {
         if room == 0 {
             return Err(ErrorKind::WouldBlock.into());
         }
-        let count = self.stream.read(&mut buffer[..room])?;
+        let count = self.take(&mut buffer[..room])?;
         self.budget -= count;
-        self.received += count as u64;
         Ok(count)
     }
 }
 
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.stream.write(bytes)?;
-        self.written += count as u64;
-        Ok(count)
+        match &mut self.tls {
+            None => {
+                let count = self.stream.write(bytes)?;
+                self.written += count as u64;
+                Ok(count)
+            }
+            Some(tls) => tls.write(&mut self.stream, bytes, &mut self.written),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        match &mut self.tls {
+            None => Ok(()),
+            Some(tls) => tls.push(&mut self.stream, &mut self.written),
+        }
     }
 }

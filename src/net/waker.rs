@@ -1,63 +1,229 @@
-//! How another thread rouses a connection that sleeps in `poll`: an `eventfd`, written only when the
-//! sleeper is asleep.
+//! How another thread rouses a connection that sleeps in `poll`: bells, which are `eventfd`s.
+//!
+//! A connection has a bell of its own only while it sleeps for a reply, lent from a pool: an idle one
+//! costs a single file descriptor, its socket, and bells are as many as requests are waited for at once.
+//! What concerns every connection (the server stops, tokens have changed) is rung on one common bell, which all
+//! of them poll; it is rung once, and then replaced by the next.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::engine::Wake;
 
-/// One connection's bell.
-///
-/// The sleeper declares itself with [`Waker::prepare_to_sleep`], looks once more for work, and only
-/// then polls; a worker that put its reply in before that look is seen by it, one that came after
-/// sees the declaration and writes. So no wake-up is lost, and none costs a system call while the
-/// connection is awake anyway.
+/// What can be polled for, and rung by another thread.
 #[derive(Debug)]
-pub struct Waker {
-    bell: OwnedFd,
-    asleep: AtomicBool,
+pub struct Bell(OwnedFd);
+
+impl Bell {
+    pub fn new() -> io::Result<Bell> {
+        Ok(Bell(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?))
+    }
+
+    pub fn ring(&self) {
+        // The only error of a write of 1 is a counter that is full: rung enough.
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+
+    fn silence(&self) {
+        let _ = rustix::io::read(&self.0, &mut [0; 8]);
+    }
 }
 
-impl Waker {
-    pub fn new() -> std::io::Result<Waker> {
-        let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        Ok(Waker { bell, asleep: AtomicBool::new(false) })
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The bells of all connections.
+#[derive(Debug)]
+pub struct Bells {
+    spare: Mutex<Vec<Arc<Bell>>>,
+    common: Mutex<Common>,
+}
+
+/// The bell that all poll, and the one that will take its place: made in advance, so that there is one
+/// even when descriptors have run out.
+#[derive(Debug)]
+struct Common {
+    now: Arc<Bell>,
+    next: Option<Arc<Bell>>,
+}
+
+/// Bells that are kept for the next sleeper when nobody needs them.
+const SPARE: usize = 64;
+
+impl Bells {
+    pub fn new() -> io::Result<Bells> {
+        let common = Common { now: Arc::new(Bell::new()?), next: Some(Arc::new(Bell::new()?)) };
+        Ok(Bells { spare: Mutex::default(), common: Mutex::new(common) })
     }
 
-    /// From now on a wake-up rings the bell.
-    pub fn prepare_to_sleep(&self) {
-        self.asleep.store(true, Ordering::SeqCst);
+    /// The common bell, until it is rung.
+    pub fn common(&self) -> Arc<Bell> {
+        lock(&self.common).now.clone()
     }
 
-    /// The sleeper is awake again; `rung` is what poll said of the bell.
-    pub fn awake(&self, rung: bool) {
-        self.asleep.store(false, Ordering::SeqCst);
-        if rung {
-            // A bell that was rung after poll looked stays rung and cuts the next sleep short, once.
-            let mut rings = [0; 8];
-            let _ = rustix::io::read(&self.bell, &mut rings);
+    /// Rouses every connection; what they are to see must be set before.
+    pub fn ring_all(&self) {
+        let mut common = lock(&self.common);
+        let Some(next) = common.next.take().or_else(|| Bell::new().ok().map(Arc::new)) else {
+            return log::error!("connections are told late: no file descriptor is left to wake them all");
+        };
+        std::mem::replace(&mut common.now, next).ring();
+        common.next = Bell::new().ok().map(Arc::new);
+    }
+
+    fn lend(&self) -> io::Result<Arc<Bell>> {
+        match lock(&self.spare).pop() {
+            Some(bell) => Ok(bell),
+            None => Ok(Arc::new(Bell::new()?)),
         }
     }
 
-    /// Rouses the sleeper whatever it declared.
-    pub fn ring(&self) {
-        // The only error of a write of 1 is a counter that is full: rung enough.
-        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+    fn give_back(&self, bell: Arc<Bell>) {
+        let mut spare = lock(&self.spare);
+        if spare.len() < SPARE {
+            spare.push(bell);
+        }
     }
+}
+
+/// Nothing that runs under these locks can leave half a change.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One connection's wake-up, as workers hold it.
+///
+/// The sleeper declares itself with [`Sleeper::prepare`], looks once more for work, and only then
+/// polls; a worker that put its reply in before that look is seen by it, one that came after sees the
+/// declaration and rings. So no wake-up is lost, and none costs a system call while the connection is
+/// awake anyway.
+#[derive(Debug, Default)]
+pub struct Waker {
+    asleep: AtomicBool,
+    bell: Mutex<Option<Arc<Bell>>>,
 }
 
 impl Wake for Waker {
     fn wake(&self) {
-        if self.asleep.swap(false, Ordering::SeqCst) {
-            self.ring();
+        if self.asleep.swap(false, Ordering::SeqCst)
+            && let Some(bell) = &*lock(&self.bell)
+        {
+            bell.ring();
         }
     }
 }
 
-impl AsFd for Waker {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+/// The connection's own side of its [`Waker`].
+#[derive(Debug)]
+pub struct Sleeper {
+    bells: Arc<Bells>,
+    common: Arc<Bell>,
+    waker: Arc<Waker>,
+    bell: Option<Arc<Bell>>,
+}
+
+impl Sleeper {
+    pub fn new(bells: Arc<Bells>) -> Sleeper {
+        Sleeper { common: bells.common(), bells, waker: Arc::default(), bell: None }
+    }
+
+    pub fn waker(&self) -> &Arc<Waker> {
+        &self.waker
+    }
+
+    /// The bells to poll: the common one, and the connection's own while it has one.
+    pub fn bells(&self) -> (&Bell, Option<&Bell>) {
+        (&self.common, self.bell.as_deref())
+    }
+
+    /// From now on a reply rings a bell, if `for_reply`. An error is that there is none to be had: then
+    /// the sleep must be short.
+    pub fn prepare(&mut self, for_reply: bool) -> io::Result<()> {
+        match (&self.bell, for_reply) {
+            (None, true) => {
+                let bell = self.bells.lend()?;
+                *lock(&self.waker.bell) = Some(bell.clone());
+                self.bell = Some(bell);
+            }
+            (Some(_), false) => self.give_back(),
+            _ => {}
+        }
+        self.waker.asleep.store(for_reply, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Awake again; what poll said of the two bells. True when all connections were called.
+    pub fn awake(&mut self, common_rung: bool, own_rung: bool) -> bool {
+        self.waker.asleep.store(false, Ordering::SeqCst);
+        if own_rung && let Some(bell) = &self.bell {
+            // A bell that was rung after poll looked stays rung and cuts somebody's next sleep short, once.
+            bell.silence();
+        }
+        if common_rung {
+            self.common = self.bells.common();
+        }
+        common_rung
+    }
+
+    fn give_back(&mut self) {
+        lock(&self.waker.bell).take();
+        if let Some(bell) = self.bell.take() {
+            self.bells.give_back(bell);
+        }
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    fn is_rung(bell: &Bell) -> bool {
+        let mut fds = [PollFd::new(bell, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() == 1
+    }
+
+    #[test]
+    fn a_reply_rings_only_while_its_connection_sleeps_for_it() {
+        let mut sleeper = Sleeper::new(Arc::new(Bells::new().unwrap()));
+        let waker = sleeper.waker().clone();
+        waker.wake();
+        sleeper.prepare(true).unwrap();
+        assert!(!is_rung(sleeper.bells().1.unwrap()));
+        waker.wake();
+        waker.wake();
+        assert!(is_rung(sleeper.bells().1.unwrap()));
+        sleeper.awake(false, true);
+        assert!(!is_rung(sleeper.bells().1.unwrap()));
+        sleeper.prepare(false).unwrap();
+        assert!(sleeper.bells().1.is_none(), "an idle connection has no bell of its own");
+        waker.wake();
+    }
+
+    #[test]
+    fn the_common_bell_reaches_all_once_each_time() {
+        let bells = Arc::new(Bells::new().unwrap());
+        let mut sleepers: Vec<_> = (0..3).map(|_| Sleeper::new(bells.clone())).collect();
+        for _ in 0..3 {
+            bells.ring_all();
+            for sleeper in &mut sleepers {
+                assert!(is_rung(sleeper.bells().0));
+                assert!(sleeper.awake(true, false));
+                assert!(!is_rung(sleeper.bells().0));
+            }
+        }
     }
 }

@@ -2,4 +2,5 @@
 
 pub mod health;
 pub mod listener;
+pub mod metrics;
 pub mod routes;

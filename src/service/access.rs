@@ -21,6 +21,9 @@ pub struct Access {
     origins: Vec<String>,
 }
 
+/// What a peer came in with: a token, where one is needed.
+pub struct Pass(Option<Box<str>>);
+
 /// A file of tokens, one a line; empty lines and those that begin with `#` are no tokens.
 struct TokenFile {
     path: PathBuf,
@@ -54,9 +57,17 @@ impl Access {
     }
 
     /// Lets a request pass, or says with which response it is refused.
-    pub fn check(&self, request: &Request<()>) -> Result<(), Box<Response<Vec<u8>>>> {
+    pub fn check(&self, request: &Request<()>) -> Result<Pass, Box<Response<Vec<u8>>>> {
         self.check_origin(request)?;
         self.check_token(request)
+    }
+
+    /// False when the token that a peer came in with is none any more.
+    pub fn still_holds(&self, pass: &Pass) -> bool {
+        match (&self.tokens, &pass.0) {
+            (Some(file), Some(token)) => file.holds(token),
+            _ => true,
+        }
     }
 
     /// RFC 6455 section 10.2: a browser tells whose page is asking; others tell nothing.
@@ -71,11 +82,11 @@ impl Access {
         Err(Box::new(routes::error(StatusCode::FORBIDDEN, message)))
     }
 
-    fn check_token(&self, request: &Request<()>) -> Result<(), Box<Response<Vec<u8>>>> {
-        let Some(file) = &self.tokens else { return Ok(()) };
+    fn check_token(&self, request: &Request<()>) -> Result<Pass, Box<Response<Vec<u8>>>> {
+        let Some(file) = &self.tokens else { return Ok(Pass(None)) };
         let message = match token(request) {
             None => "a token is needed: Authorization: Bearer <token>, or ?access_token=<token>",
-            Some(token) if file.holds(&token) => return Ok(()),
+            Some(token) if file.holds(&token) => return Ok(Pass(Some(token.into()))),
             Some(_) => "the token is not one of this server's",
         };
         let mut response = routes::error(StatusCode::UNAUTHORIZED, message);

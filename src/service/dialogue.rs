@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tungstenite::Message;
 
+use super::access::{Access, Pass};
 use crate::engine::Outcome;
 use crate::inference::{Answer, Pending, ServedModel};
 use crate::net::service::{Dialogue, Incoming, ReplySlot, Step};
@@ -15,11 +16,18 @@ pub struct InferenceDialogue {
     model: Arc<ServedModel>,
     /// From the upgrade's query string.
     defaults: Defaults,
+    access: Arc<Access>,
+    pass: Pass,
 }
 
 impl InferenceDialogue {
-    pub fn new(model: Arc<ServedModel>, defaults: Defaults) -> InferenceDialogue {
-        InferenceDialogue { model, defaults }
+    pub fn new(
+        model: Arc<ServedModel>,
+        defaults: Defaults,
+        access: Arc<Access>,
+        pass: Pass,
+    ) -> InferenceDialogue {
+        InferenceDialogue { model, defaults, access, pass }
     }
 }
 
@@ -47,5 +55,10 @@ impl Dialogue for InferenceDialogue {
             }
             Answer::Error { error, id } => Message::text(error.to_json(id.as_deref())),
         }
+    }
+
+    fn is_unwelcome(&mut self) -> Option<String> {
+        let welcome = self.access.still_holds(&self.pass);
+        (!welcome).then(|| "the token has been taken away".into())
     }
 }

@@ -28,6 +28,7 @@ pub struct InferenceService {
     pub access: Arc<Access>,
     /// What a gateway puts in front of the known paths, without a slash at its end; often nothing.
     pub path_prefix: String,
+    pub max_json_depth: usize,
 }
 
 impl Service for InferenceService {
@@ -36,7 +37,7 @@ impl Service for InferenceService {
 
     fn upgrade(&self, request: &Request<()>) -> Result<InferenceDialogue, Refusal> {
         let path = self.known_path(request);
-        self.access.check(request)?;
+        let pass = self.access.check(request)?;
         let Some(model) = Route::of(path).and_then(Route::conversation) else {
             let message = format!(
                 "no conversation is held at {}: connect to / or /v2/models/<name>",
@@ -47,8 +48,8 @@ impl Service for InferenceService {
         let (name, version) = (model.map(|model| model.name), model.and_then(|model| model.version));
         let found =
             self.models.find(name, version).map_err(|failure| Box::new(routes::request_error(&failure)))?;
-        let defaults = defaults(request).map_err(|failure| Box::new(routes::request_error(&failure)))?;
-        Ok(InferenceDialogue::new(found.clone(), defaults))
+        let defaults = self.defaults(request).map_err(|failure| Box::new(routes::request_error(&failure)))?;
+        Ok(InferenceDialogue::new(found.clone(), defaults, self.access.clone(), pass))
     }
 
     fn begin(&self, request: &Request<()>) -> Begun<InferenceExchange> {
@@ -69,7 +70,7 @@ impl Service for InferenceService {
         }
         let exchange = self.takes_work().and_then(|()| {
             let model = self.models.find(Some(path.name), path.version)?;
-            InferenceExchange::new(model.clone(), defaults(request)?, request.headers())
+            InferenceExchange::new(model.clone(), self.defaults(request)?, request.headers())
         });
         match exchange {
             Ok(exchange) => Begun::Read(exchange),
@@ -93,14 +94,15 @@ impl InferenceService {
         }
     }
 
+    fn defaults(&self, request: &Request<()>) -> Result<Defaults, RequestError> {
+        let defaults = Defaults::from_query(request.uri().query().unwrap_or_default())?;
+        Ok(Defaults { max_json_depth: self.max_json_depth, ..defaults })
+    }
+
     fn takes_work(&self) -> Result<(), RequestError> {
         if self.readiness.is_draining() {
             return Err(RequestError::new(Code::Unavailable, "the server is stopping"));
         }
         Ok(())
     }
-}
-
-fn defaults(request: &Request<()>) -> Result<Defaults, RequestError> {
-    Defaults::from_query(request.uri().query().unwrap_or_default())
 }

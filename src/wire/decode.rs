@@ -13,7 +13,7 @@ use super::agreement::{check_shape, check_shared, unknown_name};
 use super::elements;
 use super::error::{RequestError, shorten, shorten_middle, show_shape};
 use super::example::example;
-use super::request::{Defaults, Form, InferRequest, Rejected, WantedOutput};
+use super::request::{Defaults, Form, InferRequest, PARSER_DEPTH, Rejected, WantedOutput};
 use super::rows::rows;
 use crate::model::signature::quoted;
 use crate::model::tensor::volume;
@@ -197,12 +197,40 @@ fn raw_tensor(payload: &[u8], input: &TensorMetadata) -> Result<Tensor, String> 
     })
 }
 
+/// How deep lists and objects nest, at most. Of what is no JSON it says something, which does not matter.
+fn depth(json: &[u8]) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let mut bytes = json.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'"' => {
+                while let Some(byte) = bytes.next().filter(|byte| **byte != b'"') {
+                    if *byte == b'\\' {
+                        bytes.next();
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    deepest
+}
+
 fn from_json(
     json: &str,
     tensors: &[u8],
     signature: &Signature,
     defaults: &Defaults,
 ) -> Result<InferRequest, Rejected> {
+    if defaults.max_json_depth < PARSER_DEPTH && depth(json.as_bytes()) > defaults.max_json_depth {
+        let message = format!("the JSON nests deeper than {} lists and objects", defaults.max_json_depth);
+        return Err(RequestError::invalid(message).into());
+    }
     // serde would take a list for an object, field by field.
     if !json.trim_ascii_start().starts_with('{') {
         let message = format!(

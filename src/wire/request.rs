@@ -19,12 +19,29 @@ pub enum Framing {
 }
 
 /// What the query string of an upgrade (or of an HTTP request) sets for the requests behind it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Defaults {
     pub framing: Framing,
     pub classification: Option<usize>,
     pub binary_data_output: bool,
     pub timeout: Option<Duration>,
+    /// How deep JSON may nest: the server's bound, which no query changes.
+    pub max_json_depth: usize,
+}
+
+/// How deep the JSON parser itself goes at most.
+pub const PARSER_DEPTH: usize = 128;
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Defaults {
+            framing: Framing::default(),
+            classification: None,
+            binary_data_output: false,
+            timeout: None,
+            max_json_depth: PARSER_DEPTH,
+        }
+    }
 }
 
 impl Defaults {

@@ -1,0 +1,204 @@
+//! Who the server is on TLS: a certificate chain and its key, from PEM files, read again when they
+//! change.
+//!
+//! Files are looked at when a connection comes, at most once a second: whoever renews a certificate need
+//! tell nobody, and no thread waits for it. A pair that does not fit (often because only one file is
+//! written yet) changes nothing and is told once; the next change is tried again.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{Error, ServerConfig};
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
+
+/// Where the identity is.
+#[derive(Debug, Clone)]
+pub struct IdentityFiles {
+    /// PEM: the server's certificate, then those that signed it.
+    pub certificate: PathBuf,
+    /// PEM: PKCS#8, PKCS#1 (RSA) or SEC1 (EC), not encrypted.
+    pub key: PathBuf,
+}
+
+/// The identity in use.
+#[derive(Debug)]
+pub struct Identity {
+    files: IdentityFiles,
+    state: Mutex<InUse>,
+}
+
+#[derive(Debug)]
+struct InUse {
+    config: Arc<ServerConfig>,
+    /// Of the files as they were read, or tried, last.
+    seen: Seen,
+    /// When the files were looked at last.
+    looked: SystemTime,
+}
+
+/// What tells one state of the two files from another.
+type Seen = [Option<(u64, SystemTime)>; 2];
+
+/// How often the files are looked at, at most.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Before its end a certificate is warned of so long.
+const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
+
+impl Identity {
+    /// Reads both files.
+    pub fn read(files: IdentityFiles) -> Result<Identity, String> {
+        let seen = look(&files);
+        let config = Arc::new(load(&files)?);
+        let looked = SystemTime::now();
+        Ok(Identity { files, state: Mutex::new(InUse { config, seen, looked }) })
+    }
+
+    /// Reads both files again. When that fails, what was in use stays.
+    pub fn reload(&self) -> Result<(), String> {
+        let seen = look(&self.files);
+        let loaded = load(&self.files);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.seen = seen;
+        state.config = Arc::new(loaded?);
+        Ok(())
+    }
+
+    /// What a new connection is served with.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = SystemTime::now();
+        // A clock that was set back must not stop the looking.
+        if now.duration_since(state.looked).is_ok_and(|since| since < LOOK) {
+            return state.config.clone();
+        }
+        state.looked = now;
+        let seen = look(&self.files);
+        if seen != state.seen {
+            state.seen = seen;
+            match load(&self.files) {
+                Ok(config) => {
+                    state.config = Arc::new(config);
+                    log::info!("the TLS certificate has changed, and is in use");
+                }
+                Err(error) => log::error!("the TLS certificate has changed, and the old one stays: {error}"),
+            }
+        }
+        state.config.clone()
+    }
+}
+
+fn look(files: &IdentityFiles) -> Seen {
+    [&files.certificate, &files.key].map(|path| {
+        let found = std::fs::metadata(path).ok()?;
+        Some((found.len(), found.modified().ok()?))
+    })
+}
+
+fn load(files: &IdentityFiles) -> Result<ServerConfig, String> {
+    let IdentityFiles { certificate: certificate_file, key: key_file } = files;
+    let chain = read_chain(certificate_file)?;
+    let key = read_key(key_file)?;
+    let subject =
+        chain.first().map(|first| examine(first, certificate_file)).transpose()?.unwrap_or_default();
+    let certificate_file = certificate_file.display();
+    let key_file = key_file.display();
+    let refused = |error: Error| match error {
+        Error::InconsistentKeys(_) => format!(
+            "the key in {key_file} does not belong to the first certificate in {certificate_file} ({subject}): \
+             expected the server's own certificate first, and its key"
+        ),
+        error => format!("the certificate in {certificate_file} with the key in {key_file}: {error}"),
+    };
+    let provider = Arc::new(ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(refused)?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(refused)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // Devices that lose the network often come back without a whole handshake, and nothing is kept for
+    // them here.
+    config.ticketer = ring::Ticketer::new().map_err(|error| format!("TLS tickets: {error}"))?;
+    Ok(config)
+}
+
+fn read_file(path: &Path, what: &str) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| format!("the TLS {what} {}: {error}", path.display()))
+}
+
+fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let pem = read_file(path, "certificate")?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let chain = chain.map_err(|error| format!("the TLS certificate {}: {error}", path.display()))?;
+    if chain.is_empty() {
+        return Err(format!(
+            "the TLS certificate {} holds none: expected PEM, which has a line `-----BEGIN CERTIFICATE-----`{}",
+            path.display(),
+            der_hint(&pem, "x509")
+        ));
+    }
+    Ok(chain)
+}
+
+fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    let pem = read_file(path, "key")?;
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|error| {
+        let path = path.display();
+        let encrypted = b"ENCRYPTED";
+        if pem.windows(encrypted.len()).any(|window| window == encrypted) {
+            return format!(
+                "the TLS key {path} is encrypted, and nobody is there to type its password: \
+                 decrypt it with `openssl pkey -in {path} -out plain.pem`"
+            );
+        }
+        format!(
+            "the TLS key {path} holds none ({error}): expected PEM, with a line `-----BEGIN PRIVATE KEY-----`, \
+             `-----BEGIN RSA PRIVATE KEY-----` or `-----BEGIN EC PRIVATE KEY-----`{}",
+            der_hint(&pem, "pkey")
+        )
+    })
+}
+
+/// DER is a SEQUENCE from its first byte on.
+fn der_hint(bytes: &[u8], command: &str) -> String {
+    let is_der = bytes.first() == Some(&0x30);
+    if is_der {
+        format!("; this is DER: convert it with `openssl {command} -inform der`")
+    } else {
+        String::new()
+    }
+}
+
+/// Looks at the time for which a certificate is valid, and says what is wrong with it; peers refuse it, so
+/// the operator must know, but a box whose clock is not set yet must still start. Returns whose it is.
+fn examine(certificate: &CertificateDer<'_>, path: &Path) -> Result<String, String> {
+    let path = path.display();
+    let certificate = Certificate::from_der(certificate)
+        .map_err(|error| format!("the TLS certificate {path}: {error}"))?
+        .tbs_certificate;
+    let subject = certificate.subject.to_string();
+    let (from, to) = (certificate.validity.not_before, certificate.validity.not_after);
+    let now = SystemTime::now();
+    if now > to.to_system_time() {
+        log::error!(
+            "the TLS certificate {path} ({subject}) has expired on {to}: clients will refuse it; renew it"
+        );
+    } else if now < from.to_system_time() {
+        log::error!(
+            "the TLS certificate {path} ({subject}) is valid from {from} only: clients will refuse it; is this \
+             machine's clock right?"
+        );
+    } else if to.to_system_time().duration_since(now).is_ok_and(|left| left < SOON) {
+        log::warn!("the TLS certificate {path} ({subject}) expires on {to}: renew it");
+    } else {
+        log::info!("TLS certificate {path} ({subject}), valid until {to}");
+    }
+    Ok(subject)
+}
