@@ -22,5 +22,7 @@ mod lockfile;
 mod models;
 /// The program as its user sees it: commands, exit codes, logs, signals.
 mod program;
+/// TLS on the public port.
+mod tls;
 /// Real models from public packages; they must be fetched first, and are left out unless asked for.
 mod zoo;

@@ -2,24 +2,30 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 
 use crate::config::flags::address;
+use crate::net::tls::probe;
 
 #[derive(Debug, Args)]
 pub struct HealthcheckFlags {
     /// The address that the server was told to listen on
     #[arg(long, default_value = "0.0.0.0:8080", env = "ONNXD_LISTEN", value_parser = address)]
     listen: SocketAddr,
+
+    /// The server's certificate, as it was told it: the port then speaks TLS
+    #[arg(long, env = "ONNXD_TLS_CERT", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
 }
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
 pub fn run(flags: &HealthcheckFlags) -> ExitCode {
-    match ask(reachable(flags.listen)) {
+    match ask(reachable(flags.listen), flags.tls_cert.is_some()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("onnxd healthcheck: {}: {error}", flags.listen);
@@ -39,14 +45,24 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-fn ask(address: SocketAddr) -> Result<(), String> {
+fn ask(address: SocketAddr, tls: bool) -> Result<(), String> {
     let failed = |error: std::io::Error| error.to_string();
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(failed)?;
+    let stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(failed)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
     stream.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
-    stream.write_all(b"GET /health HTTP/1.0\r\n\r\n").map_err(failed)?;
-    let mut answer = String::new();
-    stream.take(4096).read_to_string(&mut answer).map_err(failed)?;
+    let answer = if tls {
+        get_health(probe::wrap(stream).map_err(|error| error.to_string())?)
+    } else {
+        get_health(stream)
+    };
+    let answer = answer.map_err(failed)?;
     let status = answer.split_whitespace().nth(1).unwrap_or("nothing");
     if status == "200" { Ok(()) } else { Err(format!("not ready: /health answered {status}")) }
+}
+
+fn get_health(mut stream: impl Read + Write) -> std::io::Result<String> {
+    stream.write_all(b"GET /health HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.take(4096).read_to_string(&mut answer)?;
+    Ok(answer)
 }

@@ -97,6 +97,12 @@ fn parse(buffer: &mut Vec<u8>) -> Result<Option<Head>, NoHead> {
     if buffer.is_empty() {
         return Ok(None);
     }
+    // A TLS handshake begins with these two (RFC 8446 section 5.1).
+    if buffer.starts_with(&[22, 3]) {
+        let message = "this is a TLS handshake, and this port is plain: connect to ws:// or http://, or give the \
+                       server --tls-cert and --tls-key";
+        return Err(refused(StatusCode::BAD_REQUEST, message));
+    }
     let not_http = |error: ureq_proto::Error| match error {
         ureq_proto::Error::HttpParseTooManyHeaders => refused(
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,

@@ -4,6 +4,7 @@
 //! connection hands it in, so one thread owns everything and no lock is needed.
 
 pub mod identity;
+pub mod probe;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
