@@ -47,6 +47,8 @@ pub struct Socket {
     received: u64,
     /// Bytes that `read` may still take.
     budget: usize,
+    /// The last read got less than it asked for: there is nothing more until poll says so.
+    dry: bool,
 }
 
 /// How a TLS handshake can fail.
@@ -66,7 +68,7 @@ impl Socket {
         // Replies are written whole; waiting for more to send only delays them.
         stream.set_nodelay(true)?;
         let sleeper = Sleeper::new(bells);
-        Ok(Socket { stream, tls: None, sleeper, clock, written: 0, received: 0, budget: 0 })
+        Ok(Socket { stream, tls: None, sleeper, clock, written: 0, received: 0, budget: 0, dry: false })
     }
 
     pub fn waker(&self) -> &Arc<Waker> {
@@ -180,6 +182,9 @@ impl Socket {
             // What TLS itself had to say; what of ours is blocked is pushed by who wrote it.
             let _ = tls.push(&mut self.stream, &mut self.written);
         }
+        if !socket.is_empty() {
+            self.dry = false;
+        }
         let broken = socket.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL);
         Ok(Ready {
             readable: broken || socket.contains(PollFlags::IN),
@@ -291,10 +296,11 @@ impl Read for Socket {
     /// Within the budget of [`Socket::refill`].
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let room = buffer.len().min(self.budget);
-        if room == 0 {
+        if room == 0 || self.dry {
             return Err(ErrorKind::WouldBlock.into());
         }
         let count = self.take(&mut buffer[..room])?;
+        self.dry = count < room && self.tls.is_none();
         self.budget -= count;
         Ok(count)
     }

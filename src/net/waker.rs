@@ -112,10 +112,12 @@ pub struct Waker {
 
 impl Wake for Waker {
     fn wake(&self) {
-        if self.asleep.swap(false, Ordering::SeqCst)
-            && let Some(bell) = &*lock(&self.bell)
-        {
-            bell.ring();
+        if self.asleep.swap(false, Ordering::SeqCst) {
+            // Not rung under the lock: the sleeper often runs at once, and would find it taken.
+            let bell = lock(&self.bell).clone();
+            if let Some(bell) = bell {
+                bell.ring();
+            }
         }
     }
 }
