@@ -22,6 +22,8 @@ mod lockfile;
 mod models;
 /// The program as its user sees it: commands, exit codes, logs, signals.
 mod program;
+/// Every deadline, on a clock that the test holds.
+mod time;
 /// TLS on the public port.
 mod tls;
 /// Real models from public packages; they must be fetched first, and are left out unless asked for.

@@ -86,6 +86,7 @@ pub fn hold<S: Service>(
         unflushed: 0,
         blocked: None,
         unread: true,
+        reading_since: None,
         rest: None,
         life: Life::begin(clock.now()),
     };
@@ -142,6 +143,8 @@ struct Conversation<'a, D: Dialogue> {
     blocked: Option<Blocked>,
     /// There may be input that has not been looked at.
     unread: bool,
+    /// Since when it is not us who do not read.
+    reading_since: Option<Instant>,
     /// What is still to be written of a long answer.
     rest: Option<Bytes>,
     life: Life,
@@ -273,7 +276,12 @@ impl<D: Dialogue> Conversation<'_, D> {
             if !self.may_read() {
                 return Ok(());
             }
-            match self.ws.read() {
+            let read = self.ws.read();
+            // Before anything is answered, so that whoever has an answer knows what time it counted.
+            if read.is_ok() {
+                self.life.heard(self.ws.get_ref().socket().received(), self.now());
+            }
+            match read {
                 Ok(Message::Text(text)) => self.receive(Incoming::Text(text.as_str()))?,
                 Ok(Message::Binary(bytes)) => self.receive(Incoming::Binary(&bytes))?,
                 // Its pong is queued already.
@@ -392,6 +400,7 @@ impl<D: Dialogue> Conversation<'_, D> {
             };
         }
         self.life.heard(self.ws.get_ref().socket().received(), now);
+        self.reading_since = if self.may_read() { self.reading_since.or(Some(now)) } else { None };
         if self.message_deadline().is_some_and(|deadline| now >= deadline) {
             let reason = format!("a message took longer than {:?}", self.limits.message_timeout);
             return Err(self.refuse(Cause::TooSlow, CloseCode::Policy, &reason));
@@ -414,9 +423,9 @@ impl<D: Dialogue> Conversation<'_, D> {
         }
     }
 
-    /// A message under way has its time, but not while we are the ones who do not read.
+    /// A message under way has its time, which begins anew when it was us who did not read.
     fn message_deadline(&self) -> Option<Instant> {
-        let since = self.ws.get_ref().incomplete_since().filter(|_| self.may_read())?;
+        let since = self.ws.get_ref().incomplete_since()?.max(self.reading_since?);
         Some(since + self.limits.message_timeout)
     }
 
