@@ -217,6 +217,14 @@ impl Server {
         self.connections.ring_all();
         log::info!("{why}: draining {} connections", self.connections.count());
         let cut = self.connections.wait_until_gone(deadline);
+        let counted = &self.counters;
+        log::info!(
+            "served {} conversations: {} requests accepted, {} answered; {} HTTP requests",
+            counted.conversations.get(),
+            counted.requests.get(),
+            counted.answers.get(),
+            counted.exchanges.get()
+        );
         if let Some(ops) = self.ops {
             ops.stop(deadline);
         }

@@ -2,6 +2,7 @@
 
 use crate::support::*;
 use rustix::process::Signal;
+use tungstenite::Message;
 use tungstenite::client::IntoClientRequest;
 
 /// The status of an upgrade with one more header.
@@ -103,6 +104,22 @@ fn a_path_prefix_is_stripped_where_it_is_there() {
     }
     assert_eq!(program.get("/infer/a/health").status, 200);
     assert_eq!(program.get("/health").status, 200);
+}
+
+#[test]
+fn who_came_in_with_a_token_that_is_taken_away_is_closed_with_1008_and_others_are_not() {
+    let tokens = folder("revoked_tokens").join("tokens.txt");
+    std::fs::write(&tokens, "one\ntwo\n").unwrap();
+    let mut program = Program::serve(&root().join("model"), &["--tokens", tokens.to_str().unwrap()]);
+    let mut stays = program.connect("/?access_token=one");
+    let mut goes = program.connect("/?access_token=two");
+    std::fs::write(&tokens, "one\nthree\n").unwrap();
+    program.signal(Signal::HUP);
+    program.wait_for("reloaded");
+    assert_eq!(close_code(&mut goes), 1008);
+    let (label, pixels) = held_out(9);
+    assert_eq!(best(&ask_json(&mut stays, Message::binary(png(&pixels)))), label);
+    assert!(program.seen.iter().all(|line| !line.contains("two")), "{:?}", program.seen);
 }
 
 #[test]

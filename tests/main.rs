@@ -6,6 +6,8 @@
 
 mod support;
 
+/// What kills servers in the field, with a good client on the side.
+mod abuse;
 /// Tokens, origins and path prefixes, for boxes without a gateway.
 mod access;
 /// Whatever arrives, the answer is a clear error, nobody else is hurt, and the next request is served.
@@ -14,10 +16,14 @@ mod bad_input;
 mod conversation;
 /// The default model answers whoever sends it a digit, in every form that the protocol has.
 mod digits;
+/// A signal to stop, under load.
+mod drain;
 /// Plain HTTP on the public port, and the private listener.
 mod http;
 /// The dependencies hold no async runtime.
 mod lockfile;
+/// Ten thousand conversations.
+mod many;
 /// Models: what the file says, what model.json adds, and onnxruntime's answers.
 mod models;
 /// The program as its user sees it: commands, exit codes, logs, signals.

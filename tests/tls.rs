@@ -14,7 +14,7 @@ use rustls::{
 };
 use tungstenite::{Message, WebSocket};
 
-type TlsClient = WebSocket<StreamOwned<ClientConnection, TcpStream>>;
+pub type TlsClient = WebSocket<StreamOwned<ClientConnection, TcpStream>>;
 
 fn file(name: &str) -> PathBuf {
     root().join("tests/data/tls").join(name)
@@ -25,7 +25,7 @@ fn certificates(name: &Path) -> Vec<CertificateDer<'static>> {
 }
 
 /// A client that trusts the last certificate of a file.
-fn trusting(path: &Path, version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
+pub fn trusting(path: &Path, version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(certificates(path).pop().unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -33,12 +33,12 @@ fn trusting(path: &Path, version: &'static SupportedProtocolVersion) -> Arc<Clie
     Arc::new(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-fn tls(program: &Program, config: &Arc<ClientConfig>) -> StreamOwned<ClientConnection, TcpStream> {
+pub fn tls(program: &Program, config: &Arc<ClientConfig>) -> StreamOwned<ClientConnection, TcpStream> {
     let name = ServerName::try_from("localhost").unwrap();
     StreamOwned::new(ClientConnection::new(config.clone(), name).unwrap(), program.tcp())
 }
 
-fn connect(program: &Program, config: &Arc<ClientConfig>) -> TlsClient {
+pub fn connect(program: &Program, config: &Arc<ClientConfig>) -> TlsClient {
     tungstenite::client("ws://localhost/", tls(program, config)).unwrap().0
 }
 
@@ -48,7 +48,7 @@ fn serve(certificate: &Path, key: &Path, flags: &[&str]) -> Program {
     Program::serve(&root().join("model"), &flags)
 }
 
-fn ask_tls(client: &mut TlsClient, message: Message) -> serde_json::Value {
+pub fn ask_tls(client: &mut TlsClient, message: Message) -> serde_json::Value {
     client.send(message).unwrap();
     loop {
         match client.read().unwrap() {

@@ -1,0 +1,79 @@
+//! A signal to stop, under load: whatever was accepted is answered, and both sides count the same.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::support::*;
+use rustix::process::Signal;
+use serde_json::json;
+use tungstenite::Message;
+
+const RUNS: usize = 50;
+const CLIENTS: usize = 64;
+const IN_FLIGHT: usize = 4;
+
+#[test]
+fn fifty_drains_under_load_lose_no_accepted_request() {
+    let request = |id: u64| {
+        let row: Vec<f32> = (0..3).map(|at| (id % 7) as f32 + at as f32).collect();
+        let request =
+            json!({"id": id.to_string(), "inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": row}]});
+        Message::text(request.to_string())
+    };
+    let mut total = 0;
+    for run in 0..RUNS {
+        let mut program = Program::serve(&test_model("affine"), &[]);
+        let answered = AtomicU64::new(0);
+        let counts: Vec<u64> = std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..CLIENTS)
+                .map(|_| {
+                    let mut client = program.connect("/");
+                    let answered = &answered;
+                    scope.spawn(move || {
+                        let mut sent = 0;
+                        let mut send = |client: &mut Client| {
+                            // A send that fails is a server that has said goodbye already: read it.
+                            let _ = client.send(request(sent));
+                            sent += 1;
+                        };
+                        for _ in 0..IN_FLIGHT {
+                            send(&mut client);
+                        }
+                        let mut received = 0;
+                        loop {
+                            match client.read().expect("a close before the end") {
+                                Message::Close(frame) => {
+                                    assert_eq!(frame.map(|frame| u16::from(frame.code)), Some(1001));
+                                    return received;
+                                }
+                                message @ Message::Text(_) => {
+                                    let reply = json(&message);
+                                    assert_eq!(reply["id"], received.to_string(), "{reply}");
+                                    assert!(reply["outputs"].is_array(), "{reply}");
+                                    received += 1;
+                                    answered.fetch_add(1, Ordering::Relaxed);
+                                    send(&mut client);
+                                }
+                                _ => {}
+                            }
+                        }
+                    })
+                })
+                .collect();
+            while answered.load(Ordering::Relaxed) < 1000 {
+                assert!(clients.iter().all(|client| !client.is_finished()));
+                std::thread::yield_now();
+            }
+            program.signal(Signal::TERM);
+            clients.into_iter().map(|client| client.join().unwrap()).collect()
+        });
+        let line = program.wait_for("requests accepted");
+        let received: u64 = counts.iter().sum();
+        assert!(
+            line.contains(&format!("{CLIENTS} conversations: {received} requests accepted, {received} answered")),
+            "run {run}: {received} answers came: {line}"
+        );
+        assert_eq!(program.wait().code(), Some(0));
+        total += received;
+    }
+    println!("{RUNS} drains of {CLIENTS} conversations: {total} requests accepted, {total} answered");
+}

@@ -1,0 +1,101 @@
+//! Ten thousand conversations, idle and then not.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use crate::support::*;
+use rustls::{ClientConnection, StreamOwned};
+
+const PING: &[u8] = &[0x89, 0x81, 0, 0, 0, 0, b'?'];
+
+/// The payload of the next frame with this first byte; the server's pings are passed over.
+fn frame(stream: &mut impl Read, first: u8) -> Vec<u8> {
+    loop {
+        let mut head = [0; 2];
+        stream.read_exact(&mut head).unwrap();
+        let length = match head[1] {
+            126 => {
+                let mut length = [0; 2];
+                stream.read_exact(&mut length).unwrap();
+                usize::from(u16::from_be_bytes(length))
+            }
+            short => usize::from(short),
+        };
+        let mut payload = vec![0; length];
+        stream.read_exact(&mut payload).unwrap();
+        if head[0] == first {
+            return payload;
+        }
+        assert_eq!(head[0], 0x89, "a frame that nobody asked for");
+    }
+}
+
+/// Each answers a ping and an inference.
+fn all_answer<S: Read + Write>(conversations: &mut [S]) {
+    for conversation in &mut *conversations {
+        conversation.write_all(PING).unwrap();
+    }
+    for conversation in &mut *conversations {
+        assert_eq!(frame(conversation, 0x8a), b"?");
+    }
+    let (label, pixels) = held_out(5);
+    let picture = png(&pixels);
+    let header = [&[0x82, 0xfe][..], &(picture.len() as u16).to_be_bytes(), &[0; 4]].concat();
+    let message = [header, picture].concat();
+    // As many at once as the queue holds.
+    for some in conversations.chunks_mut(1000) {
+        for conversation in &mut *some {
+            conversation.write_all(&message).unwrap();
+        }
+        for conversation in &mut *some {
+            let reply = serde_json::from_slice(&frame(conversation, 0x81)).unwrap();
+            assert_eq!(best(&reply), label);
+        }
+    }
+}
+
+fn tell(what: &str, count: usize, idle: usize, after: usize) {
+    let kib = |bytes: usize| bytes as f64 / 1024.0 / count as f64;
+    // Past the capture of the test runner: these figures are to be seen.
+    let line = format!(
+        "{count} {what} conversations: {:.1} KiB of memory each, {:.1} KiB after a ping and an inference\n",
+        kib(idle),
+        kib(after)
+    );
+    std::io::stdout().write_all(line.as_bytes()).unwrap();
+}
+
+#[test]
+fn ten_thousand_idle_conversations_are_held_and_each_still_answers() {
+    let count = raise_file_limit(10_000);
+    let flags = ["--max-connections", "10100", "--log", "info,onnxd::net=warn"];
+    let program = Program::serve(&root().join("model"), &flags);
+    // What the first ones cost is not theirs alone.
+    let mut first: Vec<TcpStream> = (0..10).map(|_| upgraded(&program)).collect();
+    all_answer(&mut first);
+    let before = program.resident();
+    let mut conversations: Vec<TcpStream> = (0..count).map(|_| upgraded(&program)).collect();
+    let idle = program.resident() - before;
+    all_answer(&mut conversations);
+    tell("plain", count, idle, program.resident() - before);
+}
+
+#[test]
+fn a_thousand_idle_tls_conversations_are_held_and_each_still_answers() {
+    let count = raise_file_limit(1000);
+    let file = |name: &str| root().join("tests/data/tls").join(name);
+    let (certificate, key) = (file("ec.crt"), file("ec-pkcs8.key"));
+    let flags = ["--tls-cert", certificate.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
+    let program = Program::serve(&root().join("model"), &flags);
+    let config = crate::tls::trusting(&certificate, &rustls::version::TLS13);
+    let connect = || -> StreamOwned<ClientConnection, TcpStream> {
+        upgrade(crate::tls::tls(&program, &config))
+    };
+    let mut first: Vec<_> = (0..10).map(|_| connect()).collect();
+    all_answer(&mut first);
+    let before = program.resident();
+    let mut conversations: Vec<_> = (0..count).map(|_| connect()).collect();
+    let idle = program.resident() - before;
+    all_answer(&mut conversations);
+    tell("TLS", count, idle, program.resident() - before);
+}
