@@ -23,13 +23,16 @@
 //! |---|---|---|---|
 //! | `main` | 1 | starts everything, waits for a signal, drains, joins | a signal |
 //! | `accept` | 1 | takes a permit for each connection and spawns its thread; no accept error ends it | the listener, the end |
-//! | `conn-N` | one a connection | owns its socket alone: head, upgrade, frames both ways | `poll` on the socket and its bell |
+//! | `conn-N` | one a connection | owns its socket alone: TLS, head, upgrade, frames both ways | `poll` on the socket and its bells |
 //! | `<model>-wN` | `instance_group.count` a model, or the cores | decodes files, runs tract, replies | the model's queue |
 //! | `ops` | 1, with `--ops-listen` | health, readiness and metadata on a private address | its listener |
 //!
 //! The socket never blocks and has no second owner, so requests pipeline, pings are answered while
 //! inference runs, a slow reader shows as a write that stays blocked, and a stop reaches a sleeping
-//! connection at once. A worker rings the bell (an `eventfd`) only when the connection sleeps.
+//! connection at once. A worker rings the bell (an `eventfd`) only when the connection sleeps for it, and
+//! only while it does so has it a bell: an idle conversation is one file descriptor, one sleeping thread
+//! and some 18 KiB of memory. When a connection becomes a conversation it goes on in a fresh thread, so
+//! that the pages which a handshake touched are not kept for days.
 //!
 //! # The code map
 //!
@@ -40,10 +43,11 @@
 //! | [`processing`] | image files to tensors, scores to classes; pure |
 //! | [`engine`] | queue, workers, sessions; `engine::session` is the only room that imports tract |
 //! | [`inference`] | a model in service: where wire, processing and engine meet |
-//! | [`net`] | sockets: listener, head, HTTP, conversation; knows a `Service`, and no model |
+//! | [`net`] | sockets: listener, TLS, head, HTTP, conversation; knows a `Service`, and no model |
 //! | [`service`] | inference as that `Service`, and who may ask |
-//! | [`ops`] | readiness, the routes of both listeners, the private listener |
+//! | [`ops`] | readiness, counters, the routes of both listeners, the private listener |
 //! | [`config`] | flags, environment, limits; finished types only come out |
+//! | [`clock`] | time, which tests can hold |
 //! | [`server`], [`cli`] | the composition root, and the commands |
 //!
 //! # Invariants, each with a test

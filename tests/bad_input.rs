@@ -229,6 +229,22 @@ fn many_images_cost_no_more_memory_than_the_limit() {
 }
 
 #[test]
+fn json_that_nests_deeper_than_its_limit_is_refused_and_brackets_in_a_string_do_not_count() {
+    let program = Program::serve(&test_model("affine"), &["--max-json-depth", "5"]);
+    let mut client = program.connect("/");
+    let request = |extra: &str| {
+        Message::text(format!(
+            r#"{{"inputs": [{{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [[1, 2, 3]]}}], "more": {extra}}}"#
+        ))
+    };
+    assert!(ask_json(&mut client, request(r#""[[[[[[{{{{"[[""#))["outputs"].is_array());
+    let reply = ask_json(&mut client, request("[[[[[0]]]]]"));
+    assert_eq!(reply["code"], "invalid_request");
+    assert!(reply["error"].as_str().unwrap().contains("nests deeper than 5"), "{reply}");
+    assert!(ask_json(&mut client, request("[[[[0]]]]"))["outputs"].is_array());
+}
+
+#[test]
 fn an_error_is_a_sentence_however_long_what_it_quotes() {
     let program = Program::serve(&test_model("affine"), &[]);
     let long = "\u{7f}".repeat(1_000_000);

@@ -159,6 +159,21 @@ fn a_message_over_the_limit_is_answered_by_close_1009() {
 }
 
 #[test]
+fn a_frame_over_its_own_limit_is_answered_by_close_1009_and_the_same_message_in_smaller_ones_is_not() {
+    let program = Program::serve(&test_model("open"), &["--max-frame-bytes", "100"]);
+    let message = slow("x").into_data();
+    let frame = |opcode: u8, payload: &[u8]| {
+        [&[opcode, 0x80 | payload.len() as u8, 0, 0, 0, 0][..], payload].concat()
+    };
+    let (first, second) = message.split_at(message.len() / 2);
+    let mut client = program.connect("/");
+    client.get_mut().write_all(&[frame(0x01, first), frame(0x80, second)].concat()).unwrap();
+    assert_eq!(json(&answer(&mut client))["id"], "x");
+    client.get_mut().write_all(&frame(0x81, &[b' '; 101])).unwrap();
+    assert_eq!(close_code(&mut client), 1009);
+}
+
+#[test]
 fn what_breaks_rfc_6455_is_closed_with_the_code_it_asks_for() {
     let program = Program::digits();
     for (frame, code) in [

@@ -15,8 +15,7 @@ const IN_FLIGHT: usize = 4;
 fn fifty_drains_under_load_lose_no_accepted_request() {
     let request = |id: u64| {
         let row: Vec<f32> = (0..3).map(|at| (id % 7) as f32 + at as f32).collect();
-        let request =
-            json!({"id": id.to_string(), "inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": row}]});
+        let request = json!({"id": id.to_string(), "inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": row}]});
         Message::text(request.to_string())
     };
     let mut total = 0;
@@ -69,7 +68,9 @@ fn fifty_drains_under_load_lose_no_accepted_request() {
         let line = program.wait_for("requests accepted");
         let received: u64 = counts.iter().sum();
         assert!(
-            line.contains(&format!("{CLIENTS} conversations: {received} requests accepted, {received} answered")),
+            line.contains(&format!(
+                "{CLIENTS} conversations: {received} requests accepted, {received} answered"
+            )),
             "run {run}: {received} answers came: {line}"
         );
         assert_eq!(program.wait().code(), Some(0));

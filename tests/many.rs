@@ -88,9 +88,8 @@ fn a_thousand_idle_tls_conversations_are_held_and_each_still_answers() {
     let flags = ["--tls-cert", certificate.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
     let program = Program::serve(&root().join("model"), &flags);
     let config = crate::tls::trusting(&certificate, &rustls::version::TLS13);
-    let connect = || -> StreamOwned<ClientConnection, TcpStream> {
-        upgrade(crate::tls::tls(&program, &config))
-    };
+    let connect =
+        || -> StreamOwned<ClientConnection, TcpStream> { upgrade(crate::tls::tls(&program, &config)) };
     let mut first: Vec<_> = (0..10).map(|_| connect()).collect();
     all_answer(&mut first);
     let before = program.resident();

@@ -257,9 +257,8 @@ fn a_write_that_stays_blocked_has_30_s() {
     let count = 4_000_000;
     let data = "1,".repeat(count);
     let data = data.trim_end_matches(',');
-    let request = format!(
-        r#"{{"inputs":[{{"name":"x","shape":[1,{count}],"datatype":"FP32","data":[{data}]}}]}}"#
-    );
+    let request =
+        format!(r#"{{"inputs":[{{"name":"x","shape":[1,{count}],"datatype":"FP32","data":[{data}]}}]}}"#);
     client.send(Message::text(request)).unwrap();
     until("the answer is written", || timed.server.counters().answers.get() == 1);
     let begun = timed.clock.now();

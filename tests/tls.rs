@@ -9,9 +9,7 @@ use crate::support::*;
 use rustix::process::Signal;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion, version,
-};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion, version};
 use tungstenite::{Message, WebSocket};
 
 pub type TlsClient = WebSocket<StreamOwned<ClientConnection, TcpStream>>;
@@ -220,8 +218,7 @@ fn a_certificate_outside_its_time_is_named_and_served_all_the_same() {
 fn a_tls_peer_that_stops_reading_is_dropped_and_a_drain_says_1001() {
     let (certificate, key) = (file("ec.crt"), file("ec-pkcs8.key"));
     let flags = ["--tls-cert", certificate.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
-    let mut program =
-        Program::serve(&test_model("open"), &[&flags[..], &["--write-timeout", "1s"]].concat());
+    let mut program = Program::serve(&test_model("open"), &[&flags[..], &["--write-timeout", "1s"]].concat());
     let config = trusting(&certificate, &version::TLS13);
     let mut idle = connect(&program, &config);
     let mut stopped = connect(&program, &config);

@@ -76,20 +76,22 @@ fn wait(mut signals: Signals, server: &Server) -> &'static str {
     "the end of signals"
 }
 
-/// Each connection takes a descriptor, and one more while it waits for a reply. The soft limit is raised as far as
-/// it may be; when that is not enough, the operator is told.
+/// Each connection takes a descriptor, and one more while it waits for a reply, without which it would look
+/// for the reply a thousand times a second. The soft limit is raised as far as it may be; when that is not
+/// enough, the operator is told.
 fn raise_file_limit(max_connections: usize) {
     const OTHERS: u64 = 256;
-    let wanted = max_connections as u64 + OTHERS;
+    let needed = max_connections as u64 + OTHERS;
+    let wanted = needed + max_connections as u64;
     let limit = getrlimit(Resource::Nofile);
     let (Some(current), most) = (limit.current, limit.maximum.unwrap_or(u64::MAX)) else { return };
     if current >= wanted {
         return;
     }
     let raised = Rlimit { current: Some(wanted.min(most)), maximum: limit.maximum };
-    if setrlimit(Resource::Nofile, raised).is_err() || most < wanted {
+    if setrlimit(Resource::Nofile, raised).is_err() || most < needed {
         log::warn!(
-            "{max_connections} connections need {wanted} file descriptors, but {} are allowed: raise `ulimit -n`",
+            "{max_connections} connections need {needed} file descriptors, but {} are allowed: raise `ulimit -n`",
             most.min(wanted)
         );
     }

@@ -90,6 +90,10 @@ pub struct LimitFlags {
     #[arg(long, env = "ONNXD_MAX_MESSAGE_BYTES", default_value_t = Limits::default().max_message_bytes)]
     pub max_message_bytes: usize,
 
+    /// Bytes of one frame of a message; more gets close 1009
+    #[arg(long, env = "ONNXD_MAX_FRAME_BYTES", default_value_t = Limits::default().max_frame_bytes)]
+    pub max_frame_bytes: usize,
+
     /// Fragments of a message; more gets close 1008
     #[arg(long, env = "ONNXD_MAX_FRAGMENTS", default_value_t = Limits::default().max_fragments)]
     pub max_fragments: usize,
@@ -101,6 +105,10 @@ pub struct LimitFlags {
     /// Bytes of a conversation's unanswered requests; then reading stops
     #[arg(long, env = "ONNXD_MAX_IN_FLIGHT_BYTES", default_value_t = Limits::default().max_in_flight_bytes)]
     pub max_in_flight_bytes: usize,
+
+    /// Bytes of replies that are gathered before they are pushed to the socket; one may be larger
+    #[arg(long, env = "ONNXD_WRITE_BUFFER_BYTES", default_value_t = Limits::default().write_buffer_bytes)]
+    pub write_buffer_bytes: usize,
 
     /// Requests that wait for a worker, a model; more get `overloaded`
     #[arg(long, env = "ONNXD_QUEUE_CAPACITY", default_value_t = Limits::default().queue_capacity)]
@@ -178,7 +186,9 @@ impl LimitFlags {
             ("max-connections", self.max_connections),
             ("max-head-bytes", self.max_head_bytes),
             ("max-message-bytes", self.max_message_bytes),
+            ("max-frame-bytes", self.max_frame_bytes),
             ("max-fragments", self.max_fragments),
+            ("write-buffer-bytes", self.write_buffer_bytes),
             ("max-in-flight", self.max_in_flight),
             ("max-in-flight-bytes", self.max_in_flight_bytes),
             ("queue-capacity", self.queue_capacity),
@@ -203,7 +213,7 @@ impl LimitFlags {
             max_in_flight: self.max_in_flight,
             max_in_flight_bytes: self.max_in_flight_bytes,
             queue_capacity: self.queue_capacity,
-            write_buffer_bytes: Limits::default().write_buffer_bytes,
+            write_buffer_bytes: self.write_buffer_bytes,
             max_image_pixels: self.max_image_pixels,
             max_tensor_bytes: self.max_tensor_bytes,
             max_json_depth: self.max_json_depth,
@@ -211,6 +221,7 @@ impl LimitFlags {
             head_timeout: self.head_timeout,
             keep_alive_timeout: self.keep_alive_timeout,
             body_timeout: self.body_timeout,
+            max_frame_bytes: self.max_frame_bytes,
             max_fragments: self.max_fragments,
             message_timeout: self.message_timeout,
             ping_interval: self.ping_interval,

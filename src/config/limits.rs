@@ -15,6 +15,8 @@ pub struct Limits {
     /// Bytes of a WebSocket message or an HTTP body. Default 16 MiB: a little over what the
     /// platform's gateway lets through (12 MB).
     pub max_message_bytes: usize,
+    /// Bytes of one frame of a message. Default 16 MiB: many clients send a message as a single frame.
+    pub max_frame_bytes: usize,
     /// Fragments that a WebSocket message may come in. Default 131,072: twice what the conformance suite
     /// sends; their time is bounded too.
     pub max_fragments: usize,
@@ -81,6 +83,7 @@ impl Default for Limits {
             max_connections: 1024,
             max_head_bytes: 16 << 10,
             max_message_bytes: 16 << 20,
+            max_frame_bytes: 16 << 20,
             max_fragments: 1 << 17,
             max_in_flight: 32,
             max_in_flight_bytes: 32 << 20,

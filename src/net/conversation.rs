@@ -60,6 +60,7 @@ pub fn hold<S: Service>(
     shared: &Shared<S>,
 ) -> Ended {
     let Shared { limits, readiness, counters, clock, .. } = shared;
+    let max_frame = limits.max_frame_bytes.min(limits.max_message_bytes);
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         // Answers are gathered here and pushed by our flush; its own eager writes would only hide
@@ -67,8 +68,8 @@ pub fn hold<S: Service>(
         .write_buffer_size(usize::MAX - 1)
         .max_write_buffer_size(usize::MAX)
         .max_message_size(Some(limits.max_message_bytes))
-        .max_frame_size(Some(limits.max_message_bytes));
-    let inflow = Inflow::new(socket, already_read, limits.max_message_bytes, limits.max_fragments);
+        .max_frame_size(Some(max_frame));
+    let inflow = Inflow::new(socket, already_read, max_frame, limits.max_fragments);
     let ws = WebSocket::from_raw_socket(inflow, Role::Server, Some(config));
     let (replies, inbox) = bounded(limits.max_in_flight);
     let mut conversation = Conversation {
@@ -354,8 +355,13 @@ impl<D: Dialogue> Conversation<'_, D> {
     /// sends can be understood (RFC 6455 section 7.1.7).
     fn failed(&mut self, error: &Error) -> End {
         let (cause, code, reason) = match error {
-            Error::Capacity(CapacityError::MessageTooLong { max_size, .. }) => {
-                (Cause::TooLarge, CloseCode::Size, format!("a message may have {max_size} bytes"))
+            Error::Capacity(CapacityError::MessageTooLong { .. }) => {
+                let Limits { max_message_bytes, max_frame_bytes, .. } = self.limits;
+                let reason = format!(
+                    "a message may have {max_message_bytes} bytes, and a frame of it {}",
+                    max_frame_bytes.min(max_message_bytes)
+                );
+                (Cause::TooLarge, CloseCode::Size, reason)
             }
             Error::Io(fault) if fault.kind() == ErrorKind::InvalidData => match self.ws.get_ref().refused() {
                 true => (Cause::TooSlow, CloseCode::Policy, fault.to_string()),

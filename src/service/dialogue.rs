@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde_json::value::RawValue;
 use tungstenite::Message;
 
 use super::access::{Access, Pass};
@@ -10,7 +11,7 @@ use crate::inference::{Answer, Pending, ServedModel};
 use crate::net::service::{Dialogue, Incoming, ReplySlot, Step};
 use crate::wire::decode;
 use crate::wire::response::Encoded;
-use crate::wire::{Defaults, Framing};
+use crate::wire::{Defaults, Framing, RequestError};
 
 pub struct InferenceDialogue {
     model: Arc<ServedModel>,
@@ -43,7 +44,7 @@ impl Dialogue for InferenceDialogue {
         };
         match read {
             Ok(request) => Step::Later(self.model.submit(request, slot.cancelled(), slot.reply())),
-            Err(rejected) => Step::Now(Message::text(rejected.error.to_json(rejected.id.as_deref()))),
+            Err(rejected) => Step::Now(failure(&rejected.error, rejected.id.as_deref())),
         }
     }
 
@@ -53,7 +54,7 @@ impl Dialogue for InferenceDialogue {
             Answer::Response(Encoded::Binary { json, tensors }) => {
                 Message::binary(Encoded::into_v2(&json, &tensors))
             }
-            Answer::Error { error, id } => Message::text(error.to_json(id.as_deref())),
+            Answer::Error { error, id } => failure(&error, id.as_deref()),
         }
     }
 
@@ -61,4 +62,10 @@ impl Dialogue for InferenceDialogue {
         let welcome = self.access.still_holds(&self.pass);
         (!welcome).then(|| "the token has been taken away".into())
     }
+}
+
+/// An error reply. Its sentence may quote the request, so the log has its code alone.
+fn failure(error: &RequestError, id: Option<&RawValue>) -> Message {
+    log::debug!("a request is answered `{}`", error.code.name());
+    Message::text(error.to_json(id))
 }
