@@ -237,7 +237,7 @@ fn json_that_nests_deeper_than_its_limit_is_refused_and_brackets_in_a_string_do_
             r#"{{"inputs": [{{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [[1, 2, 3]]}}], "more": {extra}}}"#
         ))
     };
-    assert!(ask_json(&mut client, request(r#""[[[[[[{{{{"[[""#))["outputs"].is_array());
+    assert!(ask_json(&mut client, request(r#""[[[[[[{{{{\"[[""#))["outputs"].is_array());
     let reply = ask_json(&mut client, request("[[[[[0]]]]]"));
     assert_eq!(reply["code"], "invalid_request");
     assert!(reply["error"].as_str().unwrap().contains("nests deeper than 5"), "{reply}");
