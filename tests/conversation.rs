@@ -313,32 +313,6 @@ fn a_peer_that_stops_reading_is_dropped_and_a_slow_one_is_not() {
     assert!(line.contains(&peer), "{line}");
 }
 
-/// Reads raw frames from the server until one has the opcode; its payload.
-fn frame_with(stream: &mut impl Read, opcode: u8) -> Vec<u8> {
-    loop {
-        let mut head = [0; 2];
-        stream.read_exact(&mut head).unwrap();
-        let length = match head[1] {
-            126 => {
-                let mut length = [0; 2];
-                stream.read_exact(&mut length).unwrap();
-                usize::from(u16::from_be_bytes(length))
-            }
-            127 => {
-                let mut length = [0; 8];
-                stream.read_exact(&mut length).unwrap();
-                u64::from_be_bytes(length) as usize
-            }
-            short => usize::from(short),
-        };
-        let mut payload = vec![0; length];
-        stream.read_exact(&mut payload).unwrap();
-        if head[0] & 0x0f == opcode {
-            return payload;
-        }
-    }
-}
-
 #[test]
 fn a_silent_peer_is_pinged_and_lives_if_it_answers_and_is_dropped_if_not() {
     let flags = ["--ping-interval", "200ms", "--ping-timeout", "400ms"];

@@ -229,6 +229,32 @@ pub fn upgrade<S: Read + Write>(mut stream: S) -> S {
     stream
 }
 
+/// Reads raw frames from the server until one has the opcode; its payload.
+pub fn frame_with(stream: &mut impl Read, opcode: u8) -> Vec<u8> {
+    loop {
+        let mut head = [0; 2];
+        stream.read_exact(&mut head).unwrap();
+        let length = match head[1] {
+            126 => {
+                let mut length = [0; 2];
+                stream.read_exact(&mut length).unwrap();
+                usize::from(u16::from_be_bytes(length))
+            }
+            127 => {
+                let mut length = [0; 8];
+                stream.read_exact(&mut length).unwrap();
+                u64::from_be_bytes(length) as usize
+            }
+            short => usize::from(short),
+        };
+        let mut payload = vec![0; length];
+        stream.read_exact(&mut payload).unwrap();
+        if head[0] & 0x0f == opcode {
+            return payload;
+        }
+    }
+}
+
 /// Raises this process's limit of open files for `wanted` connections; how many there may be, which is
 /// fewer where the machine allows fewer.
 pub fn raise_file_limit(wanted: usize) -> usize {

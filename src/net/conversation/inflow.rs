@@ -14,7 +14,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::time::Instant;
 
-use super::socket::Socket;
+use crate::net::socket::Socket;
 
 /// Bytes of payload in a piece; a multiple of four.
 const PIECE: u64 = 64 << 10;

@@ -9,6 +9,10 @@
 //! Memory has bounds: at `max_in_flight` open slots nothing more is read; while a write is blocked
 //! nothing is read either, and no further answer is encoded. A peer that does not read is dropped after `write_timeout`.
 
+mod inflow;
+mod life;
+mod slots;
+
 use std::io::{ErrorKind, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,11 +25,11 @@ use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Bytes, Message, WebSocket};
 
+use self::inflow::Inflow;
+use self::life::{Due, Life};
+use self::slots::{Slot, Slots};
 use super::connections::Shared;
-use super::inflow::Inflow;
-use super::life::{Due, Life};
 use super::service::{Dialogue, Incoming, ReplySlot, Service, Step};
-use super::slots::{Slot, Slots};
 use super::socket::{Interest, Socket};
 use crate::config::Limits;
 use crate::engine::Reply;
