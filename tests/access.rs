@@ -1,5 +1,7 @@
 //! Tokens, origins and path prefixes, for boxes without a gateway; health stays open.
 
+use std::io::{Read, Write};
+
 use crate::support::*;
 use rustix::process::Signal;
 use tungstenite::Message;
@@ -113,10 +115,23 @@ fn who_came_in_with_a_token_that_is_taken_away_is_closed_with_1008_and_others_ar
     let mut program = Program::serve(&root().join("model"), &["--tokens", tokens.to_str().unwrap()]);
     let mut stays = program.connect("/?access_token=one");
     let mut goes = program.connect("/?access_token=two");
+    // One of the second kind never lets its thread sleep: pings as fast as they are answered.
+    let flood = program.connect("/?access_token=two");
+    let (mut write, mut read) = (flood.get_ref().try_clone().unwrap(), flood.get_ref().try_clone().unwrap());
+    let pings = [0x89, 0x80, 0, 0, 0, 0].repeat(1000);
+    let writer = std::thread::spawn(move || while write.write_all(&pings).is_ok() {});
+    let reader = std::thread::spawn(move || {
+        let mut bytes = vec![0; 64 << 10];
+        while matches!(read.read(&mut bytes), Ok(1..)) {}
+    });
     std::fs::write(&tokens, "one\nthree\n").unwrap();
     program.signal(Signal::HUP);
     program.wait_for("reloaded");
+    // Both ends of the flood are over when the server is through with it.
+    writer.join().unwrap();
+    reader.join().unwrap();
     assert_eq!(close_code(&mut goes), 1008);
+    drop(flood);
     let (label, pixels) = held_out(9);
     assert_eq!(best(&ask_json(&mut stays, Message::binary(png(&pixels)))), label);
     assert!(program.seen.iter().all(|line| !line.contains("two")), "{:?}", program.seen);

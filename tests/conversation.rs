@@ -189,6 +189,8 @@ fn what_breaks_rfc_6455_is_closed_with_the_code_it_asks_for() {
         (&[0x80, 0x80, 0, 0, 0, 0], 1002),
         // A ping in fragments.
         (&[0x09, 0x80, 0, 0, 0, 0], 1002),
+        // A ping that declares 16 MB.
+        (&[0x89, 0xff, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0], 1002),
     ] {
         let mut client = program.connect("/");
         client.get_mut().write_all(frame).unwrap();

@@ -1,5 +1,6 @@
 //! A signal to stop, under load: whatever was accepted is answered, and both sides count the same.
 
+use std::io::{BufReader, Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::support::*;
@@ -77,4 +78,19 @@ fn fifty_drains_under_load_lose_no_accepted_request() {
         total += received;
     }
     println!("{RUNS} drains of {CLIENTS} conversations: {total} requests accepted, {total} answered");
+}
+
+#[test]
+fn a_body_that_drips_does_not_hold_up_the_end_and_is_answered_503() {
+    let mut program = Program::serve(&root().join("model"), &["--close-timeout", "500ms"]);
+    let mut stream = program.tcp();
+    let head = "POST /v2/models/digits/infer HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 100\r\n\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut go_on = [0; 25];
+    stream.read_exact(&mut go_on).unwrap();
+    program.signal(Signal::TERM);
+    program.wait_for("draining 1 connections");
+    assert_eq!(HttpResponse::read(&mut BufReader::new(&stream)).status, 503);
+    drop(stream);
+    assert_eq!(program.wait().code(), Some(0));
 }

@@ -39,6 +39,31 @@ fn health_metadata_and_inference_are_on_one_port() {
 }
 
 #[test]
+fn a_body_that_nobody_wants_is_not_waited_for_whatever_it_expects() {
+    let program = Program::digits();
+    for expect in ["", "Expect: 100-continue\r\n"] {
+        let request = format!("GET /health HTTP/1.1\r\nHost: test\r\n{expect}Content-Length: 2\r\n\r\n");
+        let response = program.http(request);
+        assert_eq!((response.status, response.header("connection")), (200, Some("close")));
+    }
+}
+
+#[test]
+fn an_empty_line_behind_a_request_is_no_beginning_of_a_next_one() {
+    let program = Program::serve(&root().join("model"), &["--head-timeout", "300ms"]);
+    let mut stream = program.tcp();
+    let request = b"GET /health HTTP/1.1\r\nHost: test\r\n\r\n\r\n";
+    stream.write_all(request).unwrap();
+    assert_eq!(HttpResponse::read(&mut BufReader::new(&stream)).status, 200);
+    // Nothing comes for twice the time of a head; then the connection is still good.
+    stream.set_read_timeout(Some(std::time::Duration::from_millis(600))).unwrap();
+    assert!(stream.peek(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(request).unwrap();
+    assert_eq!(HttpResponse::read(&mut BufReader::new(&stream)).status, 200);
+}
+
+#[test]
 fn the_binary_extension_goes_both_ways_with_its_length_header() {
     let program = Program::serve(&test_model("affine"), &[]);
     let head = r#"{"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","parameters":{"binary_data_size":12}}],"parameters":{"binary_data_output":true}}"#;

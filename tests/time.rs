@@ -137,6 +137,26 @@ fn a_silent_conversation_is_pinged_after_20_s_and_dropped_20_s_later_unless_it_l
 }
 
 #[test]
+fn whoever_is_not_read_because_it_has_asked_enough_is_not_taken_for_dead() {
+    let timed = Timed::start("tests/models/slow", |settings| settings.limits.max_in_flight = 1);
+    let mut client = timed.connect();
+    let request = json!({"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [2]}]});
+    client.send(Message::text(request.to_string())).unwrap();
+    until("it is accepted", || timed.server.counters().requests.get() == 1);
+    // Inference takes a second and more, in which the clock runs on for a minute.
+    for _ in 0..6 {
+        timed.seconds(10.0);
+        std::thread::yield_now();
+    }
+    let mut answered = false;
+    while !answered {
+        answered = matches!(client.read().expect("it lives"), Message::Text(_));
+    }
+    assert_eq!(timed.ended(Cause::Silent), 0);
+    pong_after(&mut client);
+}
+
+#[test]
 fn with_an_idle_time_out_a_conversation_without_requests_is_closed_with_1000_pings_or_not() {
     let timed = Timed::start("model", |settings| settings.limits.idle_timeout = Duration::from_secs(60));
     let mut client = timed.connect();

@@ -20,15 +20,23 @@ pub struct HealthcheckFlags {
     /// The server's certificate, as it was told it: the port then speaks TLS
     #[arg(long, env = "ONNXD_TLS_CERT", value_name = "FILE")]
     tls_cert: Option<PathBuf>,
+
+    /// The server's private address, if it was told one: asked instead, as it has room when the port has none
+    #[arg(long, env = "ONNXD_OPS_LISTEN", value_parser = address)]
+    ops_listen: Option<SocketAddr>,
 }
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
 pub fn run(flags: &HealthcheckFlags) -> ExitCode {
-    match ask(reachable(flags.listen), flags.tls_cert.is_some()) {
+    let (listen, tls) = match flags.ops_listen {
+        Some(private) => (private, false),
+        None => (flags.listen, flags.tls_cert.is_some()),
+    };
+    match ask(reachable(listen), tls) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("onnxd healthcheck: {}: {error}", flags.listen);
+            eprintln!("onnxd healthcheck: {listen}: {error}");
             ExitCode::FAILURE
         }
     }

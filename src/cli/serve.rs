@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -37,11 +38,11 @@ fn serve(flags: &ServeFlags) -> Result<(), String> {
         log::warn!("RUST_BACKTRACE is set: every failed inference will cost a backtrace");
     }
     let server = Server::start(settings).map_err(|error| error.to_string())?;
-    let signal = wait(signals, &server);
+    let mut signals = signals;
+    let signal = wait(&mut signals, &server);
     if !server.drain_delay().is_zero() {
         server.leave(signal);
-        // Nothing is waited for but the time itself; a second signal ends the program all the same.
-        std::thread::sleep(server.drain_delay());
+        serve_on(&mut signals, &server);
     }
     let drained = server.drain(signal);
     if !drained.is_clean() {
@@ -65,7 +66,7 @@ fn signals() -> std::io::Result<Signals> {
 }
 
 /// Waits for a signal to stop; its name. SIGHUP reloads.
-fn wait(mut signals: Signals, server: &Server) -> &'static str {
+fn wait(signals: &mut Signals, server: &Server) -> &'static str {
     for signal in signals.forever() {
         if signal == SIGHUP {
             server.reload();
@@ -74,6 +75,19 @@ fn wait(mut signals: Signals, server: &Server) -> &'static str {
         }
     }
     "the end of signals"
+}
+
+/// Lets the drain's delay pass, in which SIGHUP still reloads; a second signal to stop ends the program
+/// all the same.
+fn serve_on(signals: &mut Signals, server: &Server) {
+    const LOOK: Duration = Duration::from_millis(100);
+    let end = Instant::now() + server.drain_delay();
+    while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        std::thread::sleep(left.min(LOOK));
+        if signals.pending().any(|signal| signal == SIGHUP) {
+            server.reload();
+        }
+    }
 }
 
 /// Each connection takes a descriptor, and one more while it waits for a reply, without which it would look

@@ -61,6 +61,11 @@ pub fn read(
         if unparsed && let Some(head) = parse(buffer)? {
             return Ok(head);
         }
+        // Empty lines behind the last request are no beginning of a next one.
+        if begun && buffer.is_empty() {
+            begun = false;
+            deadline = idle_until;
+        }
         if buffer.len() >= limits.max_head_bytes {
             return Err(refused(
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,

@@ -16,6 +16,7 @@ use super::head::{Head, lists};
 use super::service::{Begun, Exchange, ReplySlot, Service, Step};
 use super::socket::{Interest, Socket};
 use crate::config::Limits;
+use crate::ops::health::Readiness;
 
 /// What becomes of the connection after an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,10 +64,11 @@ pub fn exchange<S: Service>(
         Begun::Read(exchange) => exchange,
         Begun::Respond(response) => {
             let reply = match state {
-                RecvRequestResult::Send100(reply) => reply.reject(),
                 RecvRequestResult::ProvideResponse(reply) => reply,
                 // The body is not read, so nothing can come after it.
-                RecvRequestResult::RecvBody(_) => return last(socket, limits, response),
+                RecvRequestResult::Send100(_) | RecvRequestResult::RecvBody(_) => {
+                    return last(socket, limits, response);
+                }
             };
             return respond(reply, socket, response, declares_body);
         }
@@ -77,13 +79,15 @@ pub fn exchange<S: Service>(
     }
     let (body, reply) = match state {
         RecvRequestResult::ProvideResponse(reply) => (Vec::new(), reply),
-        RecvRequestResult::RecvBody(reply) => match read_body(reply, socket, buffer, limits) {
-            Ok(read) => read,
-            Err(NoBody::Gone) => return (None, Next::Gone),
-            Err(NoBody::Refused(status, message)) => {
-                return last(socket, limits, service.refuse(status, &message));
+        RecvRequestResult::RecvBody(reply) => {
+            match read_body(reply, socket, buffer, limits, &shared.readiness) {
+                Ok(read) => read,
+                Err(NoBody::Gone) => return (None, Next::Gone),
+                Err(NoBody::Refused(status, message)) => {
+                    return last(socket, limits, service.refuse(status, &message));
+                }
             }
-        },
+        }
         RecvRequestResult::Send100(reply) => {
             let mut go_on = [0; 64];
             let Ok((count, reply)) = reply.accept(&mut go_on) else { return (None, Next::Gone) };
@@ -91,7 +95,7 @@ pub fn exchange<S: Service>(
             if !old && socket.write_all_within(&go_on[..count], limits.write_timeout).is_err() {
                 return (None, Next::Gone);
             }
-            match read_body(reply, socket, buffer, limits) {
+            match read_body(reply, socket, buffer, limits, &shared.readiness) {
                 Ok(read) => read,
                 Err(NoBody::Gone) => return (None, Next::Gone),
                 Err(NoBody::Refused(status, message)) => {
@@ -140,8 +144,10 @@ fn read_body(
     socket: &mut Socket,
     buffer: &mut Vec<u8>,
     limits: &Limits,
+    readiness: &Readiness,
 ) -> Result<(Vec<u8>, Reply<ProvideResponse>), NoBody> {
-    let deadline = socket.clock().now() + limits.body_timeout;
+    let mut deadline = socket.clock().now() + limits.body_timeout;
+    let mut hurried = false;
     let mut body = Vec::new();
     let mut chunk = vec![0; 16 << 10];
     let broken =
@@ -168,8 +174,17 @@ fn read_body(
                 "the body: a chunk has no end of line".into(),
             ));
         }
-        match socket.read_until(&mut chunk, deadline, || false) {
+        match socket.read_until(&mut chunk, deadline, || !hurried && readiness.is_draining()) {
             Ok(0) => return Err(NoBody::Gone),
+            // A stopping server does not wait as long for what is not accepted yet.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                hurried = true;
+                deadline = deadline.min(socket.clock().now() + limits.close_timeout);
+            }
+            Err(error) if error.kind() == ErrorKind::TimedOut && hurried => {
+                let message = "the server is stopping, and the body did not end in time";
+                return Err(NoBody::Refused(StatusCode::SERVICE_UNAVAILABLE, message.into()));
+            }
             Ok(count) => buffer.extend_from_slice(&chunk[..count]),
             Err(error) if error.kind() == ErrorKind::TimedOut => {
                 return Err(NoBody::Refused(

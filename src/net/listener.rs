@@ -43,7 +43,7 @@ impl Listener {
         let thread = std::thread::Builder::new().name("accept".into()).spawn(move || {
             let mut complaint = Complaint::default();
             while !stopping_there.load(Ordering::SeqCst) {
-                accept(&listener, &shared, &mut complaint);
+                accept(&listener, &shared, &stopping_there, &mut complaint);
                 let mut fds =
                     [PollFd::new(&listener, PollFlags::IN), PollFd::new(&*bell_there, PollFlags::IN)];
                 if let Err(error) = poll(&mut fds, None) {
@@ -66,8 +66,13 @@ impl Listener {
 
 /// Accepts what is waiting. No error ends it: a peer that has gone is nothing to us, and of what the
 /// machine has run out of there will be more.
-fn accept<S: Service>(listener: &TcpListener, shared: &Arc<Shared<S>>, complaint: &mut Complaint) {
-    loop {
+fn accept<S: Service>(
+    listener: &TcpListener,
+    shared: &Arc<Shared<S>>,
+    stopping: &AtomicBool,
+    complaint: &mut Complaint,
+) {
+    while !stopping.load(Ordering::SeqCst) {
         match listener.accept() {
             Ok((stream, peer)) => {
                 if let Err(error) = open(stream, peer, shared, complaint) {

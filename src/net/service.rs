@@ -61,7 +61,7 @@ pub trait Dialogue: Send + 'static {
 
     fn answer(&mut self, pending: Self::Pending, outcome: Outcome) -> Message;
 
-    /// Asked when all connections are called: why the peer may not go on, if so.
+    /// Asked each time the conversation's thread goes round: why the peer may not go on, if so.
     fn is_unwelcome(&mut self) -> Option<String> {
         None
     }

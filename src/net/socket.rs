@@ -30,8 +30,6 @@ pub struct Interest {
 pub struct Ready {
     pub readable: bool,
     pub writable: bool,
-    /// All connections were called.
-    pub called: bool,
 }
 
 /// A connected, non-blocking socket and the sleep of the thread that owns it.
@@ -174,7 +172,7 @@ impl Socket {
             Err(error) => Err(error.into()),
         };
         let [socket, common, own] = [0, 1, 2].map(|at| fds[at].revents());
-        let called = self.sleeper.awake(!common.is_empty(), !own.is_empty());
+        self.sleeper.awake(!common.is_empty(), !own.is_empty());
         polled?;
         if socket.contains(PollFlags::OUT)
             && let Some(tls) = &mut self.tls
@@ -189,7 +187,6 @@ impl Socket {
         Ok(Ready {
             readable: broken || socket.contains(PollFlags::IN),
             writable: broken || socket.contains(PollFlags::OUT),
-            called,
         })
     }
 

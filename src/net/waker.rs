@@ -161,8 +161,8 @@ impl Sleeper {
         Ok(())
     }
 
-    /// Awake again; what poll said of the two bells. True when all connections were called.
-    pub fn awake(&mut self, common_rung: bool, own_rung: bool) -> bool {
+    /// Awake again; what poll said of the two bells.
+    pub fn awake(&mut self, common_rung: bool, own_rung: bool) {
         self.waker.asleep.store(false, Ordering::SeqCst);
         if own_rung && let Some(bell) = &self.bell {
             // A bell that was rung after poll looked stays rung and cuts somebody's next sleep short, once.
@@ -171,7 +171,6 @@ impl Sleeper {
         if common_rung {
             self.common = self.bells.common();
         }
-        common_rung
     }
 
     fn give_back(&mut self) {
@@ -223,7 +222,7 @@ mod tests {
             bells.ring_all();
             for sleeper in &mut sleepers {
                 assert!(is_rung(sleeper.bells().0));
-                assert!(sleeper.awake(true, false));
+                sleeper.awake(true, false);
                 assert!(!is_rung(sleeper.bells().0));
             }
         }

@@ -5,6 +5,7 @@
 //! constant time and never logged; nothing of a query string is.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use http::header::{AUTHORIZATION, ORIGIN, WWW_AUTHENTICATE};
@@ -19,10 +20,16 @@ pub struct Access {
     tokens: Option<TokenFile>,
     /// As browsers send them: `https://example.org`, with a port where it is not the scheme's own.
     origins: Vec<String>,
+    /// How often the tokens have been read again.
+    epoch: AtomicU64,
 }
 
 /// What a peer came in with: a token, where one is needed.
-pub struct Pass(Option<Box<str>>);
+pub struct Pass {
+    token: Option<Box<str>>,
+    /// Which reading of the tokens it was held against.
+    epoch: u64,
+}
 
 /// A file of tokens, one a line; empty lines and those that begin with `#` are no tokens.
 struct TokenFile {
@@ -44,7 +51,7 @@ impl Access {
             None => None,
             Some(path) => Some(TokenFile { path: path.into(), tokens: RwLock::new(read_tokens(path)?) }),
         };
-        Ok(Access { tokens, origins })
+        Ok(Access { tokens, origins, epoch: AtomicU64::new(0) })
     }
 
     /// Reads the token file again. When that fails the old tokens stay.
@@ -52,6 +59,7 @@ impl Access {
         if let Some(file) = &self.tokens {
             let tokens = read_tokens(&file.path)?;
             *file.tokens.write().unwrap_or_else(PoisonError::into_inner) = tokens;
+            self.epoch.fetch_add(1, Ordering::SeqCst);
         }
         Ok(())
     }
@@ -62,9 +70,15 @@ impl Access {
         self.check_token(request)
     }
 
-    /// False when the token that a peer came in with is none any more.
-    pub fn still_holds(&self, pass: &Pass) -> bool {
-        match (&self.tokens, &pass.0) {
+    /// False when the token that a peer came in with is none any more. Costs nothing until the tokens have
+    /// been read again.
+    pub fn still_holds(&self, pass: &mut Pass) -> bool {
+        let epoch = self.epoch.load(Ordering::SeqCst);
+        if epoch == pass.epoch {
+            return true;
+        }
+        pass.epoch = epoch;
+        match (&self.tokens, &pass.token) {
             (Some(file), Some(token)) => file.holds(token),
             _ => true,
         }
@@ -83,10 +97,12 @@ impl Access {
     }
 
     fn check_token(&self, request: &Request<()>) -> Result<Pass, Box<Response<Vec<u8>>>> {
-        let Some(file) = &self.tokens else { return Ok(Pass(None)) };
+        // Before the tokens are looked at: what changes meanwhile is then looked at again.
+        let epoch = self.epoch.load(Ordering::SeqCst);
+        let Some(file) = &self.tokens else { return Ok(Pass { token: None, epoch }) };
         let message = match token(request) {
             None => "a token is needed: Authorization: Bearer <token>, or ?access_token=<token>",
-            Some(token) if file.holds(&token) => return Ok(Pass(Some(token.into()))),
+            Some(token) if file.holds(&token) => return Ok(Pass { token: Some(token.into()), epoch }),
             Some(_) => "the token is not one of this server's",
         };
         let mut response = routes::error(StatusCode::UNAUTHORIZED, message);

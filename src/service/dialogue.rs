@@ -59,7 +59,7 @@ impl Dialogue for InferenceDialogue {
     }
 
     fn is_unwelcome(&mut self) -> Option<String> {
-        let welcome = self.access.still_holds(&self.pass);
+        let welcome = self.access.still_holds(&mut self.pass);
         (!welcome).then(|| "the token has been taken away".into())
     }
 }

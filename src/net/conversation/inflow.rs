@@ -52,9 +52,9 @@ impl Inflow {
         self.socket
     }
 
-    /// True when it was the frames that were refused here, by an error `InvalidData`.
-    pub fn refused(&self) -> bool {
-        self.frames.fragments > self.frames.max_fragments
+    /// What was refused here, by an error `InvalidData`.
+    pub fn refused(&self) -> Option<Refused> {
+        self.frames.refused
     }
 
     /// Since when a message is under way that has not ended.
@@ -80,6 +80,16 @@ impl Write for Inflow {
     }
 }
 
+/// What of a peer's frames is not passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// Too many fragments of a message.
+    Fragments,
+    /// A control frame that is longer than one may be (RFC 6455 section 5.5). tungstenite would take memory
+    /// for all of it first.
+    Control,
+}
+
 /// Where the stream of frames stands.
 #[derive(Debug, Default)]
 struct Frames {
@@ -100,6 +110,7 @@ struct Frames {
     /// A data message has begun and its last fragment has not come; the fragments so far.
     open: bool,
     fragments: usize,
+    refused: Option<Refused>,
     since: Option<Instant>,
 }
 
@@ -277,9 +288,14 @@ impl Frames {
             self.fragments = if self.open { self.fragments + 1 } else { 1 };
             self.open = true;
             if self.fragments > self.max_fragments {
+                self.refused = Some(Refused::Fragments);
                 let message = format!("a message may have {} fragments", self.max_fragments);
                 return Err(io::Error::new(ErrorKind::InvalidData, message));
             }
+        }
+        if !self.frame.is_data && length > 125 {
+            self.refused = Some(Refused::Control);
+            return Err(io::Error::new(ErrorKind::InvalidData, "a control frame may have 125 bytes"));
         }
         self.frame_left = length;
         if self.cuts(header) {

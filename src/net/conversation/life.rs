@@ -10,8 +10,8 @@ pub struct Life {
     /// The socket's count of bytes then, and the time.
     pub received: u64,
     pub heard: Instant,
-    /// When the last request came.
-    pub request: Instant,
+    /// When the last request came, or the last answer left.
+    pub used: Instant,
     /// A ping is out since then, and nothing has come.
     pub pinged: Option<Instant>,
 }
@@ -25,7 +25,7 @@ pub enum Due {
 
 impl Life {
     pub fn begin(now: Instant) -> Life {
-        Life { received: 0, heard: now, request: now, pinged: None }
+        Life { received: 0, heard: now, used: now, pinged: None }
     }
 
     /// Any byte is a sign of life.
@@ -35,11 +35,11 @@ impl Life {
         }
     }
 
-    /// What is due next, and when.
-    pub fn next(&self, limits: &Limits) -> Option<Due> {
+    /// What is due next, and when. While we do not read, a pong cannot be heard, and nobody dies of it.
+    pub fn next(&self, limits: &Limits, reading_since: Option<Instant>) -> Option<Due> {
         match self.pinged {
             _ if limits.ping_interval.is_zero() => None,
-            Some(pinged) => Some(Due::Death(pinged + limits.ping_timeout)),
+            Some(pinged) => Some(Due::Death(pinged.max(reading_since?) + limits.ping_timeout)),
             None => Some(Due::Ping(self.heard + limits.ping_interval)),
         }
     }

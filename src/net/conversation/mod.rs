@@ -25,7 +25,7 @@ use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Bytes, Message, WebSocket};
 
-use self::inflow::Inflow;
+use self::inflow::{Inflow, Refused};
 use self::life::{Due, Life};
 use self::slots::{Slot, Slots};
 use super::connections::Shared;
@@ -211,6 +211,7 @@ impl<D: Dialogue> Conversation<'_, D> {
     fn pop_answer(&mut self) -> Option<Message> {
         let answer = self.slots.pop_ready()?;
         self.counters.answers.one();
+        self.life.used = self.now();
         Some(answer)
     }
 
@@ -321,7 +322,7 @@ impl<D: Dialogue> Conversation<'_, D> {
             waker: self.ws.get_ref().socket().waker(),
             cancelled: &self.cancelled,
         };
-        self.life.request = self.now();
+        self.life.used = self.now();
         let size = message.len();
         self.counters.requests.one();
         match self.dialogue.receive(message, &slot) {
@@ -337,11 +338,15 @@ impl<D: Dialogue> Conversation<'_, D> {
 
     /// A draining server takes no more requests, and says goodbye when the last is answered.
     fn drain(&mut self) -> Turn {
-        let done = self.slots.open.is_empty() && self.rest.is_none() && self.unflushed == 0;
-        if self.phase == Phase::Open && done && self.readiness.is_draining() {
+        if self.phase == Phase::Open && self.has_answered_all() && self.readiness.is_draining() {
             return self.close(Cause::Drained, CloseCode::Away, "the server is stopping");
         }
         Ok(())
+    }
+
+    /// Every request has been answered, and every answer has left.
+    fn has_answered_all(&self) -> bool {
+        self.slots.open.is_empty() && self.rest.is_none() && self.unflushed == 0
     }
 
     fn close(&mut self, cause: Cause, code: CloseCode, reason: &str) -> Turn {
@@ -368,9 +373,10 @@ impl<D: Dialogue> Conversation<'_, D> {
                 (Cause::TooLarge, CloseCode::Size, reason)
             }
             Error::Io(fault) if fault.kind() == ErrorKind::InvalidData => match self.ws.get_ref().refused() {
-                true => (Cause::TooSlow, CloseCode::Policy, fault.to_string()),
+                Some(Refused::Fragments) => (Cause::TooSlow, CloseCode::Policy, fault.to_string()),
+                Some(Refused::Control) => (Cause::Protocol, CloseCode::Protocol, fault.to_string()),
                 // TLS: its own alert is out, and nothing can follow it.
-                false => return self.lost(error),
+                None => return self.lost(error),
             },
             Error::Utf8(_) => (Cause::Protocol, CloseCode::Invalid, "a text message must be UTF-8".into()),
             Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
@@ -411,6 +417,9 @@ impl<D: Dialogue> Conversation<'_, D> {
         }
         self.life.heard(self.ws.get_ref().socket().received(), now);
         self.reading_since = if self.may_read() { self.reading_since.or(Some(now)) } else { None };
+        if let Some(reason) = self.dialogue.is_unwelcome() {
+            return Err(self.refuse(Cause::Revoked, CloseCode::Policy, &reason));
+        }
         if self.message_deadline().is_some_and(|deadline| now >= deadline) {
             let reason = format!("a message took longer than {:?}", self.limits.message_timeout);
             return Err(self.refuse(Cause::TooSlow, CloseCode::Policy, &reason));
@@ -418,7 +427,7 @@ impl<D: Dialogue> Conversation<'_, D> {
         if self.idle_deadline().is_some_and(|deadline| now >= deadline) {
             return self.close(Cause::Idle, CloseCode::Normal, "no request came for too long");
         }
-        match self.life.next(self.limits) {
+        match self.life.next(self.limits, self.reading_since) {
             Some(Due::Ping(at)) if now >= at && self.blocked.is_none() => {
                 self.life.pinged = Some(now);
                 self.counters.pings.one();
@@ -433,15 +442,18 @@ impl<D: Dialogue> Conversation<'_, D> {
         }
     }
 
-    /// A message under way has its time, which begins anew when it was us who did not read.
+    /// A message under way has its time, which begins anew when it was us who did not read; but not for
+    /// ever, because a peer that does not read its answers can make us pause as often as it likes.
     fn message_deadline(&self) -> Option<Instant> {
-        let since = self.ws.get_ref().incomplete_since()?.max(self.reading_since?);
-        Some(since + self.limits.message_timeout)
+        const PAUSES: u32 = 20;
+        let begun = self.ws.get_ref().incomplete_since()?;
+        let since = begun.max(self.reading_since?);
+        Some((since + self.limits.message_timeout).min(begun + self.limits.message_timeout * PAUSES))
     }
 
     fn idle_deadline(&self) -> Option<Instant> {
-        let counts = !self.limits.idle_timeout.is_zero() && self.slots.open.is_empty();
-        counts.then(|| self.life.request + self.limits.idle_timeout)
+        let counts = !self.limits.idle_timeout.is_zero() && self.has_answered_all();
+        counts.then(|| self.life.used + self.limits.idle_timeout)
     }
 
     /// When the loop must go round again though nothing has happened.
@@ -449,7 +461,7 @@ impl<D: Dialogue> Conversation<'_, D> {
         if let Phase::Closing(deadline) | Phase::Lingering(deadline) = self.phase {
             return Some(deadline);
         }
-        let ping = self.life.next(self.limits).and_then(|due| match due {
+        let ping = self.life.next(self.limits, self.reading_since).and_then(|due| match due {
             Due::Ping(_) if self.blocked.is_some() => None,
             Due::Ping(at) | Due::Death(at) => Some(at),
         });
@@ -482,12 +494,6 @@ impl<D: Dialogue> Conversation<'_, D> {
             if !interest.read {
                 return Err(End(Cause::Lost, "the peer went away".into()));
             }
-        }
-        if ready.called
-            && self.phase == Phase::Open
-            && let Some(reason) = self.dialogue.is_unwelcome()
-        {
-            return Err(self.refuse(Cause::Revoked, CloseCode::Policy, &reason));
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //!
 //! Files are looked at when a connection comes, at most once a second: whoever renews a certificate need
 //! tell nobody, and no thread waits for it. A pair that does not fit (often because only one file is
-//! written yet) changes nothing and is told once; the next change is tried again.
+//! written yet) changes nothing, is told once, and is tried again at each look.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,8 +35,10 @@ pub struct Identity {
 #[derive(Debug)]
 struct InUse {
     config: Arc<ServerConfig>,
-    /// Of the files as they were read, or tried, last.
+    /// Of the files as they were when they were read.
     seen: Seen,
+    /// Of files that did not fit, and have been complained of.
+    complained: Option<Seen>,
     /// When the files were looked at last.
     looked: SystemTime,
 }
@@ -56,7 +58,7 @@ impl Identity {
         let seen = look(&files);
         let config = Arc::new(load(&files)?);
         let looked = SystemTime::now();
-        Ok(Identity { files, state: Mutex::new(InUse { config, seen, looked }) })
+        Ok(Identity { files, state: Mutex::new(InUse { config, seen, complained: None, looked }) })
     }
 
     /// Reads both files again. When that fails, what was in use stays.
@@ -64,8 +66,8 @@ impl Identity {
         let seen = look(&self.files);
         let loaded = load(&self.files);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.seen = seen;
         state.config = Arc::new(loaded?);
+        state.seen = seen;
         Ok(())
     }
 
@@ -80,13 +82,18 @@ impl Identity {
         state.looked = now;
         let seen = look(&self.files);
         if seen != state.seen {
-            state.seen = seen;
             match load(&self.files) {
                 Ok(config) => {
                     state.config = Arc::new(config);
+                    state.seen = seen;
                     log::info!("the TLS certificate has changed, and is in use");
                 }
-                Err(error) => log::error!("the TLS certificate has changed, and the old one stays: {error}"),
+                // Tried again at the next look: rights that are given later change no time stamp.
+                Err(error) if state.complained != Some(seen) => {
+                    state.complained = Some(seen);
+                    log::error!("the TLS certificate has changed, and the old one stays: {error}");
+                }
+                Err(_) => {}
             }
         }
         state.config.clone()
