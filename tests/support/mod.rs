@@ -265,7 +265,7 @@ pub fn raise_file_limit(wanted: usize) -> usize {
     let most = limit.maximum.unwrap_or(u64::MAX);
     let current = limit.current.unwrap_or(u64::MAX).max(most.min(wanted as u64 + OTHERS));
     setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: limit.maximum }).unwrap();
-    wanted.min((current - OTHERS) as usize)
+    wanted.min(usize::try_from(current.saturating_sub(OTHERS)).unwrap_or(usize::MAX)).max(100)
 }
 
 /// Sends a message and returns the next data message.
