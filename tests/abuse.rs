@@ -154,13 +154,9 @@ fn a_silent_peer_that_does_not_answer_a_ping_is_dropped() {
 fn a_reset_in_mid_inference_costs_nobody_anything() {
     let mut program = digits(&[]);
     beside("200 resets in mid-inference", &mut program, |program| {
-        let picture = png(&held_out(7).1);
+        let frame = binary_frame(&png(&held_out(7).1));
         for _ in 0..200 {
             let mut stream = upgraded(program);
-            let mut frame = vec![0x82, 0xfe];
-            frame.extend_from_slice(&(picture.len() as u16).to_be_bytes());
-            frame.extend_from_slice(&[0; 4]);
-            frame.extend_from_slice(&picture);
             stream.write_all(&frame).unwrap();
             sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
         }
@@ -241,9 +237,7 @@ fn a_flood_of_pings_is_answered_as_far_as_its_answers_are_read() {
 fn a_client_that_closes_at_once_after_a_hundred_requests_hurts_nobody() {
     let mut program = digits(&[]);
     beside("50 clients that close after 100 requests", &mut program, |program| {
-        let picture = png(&held_out(8).1);
-        let header = [&[0x82, 0xfe][..], &(picture.len() as u16).to_be_bytes(), &[0; 4]].concat();
-        let requests = [header, picture].concat().repeat(100);
+        let requests = binary_frame(&png(&held_out(8).1)).repeat(100);
         for _ in 0..50 {
             let mut stream = upgraded(program);
             stream.write_all(&requests).unwrap();

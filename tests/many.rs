@@ -17,9 +17,7 @@ fn all_answer<S: Read + Write>(conversations: &mut [S]) {
         assert_eq!(frame_with(conversation, 0xa), b"?");
     }
     let (label, pixels) = held_out(5);
-    let picture = png(&pixels);
-    let header = [&[0x82, 0xfe][..], &(picture.len() as u16).to_be_bytes(), &[0; 4]].concat();
-    let message = [header, picture].concat();
+    let message = binary_frame(&png(&pixels));
     // As many at once as the queue holds.
     for some in conversations.chunks_mut(1000) {
         for conversation in &mut *some {

@@ -32,13 +32,12 @@ fn serve(flags: &ServeFlags) -> Result<(), String> {
     let settings = Settings::try_from(flags)?;
     // From here on a first signal drains. Registered before anything else, so that it is not lost
     // while models are loaded; as PID 1 there is no default action that would end us.
-    let signals = signals().map_err(|error| format!("cannot listen for signals: {error}"))?;
+    let mut signals = signals().map_err(|error| format!("cannot listen for signals: {error}"))?;
     raise_file_limit(settings.limits.max_connections);
     if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
         log::warn!("RUST_BACKTRACE is set: every failed inference will cost a backtrace");
     }
     let server = Server::start(settings).map_err(|error| error.to_string())?;
-    let mut signals = signals;
     let signal = wait(&mut signals, &server);
     if !server.drain_delay().is_zero() {
         server.leave(signal);

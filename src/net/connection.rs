@@ -121,26 +121,15 @@ impl<S: Service> Connection<S> {
         let shared = self.shared.clone();
         let identity = shared.identity.as_ref()?;
         let deadline = accepted + shared.limits.tls_timeout;
-        let why = match self.socket.shake_hands(identity, deadline) {
-            Ok(()) => return Some(self),
-            Err(NoHandshake::Gone(why)) => why.to_owned(),
-            Err(NoHandshake::Refused(why)) => format!("the TLS handshake failed: {why}"),
-            Err(NoHandshake::Plain) => {
-                let message = "this port speaks TLS, and this is no TLS: connect to wss:// or https://";
-                let read = head::read(&mut self.socket, &mut self.buffer, &shared.limits, deadline, || false);
-                if !matches!(read, Err(NoHead::Gone | NoHead::Io(_))) {
-                    let response = shared.service.refuse(StatusCode::BAD_REQUEST, message);
-                    let peer = self.peer;
-                    self.refuse(&response);
-                    shared.counters.handshakes_failed.one();
-                    log::info!("{peer}: {message}");
-                    return None;
-                }
-                message.to_owned()
-            }
-        };
+        let Err(failed) = self.socket.shake_hands(identity, deadline) else { return Some(self) };
         shared.counters.handshakes_failed.one();
-        log::info!("{}: {why}", self.peer);
+        log::info!("{}: {failed}", self.peer);
+        if let NoHandshake::Plain = failed {
+            let read = head::read(&mut self.socket, &mut self.buffer, &shared.limits, deadline, || false);
+            if !matches!(read, Err(NoHead::Gone | NoHead::Io(_))) {
+                self.refuse(&shared.service.refuse(StatusCode::BAD_REQUEST, &failed.to_string()));
+            }
+        }
         None
     }
 

@@ -29,7 +29,6 @@ pub struct Interest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ready {
     pub readable: bool,
-    pub writable: bool,
 }
 
 /// A connected, non-blocking socket and the sleep of the thread that owns it.
@@ -50,13 +49,15 @@ pub struct Socket {
 }
 
 /// How a TLS handshake can fail.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum NoHandshake {
-    /// The peer speaks, but not TLS.
+    #[error("this port speaks TLS, and this is no TLS: connect to wss:// or https://")]
     Plain,
     /// The peer went away, or its time was over.
+    #[error("{0}")]
     Gone(&'static str),
     /// What TLS itself says.
+    #[error("the TLS handshake failed: {0}")]
     Refused(String),
 }
 
@@ -184,10 +185,7 @@ impl Socket {
             self.dry = false;
         }
         let broken = socket.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL);
-        Ok(Ready {
-            readable: broken || socket.contains(PollFlags::IN),
-            writable: broken || socket.contains(PollFlags::OUT),
-        })
+        Ok(Ready { readable: broken || socket.contains(PollFlags::IN) })
     }
 
     /// What has come, without waiting and without a budget.

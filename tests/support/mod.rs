@@ -255,6 +255,13 @@ pub fn frame_with(stream: &mut impl Read, opcode: u8) -> Vec<u8> {
     }
 }
 
+/// A binary message of 126 to 65,535 bytes as a client's frame, masked with zeros.
+pub fn binary_frame(payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(payload.len()).unwrap();
+    assert!(length > 125);
+    [&[0x82, 0xfe][..], &length.to_be_bytes(), &[0; 4], payload].concat()
+}
+
 /// Raises this process's limit of open files for `wanted` connections; how many there may be, which is
 /// fewer where the machine allows fewer.
 pub fn raise_file_limit(wanted: usize) -> usize {
