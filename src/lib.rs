@@ -46,6 +46,7 @@
 //! | [`net`] | sockets: listener, TLS, head, HTTP, conversation; knows a `Service`, and no model |
 //! | [`service`] | inference as that `Service`, and who may ask |
 //! | [`ops`] | readiness, counters, the routes of both listeners, the private listener |
+//! | [`pack`] | container images: layers, archives, registries; never part of serving |
 //! | [`config`] | flags, environment, limits; finished types only come out |
 //! | [`clock`] | time, which tests can hold |
 //! | [`server`], [`cli`] | the composition root, and the commands |
@@ -77,6 +78,7 @@ pub mod inference;
 pub mod model;
 pub mod net;
 pub mod ops;
+pub mod pack;
 pub mod processing;
 pub mod server;
 pub mod service;

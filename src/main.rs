@@ -1,6 +1,11 @@
 //! The program: everything is in the library.
 #![forbid(unsafe_code)]
 
+// musl's own takes one lock for all threads, and models of convolutions allocate for each operator.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> std::process::ExitCode {
     onnxd::cli::run()
 }

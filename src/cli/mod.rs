@@ -3,6 +3,7 @@
 mod check;
 mod healthcheck;
 mod logging;
+mod pack;
 mod serve;
 
 use std::process::ExitCode;
@@ -36,6 +37,8 @@ enum Command {
     Check(check::CheckFlags),
     /// Ask a running server whether it is ready: exit 0 when it is, 1 when not
     Healthcheck(healthcheck::HealthcheckFlags),
+    /// Make a container image of a model and this program, without Docker; write it or push it
+    Pack(Box<pack::PackFlags>),
 }
 
 /// Runs the command; the exit code is 0 for success, 1 for failure, and clap's 2 for wrong usage.
@@ -46,5 +49,6 @@ pub fn run() -> ExitCode {
         Some(Command::Serve(flags)) => serve::run(&flags),
         Some(Command::Check(flags)) => check::run(&flags),
         Some(Command::Healthcheck(flags)) => healthcheck::run(&flags),
+        Some(Command::Pack(flags)) => pack::run(&flags),
     }
 }

@@ -1,7 +1,7 @@
 //! Finding models on disk. A model is an `.onnx` file, or a folder with a `model.json` or a
 //! `model.onnx`; a repository is a folder of such folders.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::manifest::{Manifest, ManifestError, check_name};
 
@@ -18,6 +18,8 @@ pub struct ModelFiles {
     /// Where the manifest's relative paths (labels) begin.
     pub folder: PathBuf,
     pub manifest: Manifest,
+    /// Where the manifest was read; a bare ONNX file has none.
+    pub manifest_file: Option<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +36,8 @@ pub enum RepositoryError {
     NoFile { path: PathBuf, file: String },
     #[error("{path}: {message}; set `name` in model.json")]
     BadName { path: PathBuf, message: String },
+    #[error("{model}: `{part}` is not below the model's folder; copy it there and name it so")]
+    Outside { model: PathBuf, part: PathBuf },
     #[error("two models are called `{name}`: {first} and {second}")]
     SameName { name: String, first: PathBuf, second: PathBuf },
 }
@@ -83,7 +87,8 @@ impl ModelFiles {
         // A file called model.onnx says nothing by its name; its folder does.
         let named_by = if path.file_name().is_some_and(|name| name == DEFAULT_FILE) { &folder } else { path };
         let name = name_of(named_by, path)?;
-        Ok(ModelFiles { name, version: "1".into(), onnx: path.into(), folder, manifest: Manifest::default() })
+        let manifest = Manifest::default();
+        Ok(ModelFiles { name, version: "1".into(), onnx: path.into(), folder, manifest, manifest_file: None })
     }
 
     fn of_folder(folder: &Path) -> Result<Option<ModelFiles>, RepositoryError> {
@@ -93,6 +98,34 @@ impl ModelFiles {
         }
         let onnx = folder.join(DEFAULT_FILE);
         if onnx.is_file() { Self::of_file(&onnx).map(Some) } else { Ok(None) }
+    }
+
+    /// Every file that serving the model reads, with its path below a folder of its own: the manifest and
+    /// what it names, the ONNX file, and its `data` (paths beside that file). A file that nothing names
+    /// is none of them.
+    pub fn parts(&self, data: &[String]) -> Result<Vec<(PathBuf, PathBuf)>, RepositoryError> {
+        let mut parts = Vec::new();
+        let mut onnx = PathBuf::from(DEFAULT_FILE);
+        if let Some(manifest) = &self.manifest_file {
+            parts.push((PathBuf::from(MANIFEST), manifest.clone()));
+            onnx = PathBuf::from(self.manifest.file.as_deref().unwrap_or(DEFAULT_FILE));
+            for labels in self.manifest.outputs.iter().filter_map(|output| output.labels.as_deref()) {
+                parts.push((labels.into(), self.folder.join(labels)));
+            }
+        }
+        let beside = |path: &Path| path.parent().unwrap_or(Path::new("")).to_path_buf();
+        parts.extend(data.iter().map(|data| (beside(&onnx).join(data), beside(&self.onnx).join(data))));
+        parts.push((onnx, self.onnx.clone()));
+        for (path, _) in &mut parts {
+            let below: Option<PathBuf> = path
+                .components()
+                .filter(|component| *component != Component::CurDir)
+                .map(|component| matches!(component, Component::Normal(_)).then_some(component))
+                .collect();
+            let outside = || RepositoryError::Outside { model: self.folder.clone(), part: path.clone() };
+            *path = below.ok_or_else(outside)?;
+        }
+        Ok(parts)
     }
 
     fn with_manifest(folder: PathBuf, path: &Path) -> Result<ModelFiles, RepositoryError> {
@@ -107,7 +140,7 @@ impl ModelFiles {
             None => name_of(&folder, path)?,
         };
         let version = manifest.version.clone().unwrap_or_else(|| "1".into());
-        Ok(ModelFiles { name, version, onnx, folder, manifest })
+        Ok(ModelFiles { name, version, onnx, folder, manifest, manifest_file: Some(path.into()) })
     }
 }
 

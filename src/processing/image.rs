@@ -8,8 +8,9 @@ use std::io::Cursor;
 
 use ::image::metadata::Orientation;
 use ::image::{DynamicImage, ImageDecoder as _, ImageFormat, ImageReader};
-use fast_image_resize::images::Image;
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::TypedImage;
+use fast_image_resize::pixels::{U8, U8x3};
+use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 use half::f16;
 
 use crate::config::Limits;
@@ -287,14 +288,12 @@ fn contrast(rgba: &[u8]) -> u8 {
 }
 
 fn resample(
-    pixels: Pixels,
+    mut pixels: Pixels,
     width: u32,
     height: u32,
     filter: Filter,
     crop: bool,
 ) -> Result<Pixels, RequestError> {
-    let channels = pixels.channels;
-    let kind = if channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
     let algorithm = match filter {
         Filter::Nearest => ResizeAlg::Nearest,
         Filter::Bilinear => ResizeAlg::Convolution(FilterType::Bilinear),
@@ -305,12 +304,30 @@ fn resample(
     if crop {
         options = options.fit_into_destination(Some((0.5, 0.5)));
     }
-    let failed = |error: String| RequestError::invalid(format!("the image cannot be resized: {error}"));
-    let source = Image::from_vec_u8(pixels.width, pixels.height, pixels.bytes, kind)
-        .map_err(|error| failed(error.to_string()))?;
-    let mut target = Image::new(width, height, kind);
-    Resizer::new().resize(&source, &mut target, &options).map_err(|error| failed(error.to_string()))?;
-    Ok(Pixels { width, height, channels, bytes: target.into_vec() })
+    // By the pixel's type, known here: choosing it at run time would link the code of all thirteen. And of
+    // one type of image, the one that can be written: another one for the source would double the code.
+    let bytes = match pixels.channels {
+        1 => resample_as::<U8>(&mut pixels, width, height, &options),
+        _ => resample_as::<U8x3>(&mut pixels, width, height, &options),
+    };
+    let bytes =
+        bytes.map_err(|error| RequestError::invalid(format!("the image cannot be resized: {error}")))?;
+    Ok(Pixels { width, height, channels: pixels.channels, bytes })
+}
+
+fn resample_as<P: PixelTrait>(
+    pixels: &mut Pixels,
+    width: u32,
+    height: u32,
+    options: &ResizeOptions,
+) -> Result<Vec<u8>, String> {
+    let mut bytes = vec![0; width as usize * height as usize * pixels.channels];
+    let source = TypedImage::<P>::from_buffer(pixels.width, pixels.height, &mut pixels.bytes)
+        .map_err(|error| error.to_string())?;
+    let mut target =
+        TypedImage::<P>::from_buffer(width, height, &mut bytes).map_err(|error| error.to_string())?;
+    Resizer::new().resize_typed(&source, &mut target, options).map_err(|error| error.to_string())?;
+    Ok(bytes)
 }
 
 /// Centres the image on a sheet of the background's colour.

@@ -104,14 +104,48 @@ fn input_metadata(name: String, fact: &InferenceFact) -> Result<TensorMetadata, 
     Ok(TensorMetadata { name, datatype, shape, accepts: &[] })
 }
 
+/// The files that hold the model's large tensors, when they are not in the ONNX file itself (ONNX, "external
+/// data"): paths below the file's folder, each once.
+pub fn data_files(path: &Path) -> Result<Vec<String>, LoadError> {
+    guarded("reading the model", || {
+        let proto = onnx().proto_model_for_path(path).map_err(|error| LoadError {
+            what: "reading the model",
+            cause: chain(&error),
+            advice: None,
+        })?;
+        let mut locations = Vec::new();
+        for graph in graphs(proto.graph.as_ref()) {
+            let constants = graph.node.iter().flat_map(|node| &node.attribute);
+            let constants = constants.flat_map(|attribute| attribute.t.iter().chain(&attribute.tensors));
+            for tensor in graph.initializer.iter().chain(constants) {
+                let location = tensor.external_data.iter().find(|entry| entry.key == "location");
+                locations.extend(location.map(|entry| entry.value.clone()));
+            }
+        }
+        locations.sort();
+        locations.dedup();
+        Ok(locations)
+    })
+}
+
+/// A graph and all graphs inside its nodes.
+fn graphs(graph: Option<&pb::GraphProto>) -> Vec<&pb::GraphProto> {
+    let mut all: Vec<&pb::GraphProto> = graph.into_iter().collect();
+    let mut at = 0;
+    while let Some(graph) = all.get(at).copied() {
+        let attributes = graph.node.iter().flat_map(|node| &node.attribute);
+        all.extend(attributes.flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs)));
+        at += 1;
+    }
+    all
+}
+
 /// Operators of the graph and its sub-graphs that tract has not registered, each once, with the name
 /// of a node that uses it.
 fn unknown_operators(graph: &pb::GraphProto, onnx: &tract_onnx::Onnx) -> Vec<String> {
     let mut unknown: Vec<(String, String)> = Vec::new();
-    let mut graphs = vec![graph];
-    while let Some(graph) = graphs.pop() {
+    for graph in graphs(Some(graph)) {
         for node in &graph.node {
-            graphs.extend(node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()));
             let known = onnx.op_register.0.contains_key(&node.op_type);
             if !known && !unknown.iter().any(|(operator, _)| *operator == node.op_type) {
                 let name =

@@ -17,7 +17,7 @@
 //! state refuses good input, so a `Runner` is thrown away on any error.
 
 mod convert;
-mod graph;
+pub mod graph;
 mod guard;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,0 +1,57 @@
+/* The program's entry: applies the packed relative relocations (DT_RELR), then starts as musl does.
+
+   A program that may lie anywhere has some 60,000 pointers that are wrong by the address it was loaded at. As plain
+   relocations (DT_RELA) they are 24 bytes each; packed, they are a bit each: 1.4 MB less. musl applies them from 1.2.4
+   on, and the one in Debian 12 and in older Rusts does not look at them. Each does right with this in front: what was
+   applied is taken off the list. (Generic ABI, "RELR relative relocations".) */
+#include <elf.h>
+#include <link.h>
+#include <stdint.h>
+
+#ifndef DT_RELR
+#define DT_RELRSZ 35
+#define DT_RELR 36
+#endif
+
+extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+extern ElfW(Dyn) _DYNAMIC[] __attribute__((visibility("hidden")));
+
+__attribute__((used, visibility("hidden"))) void onnxd_relocate(void)
+{
+    uintptr_t base = (uintptr_t)__ehdr_start;
+    const uintptr_t *entry = 0;
+    uintptr_t *next = 0;
+    ElfW(Dyn) *size = 0;
+
+    for (ElfW(Dyn) *tag = _DYNAMIC; tag->d_tag != DT_NULL; tag++) {
+        if (tag->d_tag == DT_RELR)
+            entry = (const uintptr_t *)(base + tag->d_un.d_ptr);
+        if (tag->d_tag == DT_RELRSZ)
+            size = tag;
+    }
+    if (!entry || !size)
+        return;
+    for (; size->d_un.d_val; entry++, size->d_un.d_val -= sizeof *entry) {
+        if (!(*entry & 1)) { /* an address, and then bits for the words behind it */
+            next = (uintptr_t *)(base + *entry);
+            *next++ += base;
+            continue;
+        }
+        for (uintptr_t bits = *entry >> 1, *word = next; bits; bits >>= 1, word++)
+            if (bits & 1)
+                *word += base;
+        next += 8 * sizeof *entry - 1;
+    }
+}
+
+#if defined __x86_64__
+__asm__(".globl onnxd_start\n.type onnxd_start,@function\nonnxd_start:\n"
+        "    call onnxd_relocate\n"
+        "    jmp _start\n");
+#elif defined __aarch64__
+__asm__(".globl onnxd_start\n.type onnxd_start,%function\nonnxd_start:\n"
+        "    bl onnxd_relocate\n"
+        "    b _start\n");
+#else
+#error "an entry for this architecture is to be written"
+#endif

@@ -1,0 +1,41 @@
+//! Container images without Docker: a model and a static program become an image from scratch, written
+//! as an archive or sent to a registry. The same input makes the same bytes.
+//!
+//! ```text
+//! elf (which machine) ─┐
+//!                      ├─► layer ─► image ─► archive (docker-archive, OCI layout)
+//! model::ModelFiles ───┘                └──► registry (distribution API)
+//! ```
+
+pub mod archive;
+pub mod digest;
+pub mod elf;
+pub mod image;
+pub mod layer;
+pub mod progress;
+pub mod reference;
+pub mod registry;
+
+pub use elf::Architecture;
+pub use image::{Format, Image};
+pub use layer::Layer;
+pub use progress::Progress;
+pub use reference::Reference;
+
+/// What went wrong while an image was made or sent.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    #[error("{path}: {source}")]
+    Io { path: std::path::PathBuf, source: std::io::Error },
+    #[error("{0}")]
+    Input(String),
+    #[error(transparent)]
+    Registry(#[from] registry::RegistryError),
+}
+
+impl PackError {
+    fn io(path: impl Into<std::path::PathBuf>) -> impl FnOnce(std::io::Error) -> PackError {
+        let path = path.into();
+        move |source| PackError::Io { path, source }
+    }
+}

@@ -1,0 +1,137 @@
+//! An image's name: `registry/organisation/repository:tag`.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Where an image goes. The registry is always named: a name without one would mean a public registry,
+/// and nobody's model should go there by a slip.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// Host, and port when it is not 443.
+    pub registry: String,
+    /// Lower case, parts between slashes.
+    pub repository: String,
+    pub tag: String,
+}
+
+impl Reference {
+    /// The same image under another tag.
+    pub fn with_tag(&self, tag: String) -> Reference {
+        Reference { tag, ..self.clone() }
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}:{}", self.registry, self.repository, self.tag)
+    }
+}
+
+impl FromStr for Reference {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Reference, String> {
+        let Some((registry, path)) = text.split_once('/') else {
+            return Err(format!("`{text}` names no registry: expected HOST[:PORT]/ORGANISATION/NAME:TAG"));
+        };
+        if !(registry.contains(['.', ':']) || registry == "localhost") {
+            return Err(format!(
+                "`{registry}` is no registry's host name: expected HOST[:PORT]/ORGANISATION/NAME:TAG, \
+                 docker.io/… for the public one"
+            ));
+        }
+        if !registry.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte)) {
+            return Err(format!("`{registry}` is no host name"));
+        }
+        let (repository, tag) = name(path)?;
+        Ok(Reference { registry: registry.into(), repository, tag })
+    }
+}
+
+/// `NAME[:TAG]` as an archive carries it; the tag is `latest` when none is said.
+pub fn name(text: &str) -> Result<(String, String), String> {
+    if text.contains('@') {
+        return Err(format!("`{text}`: a digest cannot be chosen, expected NAME:TAG"));
+    }
+    let (repository, tag) = match text.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => (repository, tag),
+        _ => (text, "latest"),
+    };
+    if !repository.split('/').all(is_component) || repository.len() > 255 {
+        return Err(format!(
+            "`{repository}` is no repository name: lower-case letters, digits, and single `.`, `_` or `-` \
+             between them, parts divided by /"
+        ));
+    }
+    check_tag(tag)?;
+    Ok((repository.into(), tag.into()))
+}
+
+fn check_tag(tag: &str) -> Result<(), String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    let starts = tag.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if starts && tag.len() <= 128 && tag.bytes().all(allowed) {
+        Ok(())
+    } else {
+        Err(format!(
+            "`{tag}` is no tag: up to 128 letters, digits, `_`, `.` and `-`, not beginning with the last two"
+        ))
+    }
+}
+
+/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`, the distribution specification's rule.
+fn is_component(part: &str) -> bool {
+    let separators: Vec<&str> = part
+        .split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+        .filter(|s| !s.is_empty())
+        .collect();
+    let ends = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    ends(part.bytes().next())
+        && ends(part.bytes().last())
+        && separators.iter().all(|s| matches!(*s, "." | "_" | "__") || s.bytes().all(|byte| byte == b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_taken_apart_and_put_together_again() {
+        for (text, registry, repository, tag) in [
+            (
+                "swr.cn-north-4.myhuaweicloud.com/team/digits:1.0",
+                "swr.cn-north-4.myhuaweicloud.com",
+                "team/digits",
+                "1.0",
+            ),
+            ("localhost:5000/a/b/c__d:latest", "localhost:5000", "a/b/c__d", "latest"),
+            ("[::1]:5000/a:b", "[::1]:5000", "a", "b"),
+        ] {
+            let reference: Reference = text.parse().unwrap();
+            assert_eq!(
+                reference,
+                Reference { registry: registry.into(), repository: repository.into(), tag: tag.into() }
+            );
+            assert_eq!(reference.to_string(), text);
+        }
+        assert_eq!("r.io/a".parse::<Reference>().unwrap().tag, "latest");
+    }
+
+    #[test]
+    fn a_name_that_no_registry_would_take_is_refused_with_the_rule() {
+        for (text, part) in [
+            ("digits:1", "names no registry"),
+            ("team/digits:1", "`team` is no registry's host name"),
+            ("r.io/Team/digits", "lower-case"),
+            ("r.io/a..b:1", "lower-case"),
+            ("r.io/-a:1", "lower-case"),
+            ("r.io/a//b:1", "lower-case"),
+            ("r.io/a:", "is no tag"),
+            ("r.io/a:-1", "is no tag"),
+            ("r.io/a@sha256:00", "a digest"),
+        ] {
+            let error = text.parse::<Reference>().unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! One registry over HTTP: authentication by challenge, and errors in words.
+
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
+use http::{Method, Request, Response, StatusCode};
+use serde::Deserialize;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::{Agent, Body, SendBody};
+
+use super::RegistryError;
+use super::credentials::Credentials;
+use crate::pack::Reference;
+use crate::pack::image::Document;
+
+/// How a registry is reached.
+#[derive(Debug)]
+pub struct Access {
+    /// Speak HTTP without TLS.
+    pub plain_http: bool,
+    /// PEM: the authorities to trust, instead of the public ones.
+    pub ca_file: Option<PathBuf>,
+    pub credentials: Option<Credentials>,
+    /// Bytes of one request of an upload.
+    pub chunk: u64,
+}
+
+/// Of what a registry says about an error, the most that is read.
+const LONGEST_ANSWER: u64 = 64 * 1024;
+/// A peer that neither takes nor sends a byte for so long is gone.
+const SILENCE: Duration = Duration::from_secs(60);
+/// A registry may hash a whole layer before it answers.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// A repository of a registry.
+pub struct Client {
+    agent: Agent,
+    registry: String,
+    /// Scheme and host.
+    origin: String,
+    repository: String,
+    credentials: Option<Credentials>,
+    /// The `Authorization` header that was accepted, or is about to be.
+    authorization: Option<String>,
+    /// Bytes of one request of an upload.
+    pub chunk: u64,
+}
+
+/// What is sent with a request.
+pub enum Content<'a> {
+    Nothing,
+    /// The reader gives so many bytes.
+    Reader(&'a mut dyn Read, u64),
+    Bytes(&'a [u8]),
+}
+
+impl Client {
+    pub fn new(reference: &Reference, access: Access) -> Result<Client, RegistryError> {
+        let roots = match &access.ca_file {
+            None => RootCerts::WebPki,
+            Some(path) => authorities(path)
+                .map_err(|error| RegistryError::Credentials(format!("{}: {error}", path.display())))?,
+        };
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            // An upload's next address is ours to follow; a blob that is elsewhere is there.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .user_agent(concat!("onnxd/", env!("CARGO_PKG_VERSION")))
+            .tls_config(TlsConfig::builder().root_certs(roots).build())
+            .timeout_resolve(Some(Duration::from_secs(20)))
+            .timeout_connect(Some(Duration::from_secs(20)))
+            .timeout_per_write(Some(SILENCE))
+            .timeout_per_read(Some(PATIENCE))
+            .build()
+            .new_agent();
+        // The public registry's API is at another host than its name.
+        let host =
+            if reference.registry == "docker.io" { "registry-1.docker.io" } else { &reference.registry };
+        let scheme = if access.plain_http { "http" } else { "https" };
+        Ok(Client {
+            agent,
+            registry: reference.registry.clone(),
+            origin: format!("{scheme}://{host}"),
+            repository: reference.repository.clone(),
+            credentials: access.credentials,
+            authorization: None,
+            chunk: access.chunk,
+        })
+    }
+
+    /// Asks whether this is a registry that takes the credentials.
+    pub fn login(&mut self) -> Result<(), RegistryError> {
+        let url = format!("{}/v2/", self.origin);
+        let response = self.ask(Method::GET, &url, &[], Content::Nothing)?;
+        if response.status().is_success() { Ok(()) } else { Err(self.explain(response, "the login")) }
+    }
+
+    /// The address of something in this repository.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}/v2/{}/{path}", self.origin, self.repository)
+    }
+
+    /// A `Location` header, which may be relative (RFC 9110, 10.2.2).
+    pub fn location(&self, response: &Response<Body>) -> Result<String, RegistryError> {
+        let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+        match location {
+            Some(whole) if whole.contains("://") => Ok(whole.to_owned()),
+            Some(path) if path.starts_with('/') => Ok(format!("{}{path}", self.origin)),
+            _ => Err(self.refused("it said no place to send a layer to: is this a registry?".into())),
+        }
+    }
+
+    /// Puts a manifest under a tag or its digest.
+    pub fn put_manifest(&mut self, name: &str, manifest: &Document) -> Result<(), RegistryError> {
+        let url = self.url(&format!("manifests/{name}"));
+        let headers = [(CONTENT_TYPE.as_str(), manifest.media_type.to_owned())];
+        let response = self.ask(Method::PUT, &url, &headers, Content::Bytes(&manifest.bytes))?;
+        match response.status() {
+            StatusCode::CREATED | StatusCode::OK | StatusCode::ACCEPTED => Ok(()),
+            _ => Err(self.explain(response, &format!("the manifest of `{name}`"))),
+        }
+    }
+
+    /// One request; asks again with credentials when the registry wants some. Only a [`Content`] that
+    /// can be sent again is.
+    pub fn ask(
+        &mut self,
+        method: Method,
+        url: &str,
+        headers: &[(&str, String)],
+        content: Content<'_>,
+    ) -> Result<Response<Body>, RegistryError> {
+        let again = match &content {
+            Content::Nothing => Some(Content::Nothing),
+            Content::Bytes(bytes) => Some(Content::Bytes(bytes)),
+            Content::Reader(..) => None,
+        };
+        let response =
+            self.once(method.clone(), url, headers, content).map_err(|error| self.unreachable(error))?;
+        if response.status() != StatusCode::UNAUTHORIZED || !self.authorize(&response)? {
+            return Ok(response);
+        }
+        match again {
+            Some(content) => {
+                self.once(method, url, headers, content).map_err(|error| self.unreachable(error))
+            }
+            None => Ok(response),
+        }
+    }
+
+    fn once(
+        &self,
+        method: Method,
+        url: &str,
+        headers: &[(&str, String)],
+        content: Content<'_>,
+    ) -> Result<Response<Body>, ureq::Error> {
+        let mut request = Request::builder().method(method).uri(url);
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        // An upload may be sent on to a storage that is none of the registry's; it gets no secrets.
+        let own = url.strip_prefix(&self.origin).is_some_and(|rest| rest.starts_with('/'));
+        if let Some(authorization) = self.authorization.as_ref().filter(|_| own) {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let mut empty = io::empty();
+        let (reader, length): (&mut dyn Read, u64) = match content {
+            Content::Nothing => (&mut empty, 0),
+            Content::Reader(reader, length) => (reader, length),
+            Content::Bytes(bytes) => {
+                return self.agent.run(request.header("content-length", bytes.len()).body(bytes)?);
+            }
+        };
+        if length == 0 && matches!(request.method_ref(), Some(&Method::GET | &Method::HEAD)) {
+            return self.agent.run(request.body(())?);
+        }
+        self.agent.run(request.header("content-length", length).body(SendBody::from_reader(reader))?)
+    }
+
+    /// Answers the challenge of a 401; false when there is nothing (new) to say.
+    fn authorize(&mut self, response: &Response<Body>) -> Result<bool, RegistryError> {
+        let challenges: Vec<Challenge> = response
+            .headers()
+            .get_all(WWW_AUTHENTICATE)
+            .iter()
+            .filter_map(|value| Challenge::parse(value.to_str().ok()?))
+            .collect();
+        if let Some(challenge) = challenges.iter().find(|challenge| challenge.scheme == "bearer") {
+            let token = self.token(challenge)?;
+            self.authorization = Some(format!("Bearer {token}"));
+            return Ok(true);
+        }
+        let basic = challenges.iter().any(|challenge| challenge.scheme == "basic");
+        let Some(authorization) = self.credentials.as_ref().and_then(Credentials::basic).filter(|_| basic)
+        else {
+            return Ok(false);
+        };
+        let new = self.authorization.as_ref() != Some(&authorization);
+        self.authorization = Some(authorization);
+        Ok(new)
+    }
+
+    /// A token from the server that the challenge names (distribution specification, "token
+    /// authentication": GET, or POST with a refresh token).
+    fn token(&self, challenge: &Challenge) -> Result<String, RegistryError> {
+        let realm = challenge.get("realm").ok_or_else(|| self.refused("it names no token server".into()))?;
+        let scope = match challenge.get("scope") {
+            Some(scope) => scope.to_owned(),
+            None => format!("repository:{}:pull,push", self.repository),
+        };
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(challenge.get("service").map(|service| ("service", service)));
+        query.append_pair("scope", &scope);
+        let failed = |error: ureq::Error| RegistryError::Unreachable {
+            registry: format!("{}'s token server {realm}", self.registry),
+            message: words(&error),
+        };
+        let mut response = match &self.credentials {
+            Some(Credentials::IdentityToken(token)) => {
+                query.append_pair("grant_type", "refresh_token").append_pair("refresh_token", token);
+                query.append_pair("client_id", "onnxd");
+                let form = query.finish();
+                let form_type = "application/x-www-form-urlencoded";
+                self.agent
+                    .post(realm)
+                    .header(CONTENT_TYPE, form_type)
+                    .send(form.as_bytes())
+                    .map_err(failed)?
+            }
+            credentials => {
+                let join = if realm.contains('?') { '&' } else { '?' };
+                let mut request = self.agent.get(format!("{realm}{join}{}", query.finish()));
+                if let Some(basic) = credentials.as_ref().and_then(Credentials::basic) {
+                    request = request.header(AUTHORIZATION, basic);
+                }
+                request.call().map_err(failed)?
+            }
+        };
+        #[derive(Deserialize)]
+        struct Token {
+            token: Option<String>,
+            access_token: Option<String>,
+        }
+        if !response.status().is_success() {
+            return Err(self.explain(response, "the login"));
+        }
+        let text =
+            response.body_mut().with_config().limit(LONGEST_ANSWER).read_to_string().map_err(failed)?;
+        let token =
+            serde_json::from_str::<Token>(&text).ok().and_then(|token| token.token.or(token.access_token));
+        token.ok_or_else(|| self.refused(format!("its token server {realm} gave no token")))
+    }
+
+    pub fn refused(&self, message: String) -> RegistryError {
+        RegistryError::Refused { registry: self.registry.clone(), message }
+    }
+
+    fn unreachable(&self, error: ureq::Error) -> RegistryError {
+        RegistryError::Unreachable { registry: self.registry.clone(), message: words(&error) }
+    }
+
+    /// What an unexpected status means, with the registry's own words.
+    pub fn explain(&self, mut response: Response<Body>, what: &str) -> RegistryError {
+        let status = response.status();
+        let who = match &self.credentials {
+            None => "nobody is logged in".to_owned(),
+            Some(credentials) => format!("logged in as {}", credentials.name()),
+        };
+        let repository = &self.repository;
+        let meaning = match status.as_u16() {
+            401 => format!(
+                "{who}, and that is not accepted (wrong or expired password?): log in by `docker login {}`, or \
+                 set ONNXD_REGISTRY_USERNAME and ONNXD_REGISTRY_PASSWORD",
+                self.registry
+            ),
+            403 => format!(
+                "{who}, without the right to push to `{repository}`: does its organisation exist, and may this user \
+                 write there?"
+            ),
+            404 | 405 => format!(
+                "there is no place for `{repository}`: expected HOST/ORGANISATION/NAME:TAG with an organisation \
+                 that exists, on a host that is a registry"
+            ),
+            413 => {
+                "a request was too large for the registry or a proxy in front of it: send smaller pieces, \
+                    --chunk-bytes 1000000"
+                    .into()
+            }
+            429 => "too many requests: try again later".into(),
+            500..=599 => {
+                "the registry itself failed (is its disk full?): try again, and ask who runs it".into()
+            }
+            300..=399 => "it sent us elsewhere: name the registry by the host that it redirects to".into(),
+            _ => "an answer that was not expected".into(),
+        };
+        let body =
+            response.body_mut().with_config().limit(LONGEST_ANSWER).read_to_string().unwrap_or_default();
+        let said = errors_in(&body).map(|said| format!(" It said: {said}.")).unwrap_or_default();
+        self.refused(format!("{what}: HTTP {status}: {meaning}.{said}"))
+    }
+}
+
+/// The registry's own words: its JSON form's, or the beginning of a text.
+fn errors_in(body: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Errors {
+        errors: Vec<Error>,
+    }
+    #[derive(Deserialize)]
+    struct Error {
+        code: String,
+        #[serde(default)]
+        message: String,
+    }
+    if let Ok(Errors { errors }) = serde_json::from_str(body) {
+        let all: Vec<String> = errors
+            .iter()
+            .map(|error| format!("{} {}", error.code, error.message).trim().to_owned())
+            .collect();
+        return Some(all.join("; ")).filter(|all| !all.is_empty());
+    }
+    let line: String = body.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(200).collect();
+    Some(line).filter(|line| !line.is_empty() && !line.starts_with('<'))
+}
+
+/// A transport's error, with what to do about the usual ones.
+pub fn words(error: &ureq::Error) -> String {
+    let said = error.to_string();
+    let advice = if said.contains("UnknownIssuer") || said.contains("CaUsedAsEndEntity") {
+        ": its certificate is not from a public authority; name its own by --registry-ca FILE"
+    } else if said.contains("InvalidContentType") || said.contains("corrupt message") {
+        ": it does not speak TLS on this port; if that is meant so, add --plain-http"
+    } else if said.contains("NotValidForName") {
+        ": its certificate is for another host name"
+    } else if said.contains("Expired") || said.contains("NotValidYet") {
+        ": look at its certificate, and at this machine's clock"
+    } else {
+        ""
+    };
+    format!("{said}{advice}")
+}
+
+fn authorities(path: &std::path::Path) -> Result<RootCerts, String> {
+    let pem = std::fs::read(path).map_err(|error| error.to_string())?;
+    let items: Result<Vec<PemItem<'static>>, ureq::Error> = parse_pem(&pem).collect();
+    let certificates: Vec<Certificate<'static>> = items
+        .map_err(|error| error.to_string())?
+        .into_iter()
+        .filter_map(|item| match item {
+            PemItem::Certificate(certificate) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if certificates.is_empty() {
+        return Err("holds no certificate: expected PEM, `-----BEGIN CERTIFICATE-----`".into());
+    }
+    Ok(RootCerts::new_with_certs(&certificates))
+}
+
+/// One challenge of a `WWW-Authenticate` header: `Scheme key="value",key=value`.
+#[derive(Debug)]
+struct Challenge {
+    /// In lower case.
+    scheme: String,
+    parameters: Vec<(String, String)>,
+}
+
+impl Challenge {
+    fn parse(text: &str) -> Option<Challenge> {
+        let (scheme, mut rest) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+        let mut parameters = Vec::new();
+        while let Some((key, after)) = rest.split_once('=') {
+            let key = key.trim_matches([' ', ',']).to_ascii_lowercase();
+            let value;
+            (value, rest) = match after.strip_prefix('"') {
+                Some(quoted) => quoted.split_once('"')?,
+                None => after.split_once(',').unwrap_or((after, "")),
+            };
+            parameters.push((key, value.trim().to_owned()));
+        }
+        Some(Challenge { scheme: scheme.to_ascii_lowercase(), parameters })
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        self.parameters.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_challenge_is_read_with_commas_inside_its_quotes() {
+        let text = r#"Bearer realm="https://auth.example.org/token",service="registry",scope="repository:a/b:pull,push""#;
+        let challenge = Challenge::parse(text).unwrap();
+        assert_eq!(challenge.scheme, "bearer");
+        assert_eq!(challenge.get("realm"), Some("https://auth.example.org/token"));
+        assert_eq!(challenge.get("service"), Some("registry"));
+        assert_eq!(challenge.get("scope"), Some("repository:a/b:pull,push"));
+        assert_eq!(Challenge::parse("Basic realm=x, charset=UTF-8").unwrap().get("charset"), Some("UTF-8"));
+        assert_eq!(Challenge::parse("Basic").unwrap().scheme, "basic");
+    }
+}

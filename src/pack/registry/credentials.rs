@@ -1,0 +1,213 @@
+//! Who pushes: flags and environment, the registry helper, or the files that `docker login` and
+//! `podman login` write.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ring::hmac;
+use serde::Deserialize;
+
+use super::RegistryError;
+use crate::pack::digest::hex;
+
+/// What a registry knows a user by.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credentials {
+    Password {
+        username: String,
+        password: String,
+    },
+    /// A refresh token that a token server takes.
+    IdentityToken(String),
+}
+
+/// Nothing that is printed holds a secret.
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Credentials({})", self.name())
+    }
+}
+
+impl Credentials {
+    /// The `Authorization` header of HTTP's Basic scheme (RFC 7617).
+    pub fn basic(&self) -> Option<String> {
+        match self {
+            Credentials::Password { username, password } => {
+                Some(format!("Basic {}", STANDARD.encode(format!("{username}:{password}"))))
+            }
+            Credentials::IdentityToken(_) => None,
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        match self {
+            Credentials::Password { username, .. } => username,
+            Credentials::IdentityToken(_) => "the owner of a token",
+        }
+    }
+
+    /// Of SWR, for long: the user `<project>@<AK>` with the password that follows from AK and SK. The
+    /// project is the region's name unless one within it is meant.
+    pub fn swr(project: &str, access_key: &str, secret_key: &str) -> Credentials {
+        Credentials::Password {
+            username: format!("{project}@{access_key}"),
+            password: swr_password(access_key, secret_key),
+        }
+    }
+
+    /// What `docker login` or `podman login` kept for a registry.
+    pub fn kept(registry: &str) -> Result<Option<Credentials>, RegistryError> {
+        for path in files(|name| std::env::var_os(name).map(PathBuf::from)) {
+            let Ok(text) = std::fs::read(&path) else { continue };
+            let failed = |message: String| {
+                RegistryError::Credentials(format!("{}: {message}; log in again", path.display()))
+            };
+            let file: LoginFile = serde_json::from_slice(&text).map_err(|error| failed(error.to_string()))?;
+            if let Some(found) = file.find(registry).map_err(failed)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Hexadecimal HMAC-SHA256 of the access key, keyed with the secret key.
+pub fn swr_password(access_key: &str, secret_key: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret_key.as_bytes());
+    hex(hmac::sign(&key, access_key.as_bytes()).as_ref())
+}
+
+/// Where logins are kept, the most particular place first.
+fn files(variable: impl Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
+    let docker = variable("DOCKER_CONFIG").or_else(|| Some(variable("HOME")?.join(".docker")));
+    [
+        variable("REGISTRY_AUTH_FILE"),
+        docker.map(|folder| folder.join("config.json")),
+        variable("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct LoginFile {
+    auths: HashMap<String, Login>,
+    cred_helpers: HashMap<String, String>,
+    creds_store: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Login {
+    auth: String,
+    identitytoken: String,
+}
+
+impl LoginFile {
+    fn find(&self, registry: &str) -> Result<Option<Credentials>, String> {
+        let is_meant = |key: &str| host(key) == host(registry);
+        let helper = self.cred_helpers.iter().find(|(key, _)| is_meant(key)).map(|(_, helper)| helper);
+        if let Some(helper) = helper {
+            return ask(helper, registry);
+        }
+        if let Some((_, login)) = self.auths.iter().find(|(key, _)| is_meant(key)) {
+            if !login.identitytoken.is_empty() {
+                return Ok(Some(Credentials::IdentityToken(login.identitytoken.clone())));
+            }
+            if !login.auth.is_empty() {
+                return login.password(registry).map(Some);
+            }
+        }
+        match &self.creds_store {
+            Some(store) => ask(store, registry),
+            None => Ok(None),
+        }
+    }
+}
+
+impl Login {
+    fn password(&self, registry: &str) -> Result<Credentials, String> {
+        let decoded = STANDARD.decode(&self.auth).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let pair = decoded.as_deref().and_then(|text| text.trim_end_matches('\0').split_once(':'));
+        let (username, password) =
+            pair.ok_or_else(|| format!("the login for {registry} is not base64 of `user:password`"))?;
+        Ok(Credentials::Password { username: username.into(), password: password.into() })
+    }
+}
+
+/// The host of a login's key, which may be a URL. The public registry's logins are kept under an older name.
+fn host(key: &str) -> &str {
+    let key = key.trim_start_matches("https://").trim_start_matches("http://");
+    match key.split('/').next().unwrap_or(key) {
+        "index.docker.io" | "registry-1.docker.io" => "docker.io",
+        host => host,
+    }
+}
+
+/// Asks a credential helper, `docker-credential-<name> get`: the registry goes in, JSON comes out.
+fn ask(helper: &str, registry: &str) -> Result<Option<Credentials>, String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Answer {
+        username: String,
+        secret: String,
+    }
+    let program = format!("docker-credential-{helper}");
+    let failed = |error: &dyn std::fmt::Display| format!("the credential helper {program}: {error}");
+    let server = if host(registry) == "docker.io" { "https://index.docker.io/v1/" } else { registry };
+    let mut child = Command::new(Path::new(&program))
+        .arg("get")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| failed(&error))?;
+    // The pipe is closed by the end of the statement. A helper that does not read is no matter.
+    let _ = child.stdin.take().map(|mut input| input.write_all(server.as_bytes()));
+    let output = child.wait_with_output().map_err(|error| failed(&error))?;
+    if !output.status.success() {
+        // "credentials not found" is the usual reason, and no error.
+        return Ok(None);
+    }
+    let answer: Answer = serde_json::from_slice(&output.stdout).map_err(|error| failed(&error))?;
+    Ok(Some(match answer.username.as_str() {
+        "<token>" => Credentials::IdentityToken(answer.secret),
+        _ => Credentials::Password { username: answer.username, password: answer.secret },
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_swr_password_is_the_hmac_of_the_access_key() {
+        // RFC 4231, test case 2.
+        assert_eq!(
+            swr_password("what do ya want for nothing?", "Jefe"),
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+        );
+        let credentials = Credentials::swr("cn-north-4", "AK", "SK");
+        assert_eq!(credentials.name(), "cn-north-4@AK");
+        assert!(!format!("{credentials:?}").contains(&swr_password("AK", "SK")));
+    }
+
+    #[test]
+    fn logins_are_found_by_host_however_their_key_is_written() {
+        let text = format!(
+            r#"{{"auths":{{"https://index.docker.io/v1/":{{"auth":"{}"}},"r.example.org:5000":{{"identitytoken":"t"}},"bad.org":{{"auth":"?"}}}}}}"#,
+            STANDARD.encode("me:secret:with:colons")
+        );
+        let file: LoginFile = serde_json::from_str(&text).unwrap();
+        let password = Credentials::Password { username: "me".into(), password: "secret:with:colons".into() };
+        assert_eq!(file.find("docker.io").unwrap(), Some(password));
+        assert_eq!(file.find("r.example.org:5000").unwrap(), Some(Credentials::IdentityToken("t".into())));
+        assert_eq!(file.find("r.example.org").unwrap(), None);
+        assert!(file.find("bad.org").unwrap_err().contains("not base64"));
+    }
+}

@@ -1,0 +1,85 @@
+//! Sending images to a registry, by the distribution API (OCI distribution specification 1.1, which is
+//! Docker's registry API v2).
+//!
+//! Blobs first, manifests after them, and the tag last of all: a push that fails leaves no tag that
+//! points at half an image.
+
+mod client;
+mod credentials;
+mod upload;
+
+pub use client::{Access, Client};
+pub use credentials::{Credentials, swr_password};
+
+use super::image::{Document, Format};
+use super::{Image, PackError, Progress, Reference};
+
+/// Why a registry has not what it was sent. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    #[error("{registry}: {message}")]
+    Refused { registry: String, message: String },
+    #[error("{registry} was not reached: {message}")]
+    Unreachable { registry: String, message: String },
+    #[error("{0}")]
+    Credentials(String),
+}
+
+/// An image or a list, and the tag that it gets.
+#[derive(Debug)]
+pub struct Pushed {
+    pub reference: Reference,
+    pub manifest: Document,
+}
+
+/// Sends images under their own tags.
+pub fn push(
+    client: &mut Client,
+    images: &[(Reference, &Image)],
+    format: Format,
+    progress: &Progress,
+) -> Result<Vec<Pushed>, PackError> {
+    let mut manifests = Vec::new();
+    for (reference, image) in images {
+        manifests
+            .push(Pushed { reference: reference.clone(), manifest: send(client, image, format, progress)? });
+    }
+    for pushed in &manifests {
+        client.put_manifest(&pushed.reference.tag, &pushed.manifest)?;
+    }
+    Ok(manifests)
+}
+
+/// Sends images under one tag, as a list.
+pub fn push_list(
+    client: &mut Client,
+    reference: &Reference,
+    list: Document,
+    images: &[Image],
+    format: Format,
+    progress: &Progress,
+) -> Result<Pushed, PackError> {
+    for image in images {
+        let manifest = send(client, image, format, progress)?;
+        client.put_manifest(&manifest.digest.to_string(), &manifest)?;
+    }
+    client.put_manifest(&reference.tag, &list)?;
+    Ok(Pushed { reference: reference.clone(), manifest: list })
+}
+
+/// Sends all but the manifest.
+fn send(
+    client: &mut Client,
+    image: &Image,
+    format: Format,
+    progress: &Progress,
+) -> Result<Document, PackError> {
+    for (at, layer) in image.layers.iter().enumerate() {
+        let compressed = layer.compressed()?;
+        let what = format!("{} layer {} of {}", image.architecture, at + 1, image.layers.len());
+        upload::blob(client, &compressed.digest, upload::Source::Layer(compressed), &what, progress)?;
+    }
+    let what = format!("{} configuration", image.architecture);
+    upload::blob(client, &image.config_digest(), upload::Source::Bytes(&image.config), &what, progress)?;
+    image.manifest(format)
+}
