@@ -26,6 +26,8 @@ mod lockfile;
 mod many;
 /// Models: what the file says, what model.json adds, and onnxruntime's answers.
 mod models;
+/// Images, written and pushed.
+mod pack;
 /// The program as its user sees it: commands, exit codes, logs, signals.
 mod program;
 /// Every deadline, on a clock that the test holds.

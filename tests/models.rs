@@ -25,6 +25,14 @@ fn every_test_model_answers_as_onnxruntime_does() {
 }
 
 #[test]
+fn fourier_transforms_of_any_length_are_exact_to_a_ten_thousandth() {
+    let program = Program::serve(&test_model("dft"), &["--workers", "1"]);
+    let mut client = program.connect("/?framing=v2");
+    // Values of up to 60; see tests/models/make.py for whose they are.
+    assert_eq!(check_cases(&mut client, &test_model("dft/cases"), 1e-4), 1);
+}
+
+#[test]
 fn every_datatype_goes_in_and_out_as_json_with_its_extremes() {
     let types: [(&str, &str, Value); 12] = [
         ("bool", "BOOL", json!([true, false, false, true])),

@@ -1,14 +1,13 @@
 //! Images in one file: `docker-archive`, which `docker load` and upload pages take, and the OCI image
 //! layout as a tar archive.
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::{Value, json};
 use tar::{EntryType, Header};
-use tempfile::NamedTempFile;
 
 use super::PackError;
 use super::digest::Digest;
@@ -31,17 +30,21 @@ pub fn write(path: &Path, format: Format, images: &[Image], tagged: &Tagged) -> 
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(folder)
         .map_err(PackError::io(folder))?;
-    let mut archive = Archive { file: BufWriter::new(part), path, names: Vec::new(), size: 0 };
+    let file = part.as_file().try_clone().map_err(PackError::io(path))?;
+    let mut archive = Archive { file: BufWriter::new(file), path, names: Vec::new(), size: 0 };
     match format {
         Format::Docker => docker(&mut archive, images, tagged)?,
         Format::Oci => oci(&mut archive, images, tagged)?,
     }
-    archive.finish()
+    let size = archive.finish()?;
+    part.persist(path).map_err(|error| PackError::io(path)(error.error))?;
+    Ok(size)
 }
 
 /// `manifest.json`, and under their digests the configurations and the layers, not compressed
 /// (moby's image specification 1.2, "combined image JSON + filesystem changeset format").
 fn docker(archive: &mut Archive<'_>, images: &[Image], tagged: &Tagged) -> Result<(), PackError> {
+    let path = archive.path;
     let mut manifest = Vec::new();
     for (at, image) in images.iter().enumerate() {
         let config = format!("{}.json", image.config_digest().hex());
@@ -49,7 +52,7 @@ fn docker(archive: &mut Archive<'_>, images: &[Image], tagged: &Tagged) -> Resul
         let mut layers = Vec::new();
         for layer in &image.layers {
             let name = format!("{}.tar", layer.diff_id.hex());
-            archive.entry(&name, layer.size, |to| layer.write(to))?;
+            archive.entry(&name, layer.size, |to| layer.write(to, path))?;
             layers.push(name);
         }
         let names = tagged.images.iter().filter(|(_, image)| *image == at).map(|(name, _)| name.as_str());
@@ -97,7 +100,7 @@ fn oci(archive: &mut Archive<'_>, images: &[Image], tagged: &Tagged) -> Result<(
 
 /// A tar archive that is written entry by entry; an entry that is there already is not written again.
 struct Archive<'a> {
-    file: BufWriter<NamedTempFile>,
+    file: BufWriter<File>,
     path: &'a Path,
     names: Vec<String>,
     size: u64,
@@ -117,7 +120,7 @@ impl Archive<'_> {
         &mut self,
         name: &str,
         size: u64,
-        content: impl FnOnce(&mut BufWriter<NamedTempFile>) -> Result<(), PackError>,
+        content: impl FnOnce(&mut BufWriter<File>) -> Result<(), PackError>,
     ) -> Result<(), PackError> {
         if self.names.iter().any(|there| there == name) {
             return Ok(());
@@ -128,6 +131,9 @@ impl Archive<'_> {
         header.set_entry_type(EntryType::Regular);
         header.set_mode(0o644);
         header.set_size(size);
+        header.set_mtime(0);
+        header.set_uid(0);
+        header.set_gid(0);
         header.set_cksum();
         self.file.write_all(header.as_bytes()).map_err(failed())?;
         content(&mut self.file)?;
@@ -138,13 +144,12 @@ impl Archive<'_> {
         Ok(())
     }
 
-    /// Puts the archive in its place when all of it is on the disk; its bytes.
+    /// The archive's bytes, all of them on the disk.
     fn finish(mut self) -> Result<u64, PackError> {
         let failed = || PackError::io(self.path);
         self.file.write_all(&[0; 2 * BLOCK as usize]).map_err(failed())?;
         let file = self.file.into_inner().map_err(|error| failed()(error.into_error()))?;
-        file.as_file().sync_all().map_err(failed())?;
-        file.persist(self.path).map_err(|error| failed()(error.error))?;
+        file.sync_all().map_err(failed())?;
         Ok(self.size + 2 * BLOCK)
     }
 }

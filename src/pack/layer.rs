@@ -63,15 +63,15 @@ pub struct Compressed {
 impl Layer {
     pub fn new(files: Files, time: u64) -> Result<Layer, PackError> {
         let mut hashing = Hashing::new(io::sink());
-        archive(&files, time, &mut hashing)?;
+        archive(&files, time, &mut hashing, Path::new("the layer"))?;
         let (_, diff_id, size) = hashing.finish();
         Ok(Layer { files, time, diff_id, size, compressed: OnceLock::new() })
     }
 
-    /// Writes the archive, [`Layer::size`] bytes.
-    pub fn write(&self, to: impl Write) -> Result<(), PackError> {
+    /// Writes the archive, [`Layer::size`] bytes, to what is called `name` in errors.
+    pub fn write(&self, to: impl Write, name: &Path) -> Result<(), PackError> {
         let mut hashing = Hashing::new(to);
-        archive(&self.files, self.time, &mut hashing)?;
+        archive(&self.files, self.time, &mut hashing, name)?;
         let (_, diff_id, _) = hashing.finish();
         if diff_id == self.diff_id {
             Ok(())
@@ -91,7 +91,7 @@ impl Layer {
         let file = tempfile::tempfile().map_err(failed())?;
         // The header's time is nought.
         let mut gzip = GzBuilder::new().write(Hashing::new(file), Compression::default());
-        self.write(&mut gzip)?;
+        self.write(&mut gzip, &std::env::temp_dir())?;
         let (file, digest, size) = gzip.finish().map_err(failed())?.finish();
         Ok(self.compressed.get_or_init(|| Compressed { file, digest, size }))
     }
@@ -107,7 +107,8 @@ impl Compressed {
 }
 
 /// Writes `files` as a tar archive, the folders they lie in before them.
-fn archive(files: &Files, time: u64, to: &mut impl Write) -> Result<(), PackError> {
+fn archive(files: &Files, time: u64, to: &mut impl Write, name: &Path) -> Result<(), PackError> {
+    let failed = || PackError::io(name);
     let mut builder = Builder::new(to);
     let mut folders: Vec<&Path> = Vec::new();
     for (path, file) in &files.files {
@@ -116,19 +117,37 @@ fn archive(files: &Files, time: u64, to: &mut impl Write) -> Result<(), PackErro
         for folder in above.into_iter().rev() {
             if !folders.contains(&folder) {
                 folders.push(folder);
-                builder
-                    .append_data(&mut header(EntryType::Directory, 0o755, 0, time), folder, io::empty())
-                    .map_err(PackError::io(folder))?;
+                let mut header = header(EntryType::Directory, 0o755, 0, time);
+                builder.append_data(&mut header, folder, io::empty()).map_err(failed())?;
             }
         }
-        let failed = || PackError::io(&file.path);
-        let source = File::open(&file.path).map_err(failed())?;
-        let length = source.metadata().map_err(failed())?.len();
-        builder
-            .append_data(&mut header(EntryType::Regular, file.mode, length, time), path, source.take(length))
-            .map_err(failed())?;
+        let mut source =
+            Reading { file: File::open(&file.path).map_err(PackError::io(&file.path))?, error: None };
+        let length = source.file.metadata().map_err(PackError::io(&file.path))?.len();
+        let mut header = header(EntryType::Regular, file.mode, length, time);
+        let appended = builder.append_data(&mut header, path, (&mut source).take(length));
+        if let Some(error) = source.error {
+            return Err(PackError::io(&file.path)(error));
+        }
+        appended.map_err(failed())?;
     }
-    builder.finish().map_err(PackError::io("the archive"))
+    builder.finish().map_err(failed())
+}
+
+/// A file whose errors are told from those of where it is copied to.
+struct Reading {
+    file: File,
+    error: Option<io::Error>,
+}
+
+impl Read for Reading {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.file.read(buffer).map_err(|error| {
+            let kind = error.kind();
+            self.error = Some(error);
+            kind.into()
+        })
+    }
 }
 
 /// Of a file of root's.

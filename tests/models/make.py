@@ -329,7 +329,42 @@ def make_digits():
         oracle.write_case(folder, case, {"image": batch}, {"logits": odds})
 
 
+def make_outside():
+    """y = x · w, with w in a file of its own beside the model (external data)."""
+    path = save(
+        "outside",
+        [node("MatMul", ["x", "w"], ["y"])],
+        [value("x", FLOAT, ["N", 4])],
+        [value("y", FLOAT, ["N", 2])],
+        [const("w", f32(np.arange(8).reshape(4, 2)))],
+    )
+    (path.parent / "weights").mkdir()
+    onnx.save_model(
+        onnx.load(path), path, save_as_external_data=True, location="weights/w.bin", size_threshold=0
+    )
+    cases("outside", {"row": {"x": f32([[1, 2, 3, 4]])}})
+
+
+def make_dft():
+    """The DFT of a power of two and of lengths that are none. Expected is numpy's in double precision: onnxruntime's
+    own is 0.005 away from it at 400."""
+    lengths = (1, 16, 49, 400)
+    save(
+        "dft",
+        [node("DFT", [f"x{n}"], [f"y{n}"], axis=1, onesided=0) for n in lengths],
+        [value(f"x{n}", FLOAT, [1, n, 1]) for n in lengths],
+        [value(f"y{n}", FLOAT, [1, n, 2]) for n in lengths],
+    )
+    rng = np.random.default_rng(17)
+    given = {f"x{n}": f32(rng.normal(size=(1, n, 1))) for n in lengths}
+    exact = {f"y{n}": np.fft.fft(given[f"x{n}"][..., 0].astype(np.float64)) for n in lengths}
+    wanted = {name: f32(np.stack([value.real, value.imag], axis=-1)) for name, value in exact.items()}
+    oracle.write_case(oracle.fresh(HERE / "dft" / "cases"), "noise", given, wanted)
+
+
 MODELS = {
+    "dft": make_dft,
+    "outside": make_outside,
     "types": make_types,
     "affine": make_affine,
     "pair": make_pair,

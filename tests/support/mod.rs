@@ -1,5 +1,7 @@
 //! The program under test, clients to talk to it, and readers of the checked-in data.
 
+pub mod registry;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
@@ -48,12 +48,13 @@ pub struct Client {
     pub chunk: u64,
 }
 
-/// What is sent with a request.
+/// What is sent with a request; more than once, when the registry wants a new token first.
+#[derive(Clone, Copy)]
 pub enum Content<'a> {
     Nothing,
-    /// The reader gives so many bytes.
-    Reader(&'a mut dyn Read, u64),
     Bytes(&'a [u8]),
+    /// What the reader gives, so many bytes.
+    Stream(&'a dyn Fn() -> io::Result<Box<dyn Read + 'a>>, u64),
 }
 
 impl Client {
@@ -124,8 +125,7 @@ impl Client {
         }
     }
 
-    /// One request; asks again with credentials when the registry wants some. Only a [`Content`] that
-    /// can be sent again is.
+    /// One request; asks again with (other) credentials when the registry wants them.
     pub fn ask(
         &mut self,
         method: Method,
@@ -133,27 +133,16 @@ impl Client {
         headers: &[(&str, String)],
         content: Content<'_>,
     ) -> Result<Response<Body>, RegistryError> {
-        let again = match &content {
-            Content::Nothing => Some(Content::Nothing),
-            Content::Bytes(bytes) => Some(Content::Bytes(bytes)),
-            Content::Reader(..) => None,
-        };
-        let response =
-            self.once(method.clone(), url, headers, content).map_err(|error| self.unreachable(error))?;
+        let response = self.once(&method, url, headers, content).map_err(|error| self.unreachable(&error))?;
         if response.status() != StatusCode::UNAUTHORIZED || !self.authorize(&response)? {
             return Ok(response);
         }
-        match again {
-            Some(content) => {
-                self.once(method, url, headers, content).map_err(|error| self.unreachable(error))
-            }
-            None => Ok(response),
-        }
+        self.once(&method, url, headers, content).map_err(|error| self.unreachable(&error))
     }
 
     fn once(
         &self,
-        method: Method,
+        method: &Method,
         url: &str,
         headers: &[(&str, String)],
         content: Content<'_>,
@@ -167,18 +156,18 @@ impl Client {
         if let Some(authorization) = self.authorization.as_ref().filter(|_| own) {
             request = request.header(AUTHORIZATION, authorization);
         }
-        let mut empty = io::empty();
-        let (reader, length): (&mut dyn Read, u64) = match content {
-            Content::Nothing => (&mut empty, 0),
-            Content::Reader(reader, length) => (reader, length),
-            Content::Bytes(bytes) => {
-                return self.agent.run(request.header("content-length", bytes.len()).body(bytes)?);
+        match content {
+            Content::Nothing if [Method::GET, Method::HEAD, Method::DELETE].contains(method) => {
+                self.agent.run(request.body(())?)
             }
-        };
-        if length == 0 && matches!(request.method_ref(), Some(&Method::GET | &Method::HEAD)) {
-            return self.agent.run(request.body(())?);
+            Content::Nothing => self.agent.run(request.header(CONTENT_LENGTH, 0).body(&[][..])?),
+            Content::Bytes(bytes) => self.agent.run(request.header(CONTENT_LENGTH, bytes.len()).body(bytes)?),
+            Content::Stream(open, length) => {
+                let mut reader = open()?;
+                let body = SendBody::from_reader(&mut reader);
+                self.agent.run(request.header(CONTENT_LENGTH, length).body(body)?)
+            }
         }
-        self.agent.run(request.header("content-length", length).body(SendBody::from_reader(reader))?)
     }
 
     /// Answers the challenge of a 401; false when there is nothing (new) to say.
@@ -259,8 +248,8 @@ impl Client {
         RegistryError::Refused { registry: self.registry.clone(), message }
     }
 
-    fn unreachable(&self, error: ureq::Error) -> RegistryError {
-        RegistryError::Unreachable { registry: self.registry.clone(), message: words(&error) }
+    fn unreachable(&self, error: &ureq::Error) -> RegistryError {
+        RegistryError::Unreachable { registry: self.registry.clone(), message: words(error) }
     }
 
     /// What an unexpected status means, with the registry's own words.

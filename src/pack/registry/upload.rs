@@ -184,13 +184,13 @@ impl Upload<'_> {
         length: u64,
         headers: &[(&str, String)],
     ) -> Result<Response<Body>, Failure> {
-        let unreadable = |source| Failure::Final(PackError::Io { path: std::env::temp_dir(), source });
         let mut headers = headers.to_vec();
         headers.push((CONTENT_TYPE.as_str(), "application/octet-stream".into()));
-        self.transfer.at(self.offset);
-        let source = self.source.from(self.offset).map_err(unreadable)?;
-        let mut reader = self.transfer.reading(source.take(length));
-        Ok(self.client.ask(method, url, &headers, Content::Reader(&mut reader, length))?)
+        let open = || -> std::io::Result<Box<dyn Read + '_>> {
+            self.transfer.at(self.offset);
+            Ok(Box::new(self.transfer.reading(self.source.from(self.offset)?.take(length))))
+        };
+        Ok(self.client.ask(method, url, &headers, Content::Stream(&open, length))?)
     }
 
     /// The response, when it is one of those; otherwise what it means.
@@ -201,8 +201,6 @@ impl Upload<'_> {
         }
         let error = self.client.explain(response, self.what);
         Err(match status {
-            // The token ran out on the way; the client has a new one.
-            StatusCode::UNAUTHORIZED if self.offset > 0 => Failure::Again(error),
             // What the registry has is not what was said last: it must be asked.
             StatusCode::RANGE_NOT_SATISFIABLE
             | StatusCode::REQUEST_TIMEOUT

@@ -1,0 +1,80 @@
+"""What `run` needs besides programs.
+
+    client.py digit ROOT PORT           asks a server for a digit over a WebSocket; exits 0 when it is right
+    client.py port                      prints a port that is free
+    client.py cut PORT TO_PORT BYTES once|for-good
+                                        passes connections on, and cuts the one that sends the byte after so many;
+                                        then goes on, or is gone
+"""
+
+import json
+import os
+import socket
+import struct
+import sys
+import threading
+import zlib
+
+
+def png(pixels):
+    rows = b"".join(b"\0" + pixels[at : at + 28] for at in range(0, 784, 28))
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 28, 28, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def digit(root, port):
+    from websockets.sync.client import connect
+
+    with open(f"{root}/tests/data/digits-heldout.bin", "rb") as file:
+        record = file.read(785)
+    with connect(f"ws://127.0.0.1:{port}/", proxy=None) as conversation:
+        conversation.send(png(record[1:]))
+        best = json.loads(conversation.recv(timeout=30))["outputs"][0]["data"][0]
+    print(best)
+    assert best.split(":")[1] == str(record[0]), f"{best}, expected {record[0]}"
+
+
+def port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        print(listener.getsockname()[1])
+
+
+def cut(port, to, limit, then):
+    listener = socket.create_server(("127.0.0.1", int(port)))
+    left = [int(limit)]
+
+    def pass_on(source, target, counted):
+        try:
+            while data := source.recv(65536):
+                if counted and left[0] is not None:
+                    left[0] -= len(data)
+                    if left[0] <= 0:
+                        left[0] = None
+                        print("cut", flush=True)
+                        if then == "for-good":
+                            os._exit(0)
+                        break
+                target.sendall(data)
+        except OSError:
+            pass
+        for end in (source, target):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    print("ready", flush=True)
+    while True:
+        client, _ = listener.accept()
+        server = socket.create_connection(("127.0.0.1", int(to)))
+        threading.Thread(target=pass_on, args=(client, server, True), daemon=True).start()
+        threading.Thread(target=pass_on, args=(server, client, False), daemon=True).start()
+
+
+if __name__ == "__main__":
+    {"digit": digit, "port": port, "cut": cut}[sys.argv[1]](*sys.argv[2:])
