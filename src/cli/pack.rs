@@ -81,15 +81,15 @@ struct RegistryFlags {
     #[arg(long, env = "ONNXD_REGISTRY_PASSWORD", hide_env_values = true, requires = "registry_username")]
     registry_password: Option<String>,
 
-    /// SWR's access key (AK); user and password follow from AK and SK
-    #[arg(long, env = "ONNXD_SWR_AK", requires = "swr_sk", conflicts_with = "registry_username")]
+    /// SWR's access key (AK), for registries called swr.…; user and password follow from AK and SK
+    #[arg(long, env = "ONNXD_SWR_AK", requires = "swr_sk")]
     swr_ak: Option<String>,
 
     /// SWR's secret key (SK); better in the environment
     #[arg(long, env = "ONNXD_SWR_SK", hide_env_values = true, requires = "swr_ak")]
     swr_sk: Option<String>,
 
-    /// The project of the AK [default: the region in the registry's host name]
+    /// The project of the AK; AK and SK then count for any registry [default: the region in the host's name]
     #[arg(long, env = "ONNXD_SWR_PROJECT", requires = "swr_ak")]
     swr_project: Option<String>,
 
@@ -101,9 +101,10 @@ struct RegistryFlags {
     #[arg(long)]
     plain_http: bool,
 
-    /// Bytes of one request to the registry; smaller ones pass proxies with a limit
-    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, value_parser = clap::value_parser!(u64).range(1..))]
-    chunk_bytes: u64,
+    /// Send layers in requests of so many bytes: for proxies with a limit, and lines that break
+    /// [default: whole; in pieces after a cut]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    chunk_bytes: Option<u64>,
 }
 
 pub fn run(flags: &PackFlags) -> ExitCode {
@@ -122,6 +123,9 @@ pub fn run(flags: &PackFlags) -> ExitCode {
 }
 
 fn pack(flags: &PackFlags) -> Result<(), PackError> {
+    if let Some(path) = flags.output.as_ref().filter(|path| path.exists() && !path.is_file()) {
+        return Err(PackError::Input(format!("{}: is no file that could be replaced", path.display())));
+    }
     let binaries = binaries(flags)?;
     let arguments = arguments(flags)?;
     // Wrong credentials are found before anything is loaded and compressed.
@@ -305,15 +309,14 @@ fn client(to: &Reference, flags: &RegistryFlags) -> Result<Client, PackError> {
             Some(Credentials::Password { username: username.clone(), password: password.clone() })
         }
         (_, _, Some(access_key), Some(secret_key)) => {
-            let project = flags.swr_project.as_deref().or_else(|| region(&to.registry)).ok_or_else(|| {
-                PackError::Input(format!(
-                    "{} is not swr.<region>.…: name the AK's project by --swr-project",
-                    to.registry
-                ))
-            })?;
-            Some(Credentials::swr(project, access_key, secret_key))
+            let project = flags.swr_project.as_deref().or_else(|| region(&to.registry));
+            match project {
+                Some(project) => Some(Credentials::swr(project, access_key, secret_key)),
+                // Keys that are set for another registry's sake.
+                None => Credentials::kept(&to.registry, &to.repository)?,
+            }
         }
-        _ => Credentials::kept(&to.registry)?,
+        _ => Credentials::kept(&to.registry, &to.repository)?,
     };
     let access = Access {
         plain_http: flags.plain_http,

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tar::{EntryType, Header};
 
 use super::PackError;
+use super::Reference;
 use super::digest::Digest;
 use super::image::{Document, Format, Image};
 
@@ -71,7 +72,7 @@ fn oci(archive: &mut Archive<'_>, images: &[Image], tagged: &Tagged) -> Result<(
         let tag = name.rsplit_once(':').map_or(name, |(_, tag)| tag);
         entries.push(json!({
             "mediaType": document.media_type, "size": document.bytes.len(), "digest": document.digest,
-            "annotations": {"org.opencontainers.image.ref.name": tag, "io.containerd.image.name": name},
+            "annotations": {"org.opencontainers.image.ref.name": tag, "io.containerd.image.name": full_name(name)},
         }));
     };
     for (at, image) in images.iter().enumerate() {
@@ -96,6 +97,15 @@ fn oci(archive: &mut Archive<'_>, images: &[Image], tagged: &Tagged) -> Result<(
     }
     let index = json!({"schemaVersion": 2, "mediaType": Format::Oci.list(), "manifests": entries});
     archive.bytes("index.json", index.to_string().as_bytes())
+}
+
+/// A name as engines complete it that know it without a registry.
+fn full_name(name: &str) -> String {
+    match (name.parse::<Reference>(), name.contains('/')) {
+        (Ok(_), _) => name.to_owned(),
+        (Err(_), true) => format!("docker.io/{name}"),
+        (Err(_), false) => format!("docker.io/library/{name}"),
+    }
 }
 
 /// A tar archive that is written entry by entry; an entry that is there already is not written again.

@@ -60,6 +60,13 @@ struct Answer {
     body: Vec<u8>,
 }
 
+impl Answer {
+    fn head(&self) -> String {
+        let Answer { status, headers, body } = self;
+        format!("HTTP/1.1 {status} .\r\n{headers}content-length: {}\r\n\r\n", body.len())
+    }
+}
+
 fn answer(status: u16, headers: &str, body: impl Into<Vec<u8>>) -> Answer {
     Answer { status, headers: headers.into(), body: body.into() }
 }
@@ -110,22 +117,30 @@ fn converse(stream: TcpStream, address: SocketAddr, state: &Mutex<State>) -> Opt
     }
     loop {
         let request = read(&mut reader)?;
+        if request.headers.get("expect").is_some_and(|expected| expected == "100-continue") {
+            if let Some(refusal) = state.lock().unwrap().fault(&request.line) {
+                stream.write_all(refusal.head().as_bytes()).ok()?;
+                stream.write_all(&refusal.body).ok()?;
+                // The body is not wanted, and who sends it all the same meets a closed door.
+                return None;
+            }
+            stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").ok()?;
+        }
         let cut = state.lock().unwrap().cut(&request.line);
         let mut body = vec![0; cut.unwrap_or(request.length)];
         reader.read_exact(&mut body).ok()?;
         let mut state = state.lock().unwrap();
         state.requests.push((request.line.clone(), request.headers.get("authorization").cloned()));
-        let answer = state.answer(&request, &body, address);
         if cut.is_some() {
-            // What came before the cut is kept, and nobody is told.
+            // What came before the cut is kept as a piece, and nobody is told.
+            let piece = Request { line: request.line.replacen("PUT", "PATCH", 1), ..request };
+            state.answer(&piece, &body, address);
             return None;
         }
+        let answer = state.answer(&request, &body, address);
         let head = request.line.starts_with("HEAD ");
-        let length = answer.body.len();
-        let headers =
-            format!("HTTP/1.1 {} .\r\n{}content-length: {length}\r\n\r\n", answer.status, answer.headers);
         drop(state);
-        stream.write_all(headers.as_bytes()).ok()?;
+        stream.write_all(answer.head().as_bytes()).ok()?;
         if !head {
             stream.write_all(&answer.body).ok()?;
         }
@@ -166,13 +181,19 @@ impl State {
         }
     }
 
+    fn fault(&mut self, line: &str) -> Option<Answer> {
+        let fault = |fault: &Fault| matches!(fault, Fault::Answer(text, ..) if line.contains(text));
+        let found = self.faults.iter().position(fault)?;
+        match self.faults.remove(found) {
+            Fault::Answer(_, status, body) => Some(answer(status, "", body)),
+            Fault::Cut(..) => None,
+        }
+    }
+
     fn answer(&mut self, request: &Request, body: &[u8], address: SocketAddr) -> Answer {
         let line = &request.line;
-        let fault = |fault: &Fault| matches!(fault, Fault::Answer(text, ..) if line.contains(text));
-        if let Some(found) = self.faults.iter().position(fault)
-            && let Fault::Answer(_, status, body) = self.faults.remove(found)
-        {
-            return answer(status, "", body);
+        if let Some(fault) = self.fault(line) {
+            return fault;
         }
         if let Some(refusal) = self.refusal(request, address) {
             return refusal;
@@ -243,9 +264,10 @@ impl State {
             self.uploads[id] = None;
             return answer(204, "", "");
         }
-        if let Some(range) = request.headers.get("content-range")
-            && range.split('-').next() != Some(&upload.len().to_string())
-        {
+        // What is sent without a range is meant for the beginning.
+        let range =
+            request.headers.get("content-range").map_or("0", |range| range.split('-').next().unwrap());
+        if !body.is_empty() && range != upload.len().to_string() {
             return answer(416, &place, "");
         }
         upload.extend_from_slice(body);

@@ -4,14 +4,15 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, LOCATION, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::{Agent, Body, SendBody};
+use ureq::{Agent, Body, Proxy, SendBody};
 
 use super::RegistryError;
 use super::credentials::Credentials;
+use super::patience::Failure;
 use crate::pack::Reference;
 use crate::pack::image::Document;
 
@@ -23,8 +24,8 @@ pub struct Access {
     /// PEM: the authorities to trust, instead of the public ones.
     pub ca_file: Option<PathBuf>,
     pub credentials: Option<Credentials>,
-    /// Bytes of one request of an upload.
-    pub chunk: u64,
+    /// Bytes of one request of an upload, when not a whole blob.
+    pub chunk: Option<u64>,
 }
 
 /// Of what a registry says about an error, the most that is read.
@@ -33,6 +34,9 @@ const LONGEST_ANSWER: u64 = 64 * 1024;
 const SILENCE: Duration = Duration::from_secs(60);
 /// A registry may hash a whole layer before it answers.
 const PATIENCE: Duration = Duration::from_secs(600);
+
+/// A body larger than this waits for the registry's word: a refusal that comes while it is sent would be lost.
+const ASK_FIRST: u64 = 1 << 20;
 
 /// A repository of a registry.
 pub struct Client {
@@ -44,8 +48,8 @@ pub struct Client {
     credentials: Option<Credentials>,
     /// The `Authorization` header that was accepted, or is about to be.
     authorization: Option<String>,
-    /// Bytes of one request of an upload.
-    pub chunk: u64,
+    /// Bytes of one request of an upload, when not a whole blob.
+    pub chunk: Option<u64>,
 }
 
 /// What is sent with a request; more than once, when the registry wants a new token first.
@@ -64,11 +68,19 @@ impl Client {
             Some(path) => authorities(path)
                 .map_err(|error| RegistryError::Credentials(format!("{}: {error}", path.display())))?,
         };
+        // The public registry's API is at another host than its name.
+        let host =
+            if reference.registry == "docker.io" { "registry-1.docker.io" } else { &reference.registry };
+        let scheme = if access.plain_http { "http" } else { "https" };
+        // A proxy cannot reach this machine for us, whatever the environment says.
+        let is_here = host.starts_with("localhost") || host.starts_with("127.") || host.starts_with("[::1]");
+        let proxy = if is_here { None } else { Proxy::try_from_env() };
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             // An upload's next address is ours to follow; a blob that is elsewhere is there.
             .max_redirects(0)
             .max_redirects_will_error(false)
+            .proxy(proxy)
             .user_agent(concat!("onnxd/", env!("CARGO_PKG_VERSION")))
             .tls_config(TlsConfig::builder().root_certs(roots).build())
             .timeout_resolve(Some(Duration::from_secs(20)))
@@ -77,10 +89,6 @@ impl Client {
             .timeout_per_read(Some(PATIENCE))
             .build()
             .new_agent();
-        // The public registry's API is at another host than its name.
-        let host =
-            if reference.registry == "docker.io" { "registry-1.docker.io" } else { &reference.registry };
-        let scheme = if access.plain_http { "http" } else { "https" };
         Ok(Client {
             agent,
             registry: reference.registry.clone(),
@@ -115,13 +123,13 @@ impl Client {
     }
 
     /// Puts a manifest under a tag or its digest.
-    pub fn put_manifest(&mut self, name: &str, manifest: &Document) -> Result<(), RegistryError> {
+    pub fn put_manifest(&mut self, name: &str, manifest: &Document) -> Result<(), Failure> {
         let url = self.url(&format!("manifests/{name}"));
         let headers = [(CONTENT_TYPE.as_str(), manifest.media_type.to_owned())];
         let response = self.ask(Method::PUT, &url, &headers, Content::Bytes(&manifest.bytes))?;
         match response.status() {
             StatusCode::CREATED | StatusCode::OK | StatusCode::ACCEPTED => Ok(()),
-            _ => Err(self.explain(response, &format!("the manifest of `{name}`"))),
+            status => Err(Failure::of(status, self.explain(response, &format!("the manifest of `{name}`")))),
         }
     }
 
@@ -134,10 +142,15 @@ impl Client {
         content: Content<'_>,
     ) -> Result<Response<Body>, RegistryError> {
         let response = self.once(&method, url, headers, content).map_err(|error| self.unreachable(&error))?;
-        if response.status() != StatusCode::UNAUTHORIZED || !self.authorize(&response)? {
+        // Another host's challenge is not answered: it could name anybody as who checks passwords.
+        if response.status() != StatusCode::UNAUTHORIZED || !self.is_own(url) || !self.authorize(&response)? {
             return Ok(response);
         }
         self.once(&method, url, headers, content).map_err(|error| self.unreachable(&error))
+    }
+
+    fn is_own(&self, url: &str) -> bool {
+        url.strip_prefix(&self.origin).is_some_and(|rest| rest.starts_with('/'))
     }
 
     fn once(
@@ -152,8 +165,7 @@ impl Client {
             request = request.header(*name, value);
         }
         // An upload may be sent on to a storage that is none of the registry's; it gets no secrets.
-        let own = url.strip_prefix(&self.origin).is_some_and(|rest| rest.starts_with('/'));
-        if let Some(authorization) = self.authorization.as_ref().filter(|_| own) {
+        if let Some(authorization) = self.authorization.as_ref().filter(|_| self.is_own(url)) {
             request = request.header(AUTHORIZATION, authorization);
         }
         match content {
@@ -165,6 +177,9 @@ impl Client {
             Content::Stream(open, length) => {
                 let mut reader = open()?;
                 let body = SendBody::from_reader(&mut reader);
+                if length > ASK_FIRST {
+                    request = request.header(EXPECT, "100-continue");
+                }
                 self.agent.run(request.header(CONTENT_LENGTH, length).body(body)?)
             }
         }
@@ -197,10 +212,11 @@ impl Client {
     /// authentication": GET, or POST with a refresh token).
     fn token(&self, challenge: &Challenge) -> Result<String, RegistryError> {
         let realm = challenge.get("realm").ok_or_else(|| self.refused("it names no token server".into()))?;
-        let scope = match challenge.get("scope") {
-            Some(scope) => scope.to_owned(),
-            None => format!("repository:{}:pull,push", self.repository),
-        };
+        if realm.starts_with("http://") && self.origin.starts_with("https://") {
+            return Err(self.refused(format!("its token server {realm} would get the password in clear")));
+        }
+        // Some registries name another's repository here while nothing is asked of one.
+        let scope = format!("repository:{}:pull,push", self.repository);
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.extend_pairs(challenge.get("service").map(|service| ("service", service)));
         query.append_pair("scope", &scope);
@@ -244,6 +260,13 @@ impl Client {
         token.ok_or_else(|| self.refused(format!("its token server {realm} gave no token")))
     }
 
+    fn without_right(&self, who: &str) -> String {
+        format!(
+            "{who}, without the right to push to `{}`: does its organisation exist, and may this user write there?",
+            self.repository
+        )
+    }
+
     pub fn refused(&self, message: String) -> RegistryError {
         RegistryError::Refused { registry: self.registry.clone(), message }
     }
@@ -261,15 +284,15 @@ impl Client {
         };
         let repository = &self.repository;
         let meaning = match status.as_u16() {
+            401 if self.authorization.as_ref().is_some_and(|sent| sent.starts_with("Bearer ")) => {
+                self.without_right(&who)
+            }
             401 => format!(
                 "{who}, and that is not accepted (wrong or expired password?): log in by `docker login {}`, or \
                  set ONNXD_REGISTRY_USERNAME and ONNXD_REGISTRY_PASSWORD",
                 self.registry
             ),
-            403 => format!(
-                "{who}, without the right to push to `{repository}`: does its organisation exist, and may this user \
-                 write there?"
-            ),
+            403 => self.without_right(&who),
             404 | 405 => format!(
                 "there is no place for `{repository}`: expected HOST/ORGANISATION/NAME:TAG with an organisation \
                  that exists, on a host that is a registry"
@@ -323,6 +346,8 @@ pub fn words(error: &ureq::Error) -> String {
         ": its certificate is not from a public authority; name its own by --registry-ca FILE"
     } else if said.contains("InvalidContentType") || said.contains("corrupt message") {
         ": it does not speak TLS on this port; if that is meant so, add --plain-http"
+    } else if said.contains("proxy") {
+        ": the proxy is from HTTPS_PROXY, HTTP_PROXY or ALL_PROXY; hosts that need none are named whole in NO_PROXY"
     } else if said.contains("NotValidForName") {
         ": its certificate is for another host name"
     } else if said.contains("Expired") || said.contains("NotValidYet") {

@@ -1,7 +1,7 @@
 //! Who pushes: flags and environment, the registry helper, or the files that `docker login` and
 //! `podman login` write.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -59,15 +59,15 @@ impl Credentials {
         }
     }
 
-    /// What `docker login` or `podman login` kept for a registry.
-    pub fn kept(registry: &str) -> Result<Option<Credentials>, RegistryError> {
+    /// What `docker login` or `podman login` kept for a repository of a registry.
+    pub fn kept(registry: &str, repository: &str) -> Result<Option<Credentials>, RegistryError> {
         for path in files(|name| std::env::var_os(name).map(PathBuf::from)) {
             let Ok(text) = std::fs::read(&path) else { continue };
             let failed = |message: String| {
                 RegistryError::Credentials(format!("{}: {message}; log in again", path.display()))
             };
             let file: LoginFile = serde_json::from_slice(&text).map_err(|error| failed(error.to_string()))?;
-            if let Some(found) = file.find(registry).map_err(failed)? {
+            if let Some(found) = file.find(registry, repository).map_err(failed)? {
                 return Ok(Some(found));
             }
         }
@@ -97,8 +97,8 @@ fn files(variable: impl Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct LoginFile {
-    auths: HashMap<String, Login>,
-    cred_helpers: HashMap<String, String>,
+    auths: BTreeMap<String, Login>,
+    cred_helpers: BTreeMap<String, String>,
     creds_store: Option<String>,
 }
 
@@ -110,13 +110,19 @@ struct Login {
 }
 
 impl LoginFile {
-    fn find(&self, registry: &str) -> Result<Option<Credentials>, String> {
-        let is_meant = |key: &str| host(key) == host(registry);
-        let helper = self.cred_helpers.iter().find(|(key, _)| is_meant(key)).map(|(_, helper)| helper);
-        if let Some(helper) = helper {
+    fn find(&self, registry: &str, repository: &str) -> Result<Option<Credentials>, String> {
+        let name = place(registry).to_owned();
+        if let Some((_, helper)) = self.cred_helpers.iter().find(|(key, _)| place(key) == name) {
             return ask(helper, registry);
         }
-        if let Some((_, login)) = self.auths.iter().find(|(key, _)| is_meant(key)) {
+        // A key may be a part of the registry; the nearest counts.
+        let whole = format!("{name}/{repository}/");
+        let login = self
+            .auths
+            .iter()
+            .filter(|(key, _)| whole.starts_with(&format!("{}/", place(key))))
+            .max_by_key(|(key, _)| place(key).len());
+        if let Some((_, login)) = login {
             if !login.identitytoken.is_empty() {
                 return Ok(Some(Credentials::IdentityToken(login.identitytoken.clone())));
             }
@@ -141,13 +147,12 @@ impl Login {
     }
 }
 
-/// The host of a login's key, which may be a URL. The public registry's logins are kept under an older name.
-fn host(key: &str) -> &str {
-    let key = key.trim_start_matches("https://").trim_start_matches("http://");
-    match key.split('/').next().unwrap_or(key) {
-        "index.docker.io" | "registry-1.docker.io" => "docker.io",
-        host => host,
-    }
+/// What a login's key stands for: a host, or a host and a path. The key may be the address of an API.
+fn place(key: &str) -> &str {
+    let key = key.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
+    let key = key.trim_end_matches("/v1").trim_end_matches("/v2");
+    // The public registry's logins are kept under older names.
+    if matches!(key, "index.docker.io" | "registry-1.docker.io") { "docker.io" } else { key }
 }
 
 /// Asks a credential helper, `docker-credential-<name> get`: the registry goes in, JSON comes out.
@@ -160,7 +165,7 @@ fn ask(helper: &str, registry: &str) -> Result<Option<Credentials>, String> {
     }
     let program = format!("docker-credential-{helper}");
     let failed = |error: &dyn std::fmt::Display| format!("the credential helper {program}: {error}");
-    let server = if host(registry) == "docker.io" { "https://index.docker.io/v1/" } else { registry };
+    let server = if place(registry) == "docker.io" { "https://index.docker.io/v1/" } else { registry };
     let mut child = Command::new(Path::new(&program))
         .arg("get")
         .stdin(Stdio::piped())
@@ -171,8 +176,8 @@ fn ask(helper: &str, registry: &str) -> Result<Option<Credentials>, String> {
     let _ = child.stdin.take().map(|mut input| input.write_all(server.as_bytes()));
     let output = child.wait_with_output().map_err(|error| failed(&error))?;
     if !output.status.success() {
-        // "credentials not found" is the usual reason, and no error.
-        return Ok(None);
+        let said = String::from_utf8_lossy(&output.stdout);
+        return if said.contains("credentials not found") { Ok(None) } else { Err(failed(&said.trim())) };
     }
     let answer: Answer = serde_json::from_slice(&output.stdout).map_err(|error| failed(&error))?;
     Ok(Some(match answer.username.as_str() {
@@ -198,6 +203,18 @@ mod tests {
     }
 
     #[test]
+    fn of_logins_for_parts_of_a_registry_the_nearest_counts() {
+        let auth = |user: &str| STANDARD.encode(format!("{user}:x"));
+        let auths = [("q.io", "all"), ("q.io/team", "team"), ("q.io/team/a", "a"), ("q.io/te", "te")]
+            .map(|(key, user)| format!(r#""{key}":{{"auth":"{}"}}"#, auth(user)))
+            .join(",");
+        let file: LoginFile = serde_json::from_str(&format!(r#"{{"auths":{{{auths}}}}}"#)).unwrap();
+        for (repository, user) in [("team/a", "a"), ("team/b", "team"), ("other", "all"), ("team/a/c", "a")] {
+            assert_eq!(file.find("q.io", repository).unwrap().unwrap().name(), user, "{repository}");
+        }
+    }
+
+    #[test]
     fn logins_are_found_by_host_however_their_key_is_written() {
         let text = format!(
             r#"{{"auths":{{"https://index.docker.io/v1/":{{"auth":"{}"}},"r.example.org:5000":{{"identitytoken":"t"}},"bad.org":{{"auth":"?"}}}}}}"#,
@@ -205,9 +222,12 @@ mod tests {
         );
         let file: LoginFile = serde_json::from_str(&text).unwrap();
         let password = Credentials::Password { username: "me".into(), password: "secret:with:colons".into() };
-        assert_eq!(file.find("docker.io").unwrap(), Some(password));
-        assert_eq!(file.find("r.example.org:5000").unwrap(), Some(Credentials::IdentityToken("t".into())));
-        assert_eq!(file.find("r.example.org").unwrap(), None);
-        assert!(file.find("bad.org").unwrap_err().contains("not base64"));
+        assert_eq!(file.find("docker.io", "a/b").unwrap(), Some(password));
+        assert_eq!(
+            file.find("r.example.org:5000", "a").unwrap(),
+            Some(Credentials::IdentityToken("t".into()))
+        );
+        assert_eq!(file.find("r.example.org", "a").unwrap(), None);
+        assert!(file.find("bad.org", "a").unwrap_err().contains("not base64"));
     }
 }

@@ -6,6 +6,7 @@
 
 mod client;
 mod credentials;
+mod patience;
 mod upload;
 
 pub use client::{Access, Client};
@@ -45,7 +46,7 @@ pub fn push(
             .push(Pushed { reference: reference.clone(), manifest: send(client, image, format, progress)? });
     }
     for pushed in &manifests {
-        client.put_manifest(&pushed.reference.tag, &pushed.manifest)?;
+        put_manifest(client, &pushed.reference.tag, &pushed.manifest, progress)?;
     }
     Ok(manifests)
 }
@@ -61,10 +62,20 @@ pub fn push_list(
 ) -> Result<Pushed, PackError> {
     for image in images {
         let manifest = send(client, image, format, progress)?;
-        client.put_manifest(&manifest.digest.to_string(), &manifest)?;
+        put_manifest(client, &manifest.digest.to_string(), &manifest, progress)?;
     }
-    client.put_manifest(&reference.tag, &list)?;
+    put_manifest(client, &reference.tag, &list, progress)?;
     Ok(Pushed { reference: reference.clone(), manifest: list })
+}
+
+fn put_manifest(
+    client: &mut Client,
+    name: &str,
+    manifest: &Document,
+    progress: &Progress,
+) -> Result<(), PackError> {
+    let what = format!("the manifest of `{name}`");
+    patience::patiently(&what, progress, || client.put_manifest(name, manifest))
 }
 
 /// Sends all but the manifest.

@@ -1,14 +1,14 @@
 //! One blob: sent in pieces, and taken up again where the registry lost it.
 
 use std::io::{Cursor, Read};
-use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, RANGE};
 use http::{Method, Response, StatusCode};
 use ureq::Body;
 
+use super::PackError;
 use super::client::{Client, Content};
-use super::{PackError, RegistryError};
+use super::patience::{BACK_OFF, Failure, patiently};
 use crate::pack::Progress;
 use crate::pack::digest::Digest;
 use crate::pack::layer::Compressed;
@@ -40,15 +40,6 @@ impl Source<'_> {
     }
 }
 
-/// Waits between attempts that bring the upload no further; after the last, it has failed.
-const BACK_OFF: [Duration; 5] = [
-    Duration::from_millis(250),
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(4),
-];
-
 /// Sends a blob, unless the registry has it.
 pub fn blob(
     client: &mut Client,
@@ -57,21 +48,23 @@ pub fn blob(
     what: &str,
     progress: &Progress,
 ) -> Result<(), PackError> {
-    if is_there(client, digest, what)? {
+    if patiently(what, progress, || is_there(client, digest, what))? {
         progress.say(&format!("{what}: is there already"));
         return Ok(());
     }
+    let chunk = client.chunk.unwrap_or(u64::MAX);
     let transfer = progress.begin(what, source.size());
-    let mut upload = Upload { client, digest, source, what, transfer, address: None, offset: 0 };
+    let mut upload =
+        Upload { client, digest, source, what, transfer, chunk, address: None, offset: 0, best: 0 };
     let mut waits = BACK_OFF.iter();
     loop {
-        let begun_at = upload.offset;
         let error = match upload.go_on() {
             Ok(()) => break,
             Err(Failure::Final(error)) => return Err(upload.abandon(error)),
             Err(Failure::Again(error)) => error,
         };
-        if upload.offset > begun_at {
+        if upload.offset > upload.best {
+            upload.best = upload.offset;
             waits = BACK_OFF.iter();
         }
         let Some(wait) = waits.next() else { return Err(upload.abandon(error.into())) };
@@ -83,15 +76,19 @@ pub fn blob(
     Ok(())
 }
 
-fn is_there(client: &mut Client, digest: &Digest, what: &str) -> Result<bool, RegistryError> {
+fn is_there(client: &mut Client, digest: &Digest, what: &str) -> Result<bool, Failure> {
     let url = client.url(&format!("blobs/{digest}"));
     let response = client.ask(Method::HEAD, &url, &[], Content::Nothing)?;
     match response.status() {
         StatusCode::NOT_FOUND => Ok(false),
         status if status.is_success() || status.is_redirection() => Ok(true),
-        _ => Err(client.explain(response, what)),
+        status => Err(Failure::of(status, client.explain(response, what))),
     }
 }
+
+/// Pieces of a blob whose upload as a whole was cut: what a piece brought is not sent again. Registries
+/// differ in what they take (5 MB at least, 4 MiB at most), so a whole blob is tried first.
+const CHUNK: u64 = 16 << 20;
 
 struct Upload<'a> {
     client: &'a mut Client,
@@ -99,37 +96,26 @@ struct Upload<'a> {
     source: Source<'a>,
     what: &'a str,
     transfer: Transfer,
+    /// Bytes of a piece.
+    chunk: u64,
     /// Where the next piece goes; none before the registry gave a place.
     address: Option<String>,
     /// What the registry has.
     offset: u64,
-}
-
-enum Failure {
-    /// It may be better next time.
-    Again(RegistryError),
-    Final(PackError),
-}
-
-impl From<RegistryError> for Failure {
-    fn from(error: RegistryError) -> Failure {
-        match error {
-            RegistryError::Unreachable { .. } => Failure::Again(error),
-            _ => Failure::Final(error.into()),
-        }
-    }
+    /// The most that it had.
+    best: u64,
 }
 
 impl Upload<'_> {
     /// Takes the upload up, from where the registry is to the end.
     fn go_on(&mut self) -> Result<(), Failure> {
-        let mut address = match self.address.take() {
+        let mut address = match self.address.clone() {
             Some(address) => self.resume(address)?,
             None => self.start()?,
         };
         let size = self.source.size();
         // What fits one piece goes with the last request, which every registry understands.
-        while size - self.offset > self.client.chunk {
+        while size - self.offset > self.chunk {
             self.address = Some(address.clone());
             address = self.piece(&address)?;
         }
@@ -148,33 +134,40 @@ impl Upload<'_> {
     /// Asks how far an interrupted upload came; begins anew when the registry does not know it.
     fn resume(&mut self, address: String) -> Result<String, Failure> {
         let response = self.client.ask(Method::GET, &address, &[], Content::Nothing)?;
-        match (response.status(), received(&response)) {
-            (StatusCode::NO_CONTENT, Some(offset)) if offset <= self.source.size() => {
+        let status = response.status();
+        match received(&response) {
+            Some(offset) if status.is_success() && offset <= self.source.size() => {
                 self.offset = offset;
                 Ok(self.client.location(&response).unwrap_or(address))
             }
+            _ if Failure::is_passing(status) => Err(Failure::Again(self.client.explain(response, self.what))),
             _ => self.start(),
         }
     }
 
     fn piece(&mut self, address: &str) -> Result<String, Failure> {
-        let length = self.client.chunk.min(self.source.size() - self.offset);
-        let range = format!("{}-{}", self.offset, self.offset + length - 1);
-        let response = self.send(Method::PATCH, address, length, &[("content-range", range)])?;
-        let response = self.expect(response, &[StatusCode::ACCEPTED, StatusCode::NO_CONTENT])?;
-        let next = self.client.location(&response)?;
-        let sent = self.offset + length;
-        // Some registries do not say how far they are.
-        self.offset = received(&response).filter(|offset| *offset <= sent).unwrap_or(sent);
-        Ok(next)
+        let length = self.chunk.min(self.source.size() - self.offset);
+        let response = self.send(Method::PATCH, address, length, &[self.range(length)])?;
+        let accepted = [StatusCode::ACCEPTED, StatusCode::CREATED, StatusCode::NO_CONTENT];
+        let response = self.expect(response, &accepted)?;
+        // What registries say here of how far they are is not always so; the digest tells at the end.
+        self.offset += length;
+        Ok(self.client.location(&response)?)
     }
 
     fn finish(&mut self, address: &str) -> Result<(), Failure> {
         let join = if address.contains('?') { '&' } else { '?' };
         let url = format!("{address}{join}digest={}", self.digest);
         let length = self.source.size() - self.offset;
-        let response = self.send(Method::PUT, &url, length, &[])?;
-        self.expect(response, &[StatusCode::CREATED, StatusCode::NO_CONTENT]).map(drop)
+        let headers: Vec<_> =
+            (self.offset > 0 && length > 0).then(|| self.range(length)).into_iter().collect();
+        let response = self.send(Method::PUT, &url, length, &headers)?;
+        self.expect(response, &[StatusCode::CREATED, StatusCode::OK, StatusCode::NO_CONTENT]).map(drop)
+    }
+
+    /// Of the next `length` bytes, both ends included.
+    fn range(&self, length: u64) -> (&'static str, String) {
+        ("content-range", format!("{}-{}", self.offset, self.offset + length - 1))
     }
 
     fn send(
@@ -190,23 +183,34 @@ impl Upload<'_> {
             self.transfer.at(self.offset);
             Ok(Box::new(self.transfer.reading(self.source.from(self.offset)?.take(length))))
         };
-        Ok(self.client.ask(method, url, &headers, Content::Stream(&open, length))?)
+        let answer = self.client.ask(method, url, &headers, Content::Stream(&open, length));
+        if answer.is_err() && self.client.chunk.is_none() {
+            self.chunk = CHUNK;
+        }
+        Ok(answer?)
     }
 
     /// The response, when it is one of those; otherwise what it means.
-    fn expect(&self, response: Response<Body>, expected: &[StatusCode]) -> Result<Response<Body>, Failure> {
+    fn expect(
+        &mut self,
+        response: Response<Body>,
+        expected: &[StatusCode],
+    ) -> Result<Response<Body>, Failure> {
         let status = response.status();
         if expected.contains(&status) {
             return Ok(response);
         }
+        let begun = self.address.is_some();
         let error = self.client.explain(response, self.what);
         Err(match status {
+            // An upload that was begun is not known any more.
+            StatusCode::NOT_FOUND if begun => {
+                self.address = None;
+                Failure::Again(error)
+            }
             // What the registry has is not what was said last: it must be asked.
-            StatusCode::RANGE_NOT_SATISFIABLE
-            | StatusCode::REQUEST_TIMEOUT
-            | StatusCode::TOO_MANY_REQUESTS => Failure::Again(error),
-            status if status.is_server_error() => Failure::Again(error),
-            _ => Failure::Final(error.into()),
+            StatusCode::RANGE_NOT_SATISFIABLE => Failure::Again(error),
+            _ => Failure::of(status, error),
         })
     }
 
