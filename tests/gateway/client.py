@@ -2,34 +2,22 @@
 
 import json
 import ssl
-import struct
 import sys
 import threading
 import time
 import urllib.request
-import zlib
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
+
+from held_out import first
 
 root, port, idle = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 trust = ssl.create_default_context(cafile=f"{root}/tests/data/tls/authority.crt")
 token = {"X-Auth-Token": "let me in"}
 
 
-def png(pixels):
-    rows = b"".join(b"\0" + pixels[at : at + 28] for at in range(0, 784, 28))
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 28, 28, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
-with open(f"{root}/tests/data/digits-heldout.bin", "rb") as file:
-    record = file.read(785)
-label, picture = record[0], png(record[1:])
+label, picture = first()
 
 
 def conversation(path, headers=token):
