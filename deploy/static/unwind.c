@@ -65,13 +65,3 @@ __attribute__((used)) static void *const needed[] = {
     (void *)pthread_key_create,  (void *)pthread_getspecific, (void *)pthread_setspecific,
     (void *)pthread_create,
 };
-
-#ifdef __aarch64__
-/* Asks which atomic instructions there are; glibc's name for it. */
-#include <sys/auxv.h>
-
-unsigned long __getauxval(unsigned long type)
-{
-    return getauxval(type);
-}
-#endif
