@@ -11,7 +11,7 @@ use onnxd::engine::session::zeros;
 use onnxd::engine::{Graph, Options, Session};
 use onnxd::model::{Datatype, Dim, Elements, Signature, Tensor, TensorMetadata};
 use onnxd::wire::response::Encoded;
-use onnxd::wire::{Defaults, Form, InferResponse, OutputTensor, decode};
+use onnxd::wire::{Defaults, Form, InferResponse, OutputTensor, StreamParameters, decode};
 
 fn main() {
     divan::main();
@@ -24,7 +24,12 @@ fn signature(shape: &[usize]) -> Signature {
         shape: shape.iter().map(|dim| Dim::Fixed(*dim)).collect(),
         accepts: &[],
     };
-    Signature { inputs: vec![tensor("x")], outputs: vec![tensor("y")], max_batch_size: None }
+    Signature {
+        inputs: vec![tensor("x")],
+        outputs: vec![tensor("y")],
+        max_batch_size: None,
+        has_state: false,
+    }
 }
 
 fn values(count: usize) -> Vec<f32> {
@@ -62,7 +67,13 @@ fn decode_raw(bencher: Bencher<'_, '_>, count: usize) {
 fn encode_oip_json(bencher: Bencher<'_, '_>, count: usize) {
     let tensor = Tensor::new(vec![1, count], Elements::Fp32(values(count))).unwrap();
     let outputs = vec![OutputTensor { name: "y", tensor, binary: false }];
-    let response = InferResponse { model_name: "m", model_version: "1", id: None, outputs };
+    let response = InferResponse {
+        model_name: "m",
+        model_version: "1",
+        id: None,
+        outputs,
+        stream: StreamParameters::default(),
+    };
     bencher.bench(|| match divan::black_box(&response).encode(Form::Oip).unwrap() {
         Encoded::Json(json) => json.len(),
         Encoded::Binary { json, .. } => json.len(),
@@ -72,10 +83,9 @@ fn encode_oip_json(bencher: Bencher<'_, '_>, count: usize) {
 #[divan::bench]
 fn run_digits(bencher: Bencher<'_, '_>) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("model/digits/model.onnx");
-    let options =
-        Options { shapes: vec![], constants: vec![], max_batch_size: Some(16), max_tensor_bytes: 1 << 30 };
-    let session = Session::load(&Graph::read(&path).unwrap(), &options).unwrap();
-    let inputs = zeros(session.signature()).unwrap();
+    let options = Options { max_batch_size: Some(16), max_tensor_bytes: 1 << 30, ..Options::default() };
+    let (session, _) = Session::load(&Graph::read(&path).unwrap(), &options).unwrap();
+    let inputs = zeros(&session).unwrap();
     let mut runner = session.runner();
     bencher.bench_local(|| runner.run(divan::black_box(&inputs)).unwrap());
 }

@@ -8,8 +8,9 @@ use clap::Args;
 
 use super::logging;
 use crate::config::{Limits, LogFlags};
-use crate::engine::session::zeros;
-use crate::inference::{self, Loaded};
+use crate::engine::Session;
+use crate::engine::session::{Finding, Planner, zeros};
+use crate::inference::{self, Loaded, batching};
 use crate::model::{TensorMetadata, repository};
 use crate::wire::example::{example, whole_example};
 
@@ -55,7 +56,7 @@ pub fn run(flags: &CheckFlags) -> ExitCode {
         println!("file     {}", files.onnx.display());
         let begun = Instant::now();
         match inference::load(files, &Limits::default()) {
-            Ok(loaded) => report(&loaded, begun.elapsed(), flags.example),
+            Ok(loaded) => report(loaded, begun.elapsed(), flags.example),
             Err(error) => {
                 println!("loads    no\n         {error}\n");
                 code = ExitCode::FAILURE;
@@ -65,7 +66,9 @@ pub fn run(flags: &CheckFlags) -> ExitCode {
     code
 }
 
-fn report(loaded: &Loaded, took: Duration, whole: bool) {
+fn report(mut loaded: Loaded, took: Duration, whole: bool) {
+    let planner = loaded.planner.take();
+    let loaded = &loaded;
     let session = &loaded.workload.session;
     let signature = session.signature();
     println!("loads    in {} ms", took.as_millis());
@@ -86,6 +89,9 @@ fn report(loaded: &Loaded, took: Duration, whole: bool) {
         Some(error) => println!("warm-up  failed on zeros, which some models cannot take: {error}"),
         None => latency(loaded),
     }
+    if let Some(planner) = planner {
+        batches(planner, session);
+    }
     // Up to a screenful it can be pasted as it is.
     let all = whole_example(signature);
     if whole || all.len() <= LONGEST_EXAMPLE {
@@ -95,15 +101,29 @@ fn report(loaded: &Loaded, took: Duration, whole: bool) {
     }
 }
 
+/// The same findings that a server makes in the background.
+fn batches(planner: Planner, session: &Session) {
+    let mut findings: Vec<Finding> = Vec::new();
+    planner.run(|finding| {
+        let begin = if findings.is_empty() { "batches  " } else { "         " };
+        println!("{begin}{}", batching::describe(finding, &findings));
+        findings.push(finding.clone());
+    });
+    let bytes = session.batch_plan_bytes();
+    if bytes > 0 {
+        println!("         their plans have {bytes} bytes of weights");
+    }
+}
+
 fn latency(loaded: &Loaded) {
     let session = &loaded.workload.session;
-    let Ok(inputs) = zeros(session.signature()) else { return };
+    let Ok(item) = zeros(session) else { return };
     let mut runner = session.runner();
     let mut times = Vec::new();
     let begun = Instant::now();
     while times.len() < MOST_RUNS && (begun.elapsed() < MEASURE || times.is_empty()) {
         let run = Instant::now();
-        if runner.run(&inputs).is_err() {
+        if runner.run(&item).is_err() {
             return;
         }
         times.push(run.elapsed());

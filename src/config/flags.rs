@@ -122,6 +122,10 @@ pub struct LimitFlags {
     #[arg(long, env = "ONNXD_MAX_TENSOR_BYTES", default_value_t = Limits::default().max_tensor_bytes)]
     pub max_tensor_bytes: usize,
 
+    /// Bytes of weights that plans for batches may pack, a model; 0 is no batches
+    #[arg(long, env = "ONNXD_MAX_PLAN_BYTES", default_value_t = Limits::default().max_plan_bytes)]
+    pub max_plan_bytes: usize,
+
     /// Depth of a request's JSON, at most 128
     #[arg(long, env = "ONNXD_MAX_JSON_DEPTH", default_value_t = Limits::default().max_json_depth)]
     pub max_json_depth: usize,
@@ -216,6 +220,7 @@ impl LimitFlags {
             write_buffer_bytes: self.write_buffer_bytes,
             max_image_pixels: self.max_image_pixels,
             max_tensor_bytes: self.max_tensor_bytes,
+            max_plan_bytes: self.max_plan_bytes,
             max_json_depth: self.max_json_depth,
             tls_timeout: self.tls_timeout,
             head_timeout: self.head_timeout,

@@ -38,6 +38,9 @@ pub struct Limits {
     /// Bytes of any one tensor that a request makes: of an input decoded from files, and of what a
     /// plan with open dimensions would compute for it. Default 256 MiB: some machines have no more.
     pub max_tensor_bytes: usize,
+    /// Bytes of weights that plans for batches may pack, a model, beside the plan for a single row. Default 256 MiB:
+    /// small models have room for all sizes, and a large one does not take its memory several times over.
+    pub max_plan_bytes: usize,
     /// How deep the JSON of a request may nest. Default 128, which is as deep as the parser goes; real
     /// requests stay below 12.
     pub max_json_depth: usize,
@@ -91,6 +94,7 @@ impl Default for Limits {
             write_buffer_bytes: 64 << 10,
             max_image_pixels: 25_000_000,
             max_tensor_bytes: 256 << 20,
+            max_plan_bytes: 256 << 20,
             max_json_depth: 128,
             tls_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(10),

@@ -2,10 +2,15 @@
 //! that each of them runs. Nothing here knows of sockets or JSON; `session` is the only file of the
 //! crate that imports tract.
 
+pub mod intake;
+pub mod mailbox;
 pub mod panic;
 pub mod queue;
+pub mod sequence;
 pub mod session;
 pub mod worker;
 
-pub use queue::{Job, Outcome, Queue, Reply, ReplyTo, Wake};
+pub use mailbox::Mailbox;
+pub use queue::{Inputs, Job, Outcome, Queue, Reply, ReplyTo, Step, Wake};
+pub use sequence::Sequence;
 pub use session::{Graph, LoadError, Options, Session};

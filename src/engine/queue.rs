@@ -6,14 +6,19 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
+use super::mailbox::Mailbox;
+use super::sequence::Sequence;
 use crate::model::Tensor;
 use crate::wire::{Code, RequestError};
 
 /// One inference to be done.
 #[derive(Debug)]
 pub struct Job {
-    /// In the signature's order; files not decoded yet.
-    pub inputs: Vec<Tensor>,
+    pub inputs: Inputs,
+    /// The sequence whose next step it is, if it is one's.
+    pub sequence: Option<Step>,
+    /// When it was queued: a batch waits from then on.
+    pub arrived: Instant,
     /// When inference must have begun.
     pub deadline: Instant,
     /// Raised by the connection when it goes away: nobody wants the reply.
@@ -25,6 +30,24 @@ impl Job {
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
     }
+}
+
+/// What a job is run with, in the signature's order; files not decoded yet.
+#[derive(Debug)]
+pub enum Inputs {
+    Own(Vec<Tensor>),
+    /// The newest frame, when it is the job's turn.
+    Newest(Arc<Mailbox>),
+}
+
+/// A step of a sequence.
+#[derive(Debug, Clone)]
+pub struct Step {
+    pub sequence: Arc<Sequence>,
+    /// It begins with the initial state, whatever was before.
+    pub restart: bool,
+    /// The sequence begins anew behind it.
+    pub last: bool,
 }
 
 /// What comes back for a job.
@@ -56,6 +79,11 @@ impl ReplyTo {
     /// `replies` must have room for every slot that is open at once.
     pub fn new(slot: u64, replies: Sender<Reply>, waker: Arc<dyn Wake>) -> ReplyTo {
         ReplyTo { slot, replies: Some(replies), waker }
+    }
+
+    /// The slot that the reply is for.
+    pub fn slot(&self) -> u64 {
+        self.slot
     }
 
     pub fn send(mut self, outcome: Outcome) {
@@ -137,7 +165,9 @@ mod tests {
 
     fn job(slot: u64, replies: &Sender<Reply>, waker: &Arc<Count>) -> Job {
         Job {
-            inputs: vec![],
+            inputs: Inputs::Own(vec![]),
+            sequence: None,
+            arrived: Instant::now(),
             deadline: Instant::now() + Duration::from_secs(1),
             cancelled: Arc::default(),
             reply: ReplyTo::new(slot, replies.clone(), waker.clone()),

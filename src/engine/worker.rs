@@ -1,8 +1,10 @@
-//! The threads that run a model: take a job, prepare its inputs, run, reply.
+//! The threads that run a model: take jobs, prepare their inputs, run, reply.
 //!
 //! A worker never ends before its queue does. A failed run, or a panic inside the engine, is that
-//! request's answer and nobody else's trouble: the session's state is thrown away and made again.
+//! request's answer and nobody else's trouble: the session's state is thrown away and made again, and
+//! a batch that failed is run once more, item by item.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -10,11 +12,11 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::intake::Intake;
 use super::panic::panic_message;
-use super::queue::Job;
-use super::session::{Runner, Session};
+use super::queue::{Inputs, Job};
+use super::session::{Item, Runner, Session};
 use crate::clock::Clock;
-use crate::model::Tensor;
 use crate::processing::Preprocessor;
 use crate::wire::{Code, RequestError};
 
@@ -40,7 +42,7 @@ pub struct WorkerThread {
 pub fn spawn(
     name: &str,
     index: usize,
-    jobs: Receiver<Job>,
+    intake: Arc<Intake>,
     workload: Arc<Workload>,
     clock: Clock,
 ) -> std::io::Result<WorkerThread> {
@@ -48,10 +50,8 @@ pub fn spawn(
     let builder = std::thread::Builder::new().name(format!("{name}-w{index}")).stack_size(STACK);
     let handle = builder.spawn(move || {
         let _living: Sender<Infallible> = living;
-        let mut worker = Worker { runner: workload.session.runner(), workload, clock };
-        for job in jobs {
-            worker.serve(job);
-        }
+        let runner = workload.session.runner();
+        Worker { workload, runner, clock, intake, overflow: VecDeque::new() }.work();
     })?;
     Ok(WorkerThread { alive, handle })
 }
@@ -60,31 +60,144 @@ struct Worker {
     workload: Arc<Workload>,
     runner: Runner,
     clock: Clock,
+    intake: Arc<Intake>,
+    /// Steps of sequences for which there was no room in the queue.
+    overflow: VecDeque<Job>,
+}
+
+/// A job that is ready to be run.
+struct Ready {
+    job: Job,
+    item: Item,
+    family: usize,
 }
 
 impl Worker {
-    fn serve(&mut self, job: Job) {
+    fn work(mut self) {
+        loop {
+            let jobs = match self.overflow.pop_front() {
+                Some(job) => vec![job],
+                None => {
+                    let session = &self.workload.session;
+                    let taken = self.intake.take(|| session.largest_batch(), |job| rows(session, job));
+                    match taken {
+                        Some(jobs) => jobs,
+                        None => return,
+                    }
+                }
+            };
+            self.serve(jobs);
+        }
+    }
+
+    fn serve(&mut self, jobs: Vec<Job>) {
+        let mut ready: Vec<Ready> = jobs.into_iter().filter_map(|job| self.prepare(job)).collect();
+        // Nearly always they are all of one family.
+        while let Some(family) = ready.first().map(|first| first.family) {
+            let (together, others) = ready.into_iter().partition(|ready| ready.family == family);
+            self.run_together(together);
+            ready = others;
+        }
+    }
+
+    /// Looks whether a job is still wanted, and makes its inputs ready; answers it when there is nothing to be run.
+    fn prepare(&mut self, mut job: Job) -> Option<Ready> {
+        if let Err(error) = self.is_due(&job) {
+            self.finish(job, Err(error));
+            return None;
+        }
+        let inputs = std::mem::replace(&mut job.inputs, Inputs::Own(Vec::new()));
+        let prepared = caught(|| {
+            let inputs = match inputs {
+                Inputs::Own(inputs) => inputs,
+                Inputs::Newest(mailbox) => mailbox.begin(job.reply.slot()).unwrap_or_default(),
+            };
+            let session = &self.workload.session;
+            let tensors = self.workload.preprocessor.prepare(inputs, session.signature())?;
+            let family = session.family_of(&tensors)?;
+            let states = job.sequence.as_ref().map(|step| step.sequence.states(step.restart));
+            Ok((Item { tensors, states: states.unwrap_or_default() }, family))
+        });
+        match prepared {
+            Ok((item, family)) => Some(Ready { job, item, family }),
+            Err(error) => {
+                self.finish(job, Err(error));
+                None
+            }
+        }
+    }
+
+    fn is_due(&self, job: &Job) -> Result<(), RequestError> {
         if job.is_cancelled() {
-            return job.reply.send(Err(RequestError::new(Code::Unavailable, "the connection is gone")));
+            return Err(RequestError::new(Code::Unavailable, "the connection is gone"));
         }
         if self.clock.now() > job.deadline {
             let message = "the deadline passed while the request waited for a worker";
-            return job.reply.send(Err(RequestError::new(Code::DeadlineExceeded, message)));
+            return Err(RequestError::new(Code::DeadlineExceeded, message));
         }
-        let Job { inputs, reply, .. } = job;
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.run(inputs))).unwrap_or_else(|panic| {
-            let message = format!("the engine panicked on this input: {}", panic_message(panic.as_ref()));
-            Err(RequestError::new(Code::InferenceFailed, message))
-        });
-        if outcome.as_ref().is_err_and(|error| error.code == Code::InferenceFailed) {
-            // Whatever the failed run left behind goes with it.
-            self.runner = self.workload.session.runner();
+        Ok(())
+    }
+
+    fn run_together(&mut self, jobs: Vec<Ready>) {
+        let (jobs, items): (Vec<Job>, Vec<Item>) =
+            jobs.into_iter().map(|ready| (ready.job, ready.item)).unzip();
+        if let [_] = items.as_slice() {
+            return self.run_alone(jobs, &items);
+        }
+        match caught(|| self.runner.run_together(&items)) {
+            Ok(results) => {
+                for (job, result) in jobs.into_iter().zip(results) {
+                    self.finish(job, Ok(result));
+                }
+            }
+            Err(error) => {
+                log::debug!("a batch of {} failed and is run item by item: {error}", items.len());
+                self.runner = self.workload.session.runner();
+                self.run_alone(jobs, &items);
+            }
+        }
+    }
+
+    fn run_alone(&mut self, jobs: Vec<Job>, items: &[Item]) {
+        for (job, item) in jobs.into_iter().zip(items) {
+            let result = self.is_due(&job).and_then(|()| caught(|| self.runner.run(item)));
+            if result.as_ref().is_err_and(|error| error.code == Code::InferenceFailed) {
+                // Whatever the failed run left behind goes with it.
+                self.runner = self.workload.session.runner();
+            }
+            self.finish(job, result);
+        }
+    }
+
+    /// Lets the job's sequence go on, and replies.
+    fn finish(&mut self, job: Job, result: Result<Item, RequestError>) {
+        let Job { sequence, reply, .. } = job;
+        let (outcome, states) = match result {
+            Ok(Item { tensors, states }) => (Ok(tensors), Some(states)),
+            Err(error) => (Err(error), None),
+        };
+        if let Some(step) = sequence {
+            // A step that was to begin anew and failed leaves nothing of what was before.
+            let anew = step.last || step.restart && states.is_none();
+            let states = if anew { Some(step.sequence.states(true)) } else { states };
+            self.overflow.extend(step.sequence.step_done(states));
         }
         reply.send(outcome);
     }
+}
 
-    fn run(&mut self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, RequestError> {
-        let inputs = self.workload.preprocessor.prepare(inputs, self.workload.session.signature())?;
-        self.runner.run(&inputs)
+/// How many rows a job brings, files counted as a row each.
+fn rows(session: &Session, job: &Job) -> usize {
+    match &job.inputs {
+        Inputs::Own(inputs) => session.rows(inputs),
+        Inputs::Newest(_) => 1,
     }
+}
+
+/// The engine, and a file's decoder, may panic on what came.
+fn caught<T>(work: impl FnOnce() -> Result<T, RequestError>) -> Result<T, RequestError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let message = format!("the engine panicked on this input: {}", panic_message(panic.as_ref()));
+        Err(RequestError::new(Code::InferenceFailed, message))
+    })
 }

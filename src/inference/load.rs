@@ -4,18 +4,22 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{ServedModel, Workers};
+use super::sequences::{SequenceRules, SharedSequences};
+use super::{ServedModel, Workers, batching};
 use crate::clock::Clock;
 use crate::config::Limits;
+use crate::engine::intake::Intake;
 use crate::engine::panic::panic_message;
-use crate::engine::session::zeros;
+use crate::engine::session::{Planner, StateOption, zeros};
 use crate::engine::worker::{self, Workload};
 use crate::engine::{Graph, Options, Queue, Session};
 use crate::model::signature::{nearest, quoted};
+use crate::model::tensor::volume;
 use crate::model::{Dim, Manifest, ModelFiles, Tensor, TensorMetadata};
-use crate::processing::Preprocessor;
-use crate::processing::image::{ImageDecoder, MEDIA_TYPES};
+use crate::processing::audio::{self, AudioStream};
+use crate::processing::image::{self, ImageDecoder};
 use crate::processing::scores::{Postprocessor, parse_labels};
+use crate::processing::{Decoder, Preprocessor};
 use crate::wire::elements;
 
 /// Why a model is not served.
@@ -32,6 +36,11 @@ pub struct Loaded {
     pub files: ModelFiles,
     pub workload: Workload,
     pub postprocessors: Vec<Postprocessor>,
+    /// What makes plans for batches, where they may pay.
+    pub planner: Option<Planner>,
+    /// What a sequence begins with; empty without a state.
+    initial: Vec<Tensor>,
+    audio: Option<AudioStream>,
     /// Of the warm-up's runs on zeros.
     pub warmup: Vec<Duration>,
     /// Why the warm-up failed, when it did. Some models cannot run on zeros and serve well.
@@ -43,17 +52,19 @@ pub fn load(files: ModelFiles, limits: &Limits) -> Result<Loaded, LoadError> {
     let failed = |message: String| LoadError { model: files.name.clone(), message };
     let graph = Graph::read(&files.onnx).map_err(|error| failed(error.to_string()))?;
     let options = options(&graph, &files.manifest, limits).map_err(failed)?;
-    let mut session = Session::load(&graph, &options).map_err(|error| failed(error.to_string()))?;
+    let (mut session, planner) =
+        Session::load(&graph, &options).map_err(|error| failed(error.to_string()))?;
+    drop(graph);
+    let initial = initial_states(&session, &files.manifest).map_err(failed)?;
     let preprocessor = preprocessor(&mut session, &files.manifest, limits).map_err(failed)?;
+    let audio = preprocessor.stream().cloned();
     let postprocessors = postprocessors(&session, &files).map_err(failed)?;
     let (warmup, warmup_error) = warm_up(&session, files.manifest.warmup.unwrap_or(1));
-    if files.manifest.dynamic_batching.is_some() {
-        log::warn!("model `{}`: dynamic_batching has no effect yet, requests are run one by one", files.name);
-    }
     if let Some(error) = &warmup_error {
         log::warn!("model `{}`: the warm-up on zeros failed: {error}", files.name);
     }
-    Ok(Loaded { workload: Workload { session, preprocessor }, postprocessors, warmup, warmup_error, files })
+    let workload = Workload { session, preprocessor };
+    Ok(Loaded { workload, postprocessors, planner, initial, audio, warmup, warmup_error, files })
 }
 
 impl Loaded {
@@ -64,26 +75,38 @@ impl Loaded {
         clock: &Clock,
         workers: &mut Workers,
     ) -> std::io::Result<ServedModel> {
+        let manifest = &self.files.manifest;
         let (queue, jobs) = Queue::new(limits.queue_capacity);
         let signature = self.workload.session.signature().clone();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = self.files.manifest.instance_group.count.unwrap_or(cores);
+        let count = manifest.instance_group.count.unwrap_or(cores);
         let workload = Arc::new(self.workload);
+        let delay = Duration::from_micros(manifest.dynamic_batching.max_queue_delay_microseconds);
+        let intake = Arc::new(Intake::new(jobs, delay));
         for index in 0..count {
-            workers.add(worker::spawn(
-                &self.files.name,
-                index,
-                jobs.clone(),
-                workload.clone(),
-                clock.clone(),
-            )?);
+            let (intake, workload) = (intake.clone(), workload.clone());
+            workers.add(worker::spawn(&self.files.name, index, intake, workload, clock.clone())?);
         }
+        if let Some(planner) = self.planner {
+            batching::find_out(&self.files.name, planner, &workload)?;
+        }
+        let sequences = manifest.sequence.as_ref().map(|said| {
+            let rules = SequenceRules {
+                initial: Arc::new(self.initial),
+                most: said.max_sequences,
+                idle: Duration::from_micros(said.max_sequence_idle_microseconds),
+                queue: queue.clone(),
+            };
+            (rules, SharedSequences::new(clock.clone()))
+        });
         Ok(ServedModel {
             name: self.files.name,
             version: self.files.version,
             signature,
             postprocessors: self.postprocessors,
             queue,
+            sequences,
+            audio: self.audio,
             request_timeout: limits.request_timeout,
             clock: clock.clone(),
         })
@@ -111,8 +134,53 @@ fn options(graph: &Graph, manifest: &Manifest, limits: &Limits) -> Result<Option
         let constant = constant(input, value).map_err(|error| format!("parameters[`{name}`] {error}"))?;
         constants.push((name.clone(), constant));
     }
-    let max_batch_size = Some(manifest.max_batch_size).filter(|most| *most > 0);
-    Ok(Options { shapes, constants, max_batch_size, max_tensor_bytes: limits.max_tensor_bytes })
+    let variants = manifest.shapes.iter().map(|shapes| {
+        let shapes = shapes.iter().map(|(name, shape)| {
+            let input = find("shapes", name, graph.inputs())?;
+            Ok((name.clone(), narrowed(input, shape)?))
+        });
+        shapes.collect::<Result<Vec<_>, String>>()
+    });
+    let states = manifest.sequence.iter().flat_map(|sequence| &sequence.states).map(|state| StateOption {
+        input: state.input.clone(),
+        output: state.output.clone(),
+        batch_axis: state.batch_axis,
+    });
+    Ok(Options {
+        shapes,
+        variants: variants.collect::<Result<_, _>>()?,
+        constants,
+        states: states.collect(),
+        max_batch_size: Some(manifest.max_batch_size).filter(|most| *most > 0),
+        preferred_batch_size: manifest.dynamic_batching.preferred_batch_size.clone(),
+        max_plan_bytes: limits.max_plan_bytes,
+        max_tensor_bytes: limits.max_tensor_bytes,
+    })
+}
+
+/// What every sequence begins with, in the order of the session's states.
+fn initial_states(session: &Session, manifest: &Manifest) -> Result<Vec<Tensor>, String> {
+    let said = manifest.sequence.iter().flat_map(|sequence| &sequence.states);
+    let states = session.states().iter().zip(said);
+    let initial = states.map(|(state, said)| match &said.initial {
+        None => Tensor::zeros(state.datatype, state.shape_with_open(1)),
+        Some(value) => {
+            filled(state, value).map_err(|error| format!("sequence.states[`{}`].initial {error}", state.name))
+        }
+    });
+    initial.collect()
+}
+
+/// A tensor of the whole shape from JSON: all of it, or one number for each element.
+fn filled(state: &TensorMetadata, value: &serde_json::Value) -> Result<Tensor, String> {
+    let shape = state.shape_with_open(1);
+    if !value.is_number() {
+        return constant(state, value);
+    }
+    let count = volume(&shape).ok_or("is larger than memory")?;
+    let all = serde_json::Value::Array(vec![value.clone(); count]);
+    let (_, values) = elements::parse(&all.to_string(), state.datatype)?;
+    Tensor::new(shape, values)
 }
 
 fn find<'a>(field: &str, name: &str, known: &'a [TensorMetadata]) -> Result<&'a TensorMetadata, String> {
@@ -157,16 +225,26 @@ fn constant(input: &TensorMetadata, value: &serde_json::Value) -> Result<Tensor,
 }
 
 fn preprocessor(session: &mut Session, manifest: &Manifest, limits: &Limits) -> Result<Preprocessor, String> {
+    for said in &manifest.inputs {
+        let is_state = session.states().iter().any(|state| state.name == said.name);
+        if is_state && (said.image.is_some() || said.audio.is_some()) {
+            return Err(format!("input `{}` is a state: it takes no files", said.name));
+        }
+    }
     let inputs = &mut session.signature_mut().inputs;
     let decoders = inputs
         .iter_mut()
         .map(|input| {
-            let Some(image) = manifest.input(&input.name).and_then(|said| said.image.as_ref()) else {
-                return Ok(None);
-            };
+            let Some(said) = manifest.input(&input.name) else { return Ok(None) };
+            if let Some(audio) = &said.audio {
+                let stream = AudioStream::new(audio, input)?;
+                input.accepts = audio::MEDIA_TYPES;
+                return Ok(Some(Decoder::Audio(stream)));
+            }
+            let Some(image) = &said.image else { return Ok(None) };
             let decoder = ImageDecoder::new(image, input, limits)?;
-            input.accepts = MEDIA_TYPES;
-            Ok(Some(decoder))
+            input.accepts = image::MEDIA_TYPES;
+            Ok(Some(Decoder::Image(decoder)))
         })
         .collect::<Result<_, String>>()?;
     Ok(Preprocessor::new(decoders))
@@ -218,13 +296,13 @@ fn postprocessor(output: &TensorMetadata, files: &ModelFiles) -> Result<Postproc
 fn warm_up(session: &Session, runs: u32) -> (Vec<Duration>, Option<String>) {
     let mut times = Vec::new();
     let mut runner = session.runner();
-    let inputs = match zeros(session.signature()) {
-        Ok(inputs) => inputs,
+    let item = match zeros(session) {
+        Ok(item) => item,
         Err(error) => return (times, Some(error)),
     };
     for _ in 0..runs {
         let begun = Instant::now();
-        match catch_unwind(AssertUnwindSafe(|| runner.run(&inputs))) {
+        match catch_unwind(AssertUnwindSafe(|| runner.run(&item))) {
             Ok(Ok(_)) => times.push(begun.elapsed()),
             Ok(Err(error)) => return (times, Some(error.message)),
             Err(panic) => return (times, Some(panic_message(panic.as_ref()).to_owned())),

@@ -3,7 +3,9 @@
 //!
 //! Both ways in use it, the WebSocket conversation and HTTP; it knows neither.
 
+pub mod batching;
 mod load;
+pub mod sequences;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,12 +17,15 @@ use serde_json::value::RawValue;
 
 use crate::clock::Clock;
 use crate::engine::worker::WorkerThread;
-use crate::engine::{Job, Queue, ReplyTo};
+use crate::engine::{Inputs, Job, Mailbox, Queue, ReplyTo, Step};
 use crate::model::{Signature, Tensor};
+use crate::processing::audio::AudioStream;
 use crate::processing::scores::Postprocessor;
 use crate::wire::request::WantedOutput;
 use crate::wire::response::Encoded;
-use crate::wire::{Code, Form, InferRequest, InferResponse, OutputTensor, RequestError};
+use crate::wire::{Code, Form, InferRequest, InferResponse, OutputTensor, RequestError, StreamParameters};
+
+use sequences::{SequenceRules, SharedSequences};
 
 pub use load::{LoadError, Loaded, load};
 
@@ -33,6 +38,10 @@ pub struct ServedModel {
     /// One an output, in the signature's order.
     postprocessors: Vec<Postprocessor>,
     queue: Queue,
+    /// For a model with a state.
+    pub sequences: Option<(SequenceRules, SharedSequences)>,
+    /// For a model whose single input is a stream of sound.
+    pub audio: Option<AudioStream>,
     request_timeout: Duration,
     clock: Clock,
 }
@@ -43,28 +52,69 @@ pub struct Pending {
     id: Option<Box<RawValue>>,
     form: Form,
     outputs: Vec<WantedOutput>,
+    pub stream: StreamParameters,
 }
 
 impl ServedModel {
-    /// Queues a request. Its reply will come through `reply`, also when it is refused here; what is
-    /// returned makes the response of it.
-    pub fn submit(&self, request: InferRequest, cancelled: &Arc<AtomicBool>, reply: ReplyTo) -> Pending {
-        let InferRequest { id, form, inputs, outputs, timeout } = request;
+    /// Queues a request, as a step of a sequence where the model has a state. Its reply will come through `reply`,
+    /// also when it is refused here; what is returned makes the response of it.
+    pub fn submit(
+        &self,
+        request: InferRequest,
+        step: Option<Step>,
+        cancelled: &Arc<AtomicBool>,
+        reply: ReplyTo,
+    ) -> Pending {
+        let InferRequest { id, form, inputs, outputs, timeout, .. } = request;
+        self.queue(Inputs::Own(inputs), step, timeout, cancelled, reply);
+        Pending { id, form, outputs, stream: StreamParameters::default() }
+    }
+
+    /// Leaves a request where a worker takes the newest; queues a job for it unless one is waiting already. What is
+    /// returned makes the response, should this request be the one.
+    pub fn leave(
+        &self,
+        request: InferRequest,
+        mailbox: &Arc<Mailbox>,
+        frame: u64,
+        cancelled: &Arc<AtomicBool>,
+        reply: impl FnOnce() -> ReplyTo,
+    ) -> (Pending, bool) {
+        let InferRequest { id, form, inputs, outputs, timeout, .. } = request;
+        let is_new = mailbox.put(frame, inputs);
+        if is_new {
+            self.queue(Inputs::Newest(mailbox.clone()), None, timeout, cancelled, reply());
+        }
+        (Pending { id, form, outputs, stream: StreamParameters::default() }, is_new)
+    }
+
+    fn queue(
+        &self,
+        inputs: Inputs,
+        sequence: Option<Step>,
+        timeout: Option<Duration>,
+        cancelled: &Arc<AtomicBool>,
+        reply: ReplyTo,
+    ) {
         // Triton: a time-out of 0 is none of the client's own.
         let timeout = timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(self.request_timeout);
-        let timeout = timeout.min(self.request_timeout);
-        let job = Job { inputs, deadline: self.clock.now() + timeout, cancelled: cancelled.clone(), reply };
-        if let Err((job, error)) = self.queue.submit(job) {
+        let deadline = self.clock.now() + timeout.min(self.request_timeout);
+        let cancelled = cancelled.clone();
+        let job = Job { inputs, sequence, arrived: Instant::now(), deadline, cancelled, reply };
+        let refused = match job.sequence.clone() {
+            Some(step) => step.sequence.submit(job),
+            None => self.queue.submit(job),
+        };
+        if let Err((job, error)) = refused {
             job.reply.send(Err(error));
         }
-        Pending { id, form, outputs }
     }
 
     /// Makes the response of what the worker sent: the encoded outputs, or the error reply's error
     /// and id.
     pub fn answer(&self, pending: Pending, outcome: Result<Vec<Tensor>, RequestError>) -> Answer {
-        let Pending { id, form, outputs } = pending;
-        match outcome.and_then(|tensors| self.encode(id.as_deref(), form, &outputs, tensors)) {
+        let Pending { id, form, outputs, stream } = pending;
+        match outcome.and_then(|tensors| self.encode(id.as_deref(), form, &outputs, stream, tensors)) {
             Ok(encoded) => Answer::Response(encoded),
             Err(error) => Answer::Error { error, id },
         }
@@ -75,6 +125,7 @@ impl ServedModel {
         id: Option<&RawValue>,
         form: Form,
         wanted: &[WantedOutput],
+        stream: StreamParameters,
         tensors: Vec<Tensor>,
     ) -> Result<Encoded, RequestError> {
         let mut tensors: Vec<Option<Tensor>> = tensors.into_iter().map(Some).collect();
@@ -89,7 +140,8 @@ impl ServedModel {
             })?;
             outputs.push(OutputTensor { name, tensor, binary: *binary });
         }
-        InferResponse { model_name: &self.name, model_version: &self.version, id, outputs }.encode(form)
+        let (model_name, model_version) = (&self.name, &self.version);
+        InferResponse { model_name, model_version, id, outputs, stream }.encode(form)
     }
 }
 

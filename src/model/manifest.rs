@@ -23,8 +23,13 @@ pub struct Manifest {
     /// The most rows a request may bring along the first axis, which declares that axis a batch of
     /// independent rows. 0 or absent: nothing is declared.
     pub max_batch_size: usize,
-    /// Read and checked; without effect until requests are gathered into batches, and told so at load.
-    pub dynamic_batching: Option<DynamicBatching>,
+    /// How requests are gathered into batches, where they pay.
+    pub dynamic_batching: DynamicBatching,
+    /// The shapes that come, when they are few: each has a plan of its own, and no other is taken. An entry gives
+    /// shapes by input name, as `inputs[].shape` does.
+    pub shapes: Vec<BTreeMap<String, Vec<i64>>>,
+    /// The model keeps a state from request to request.
+    pub sequence: Option<SequenceManifest>,
     pub instance_group: InstanceGroup,
     pub inputs: Vec<InputManifest>,
     pub outputs: Vec<OutputManifest>,
@@ -37,8 +42,47 @@ pub struct Manifest {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DynamicBatching {
-    /// How long a batch may wait to be filled.
+    /// Sizes of batches that are used as they are. Default: powers of two up to `max_batch_size` are measured, and
+    /// those are used that make a row cheaper. `[1]` is no batches.
+    pub preferred_batch_size: Option<Vec<usize>>,
+    /// How long a request may wait for others to fill its batch, while others come. Default: 0.
     pub max_queue_delay_microseconds: u64,
+}
+
+/// Triton's `sequence_batching`, as far as it means something here.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SequenceManifest {
+    pub states: Vec<StateManifest>,
+    /// Sequences by `sequence_id` at once, over HTTP; and in each conversation. Default: 1,024.
+    #[serde(default = "max_sequences")]
+    pub max_sequences: usize,
+    /// After so long without a step a sequence over HTTP is forgotten. Default: 60 s.
+    #[serde(default = "max_sequence_idle")]
+    pub max_sequence_idle_microseconds: u64,
+}
+
+fn max_sequences() -> usize {
+    1024
+}
+
+fn max_sequence_idle() -> u64 {
+    60_000_000
+}
+
+/// An output that is the next step's input. Neither is seen by clients.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateManifest {
+    pub input: String,
+    pub output: String,
+    /// What a sequence begins with: a number for all of it, or nested lists. Default: 0.
+    #[serde(default)]
+    pub initial: Option<serde_json::Value>,
+    /// The axis along which states of different sequences may be put together, to run them as a batch. Default:
+    /// they are not.
+    #[serde(default)]
+    pub batch_axis: Option<usize>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -59,6 +103,46 @@ pub struct InputManifest {
     pub shape: Option<Vec<i64>>,
     /// The input also takes JPEG and PNG files, made into its tensor as this says.
     pub image: Option<ImageInput>,
+    /// The input also takes sound, and a stream of it.
+    pub audio: Option<AudioInput>,
+}
+
+/// How sound becomes tensors. Lengths are in samples.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AudioInput {
+    #[serde(default)]
+    pub encoding: Encoding,
+    /// In Hz; said to clients, and not converted.
+    pub sample_rate: Option<u32>,
+    /// New samples that a window begins with. Default: what the tensor holds besides `context`.
+    pub window: Option<usize>,
+    /// From one window's begin to the next one's. Default: `window`.
+    pub hop: Option<usize>,
+    /// Samples before the window that go in front of it; zeros at the stream's begin. Default: 0.
+    #[serde(default)]
+    pub context: usize,
+}
+
+/// One channel, little-endian.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Encoding {
+    /// 16 bits; ÷ 32768 where the tensor is of floats.
+    #[default]
+    PcmS16le,
+    /// 32-bit floats, from −1 to 1.
+    PcmF32le,
+}
+
+impl Encoding {
+    /// Bytes of a sample.
+    pub fn size(self) -> usize {
+        match self {
+            Encoding::PcmS16le => 2,
+            Encoding::PcmF32le => 4,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -235,6 +319,10 @@ impl Manifest {
         if self.instance_group.count == Some(0) {
             return Err("instance_group.count is 0: a model needs at least one worker".into());
         }
+        self.validate_batching()?;
+        if let Some(sequence) = &self.sequence {
+            sequence.validate()?;
+        }
         for input in &self.inputs {
             if let Some(bad) = input.shape.iter().flatten().find(|dim| **dim < -1 || **dim == 0) {
                 return Err(format!(
@@ -245,6 +333,12 @@ impl Manifest {
             if let Some(image) = &input.image {
                 image.validate().map_err(|error| format!("inputs[`{}`].image.{error}", input.name))?;
             }
+            if let Some(audio) = &input.audio {
+                audio.validate().map_err(|error| format!("inputs[`{}`].audio.{error}", input.name))?;
+            }
+            if input.image.is_some() && input.audio.is_some() {
+                return Err(format!("inputs[`{}`] is both `image` and `audio`: it can be one", input.name));
+            }
         }
         for output in &self.outputs {
             if output.classification == Some(0) {
@@ -252,6 +346,60 @@ impl Manifest {
                     "outputs[`{}`].classification is 0: leave it out to answer the tensor",
                     output.name
                 ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Manifest {
+    fn validate_batching(&self) -> Result<(), String> {
+        let most = self.max_batch_size;
+        let preferred = self.dynamic_batching.preferred_batch_size.iter().flatten();
+        if let Some(wrong) = preferred.clone().find(|rows| **rows == 0 || **rows > most.max(1)) {
+            return Err(format!(
+                "dynamic_batching.preferred_batch_size holds {wrong}: a batch has 1 to max_batch_size ({most}) rows"
+            ));
+        }
+        if most == 0 && (preferred.count() > 0 || self.dynamic_batching.max_queue_delay_microseconds > 0) {
+            return Err(
+                "dynamic_batching needs `max_batch_size`, which says that rows are independent".into()
+            );
+        }
+        let wrong =
+            self.shapes.iter().flatten().find(|(_, shape)| shape.iter().any(|dim| *dim < -1 || *dim == 0));
+        if let Some((input, shape)) = wrong {
+            return Err(format!(
+                "shapes[`{input}`] is {shape:?}: a dimension is at least 1, or -1 where rows lie"
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl SequenceManifest {
+    fn validate(&self) -> Result<(), String> {
+        if self.states.is_empty() {
+            return Err("sequence.states is empty: name the inputs and outputs that carry the state".into());
+        }
+        if self.max_sequences == 0 {
+            return Err("sequence.max_sequences is 0, which would let none begin".into());
+        }
+        for (at, state) in self.states.iter().enumerate() {
+            let others = &self.states[..at];
+            if others.iter().any(|other| other.input == state.input || other.output == state.output) {
+                return Err(format!("sequence.states names `{}` or `{}` twice", state.input, state.output));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl AudioInput {
+    fn validate(&self) -> Result<(), String> {
+        for (field, value) in [("window", self.window), ("hop", self.hop)] {
+            if value == Some(0) {
+                return Err(format!("{field} is 0: it is a number of samples"));
             }
         }
         Ok(())

@@ -65,6 +65,8 @@ pub struct Signature {
     /// The most rows that one request may bring along the first axis of the inputs that leave it
     /// open; `None` when the model has no batch axis or any length will do.
     pub max_batch_size: Option<usize>,
+    /// A request is a step of a sequence, and its answer depends on the steps before.
+    pub has_state: bool,
 }
 
 impl Signature {

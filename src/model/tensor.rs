@@ -1,6 +1,8 @@
 //! Tensors as they travel between the wire, the processing and the engine: an owned, typed,
 //! row-major buffer with its shape. No JSON, no tract, no I/O.
 
+use std::ops::Range;
+
 use half::f16;
 
 /// The element types of the Open Inference Protocol v2, under its names.
@@ -318,24 +320,72 @@ impl Tensor {
         self.elements
     }
 
-    /// Row `index` of the first axis, which is kept with length 1.
+    /// The part of an axis that `range` names; the axis is kept.
     ///
     /// # Panics
-    /// When the tensor is a scalar or has no such row; callers take `index` from the shape.
-    pub fn row(&self, index: usize) -> Tensor {
-        let stride = self.elements.len() / self.shape[0];
-        let range = index * stride..(index + 1) * stride;
-        macro_rules! rows {
+    /// When there is no such axis or part; callers take both from the shape.
+    pub fn slice(&self, axis: usize, range: Range<usize>) -> Tensor {
+        let (length, inner) = (self.shape[axis], self.shape[axis + 1..].iter().product::<usize>());
+        let outer: usize = self.shape[..axis].iter().product();
+        macro_rules! cut {
             ($($variant:ident)*) => {
                 match &self.elements {
-                    $(Elements::$variant(v) => Elements::$variant(v[range].to_vec()),)*
+                    $(Elements::$variant(v) => {
+                        let mut part = Vec::with_capacity(outer * range.len() * inner);
+                        for block in 0..outer {
+                            let begin = block * length * inner;
+                            let wanted = begin + range.start * inner..begin + range.end * inner;
+                            part.extend_from_slice(&v[wanted]);
+                        }
+                        Elements::$variant(part)
+                    })*
                 }
             };
         }
-        let elements = rows!(Bool Uint8 Uint16 Uint32 Uint64 Int8 Int16 Int32 Int64 Fp16 Fp32 Fp64 Bytes);
+        let elements = cut!(Bool Uint8 Uint16 Uint32 Uint64 Int8 Int16 Int32 Int64 Fp16 Fp32 Fp64 Bytes);
         let mut shape = self.shape.clone();
-        shape[0] = 1;
+        shape[axis] = range.len();
         Tensor { shape, elements }
+    }
+
+    /// Joins tensors along an axis, in which alone their shapes may differ.
+    pub fn concat(axis: usize, parts: &[&Tensor]) -> Result<Tensor, String> {
+        let Some((first, others)) = parts.split_first() else { return Err("nothing to join".into()) };
+        for other in others {
+            let (a, b) = (&first.shape, &other.shape);
+            let alike = a.len() == b.len() && (0..a.len()).all(|at| at == axis || a[at] == b[at]);
+            if !alike || axis >= a.len() || other.datatype() != first.datatype() {
+                return Err(format!(
+                    "{} {b:?} cannot be joined to {} {a:?} along axis {axis}",
+                    other.datatype(),
+                    first.datatype()
+                ));
+            }
+        }
+        let inner: usize = first.shape.get(axis + 1..).unwrap_or_default().iter().product();
+        let outer: usize = first.shape.get(..axis).unwrap_or_default().iter().product();
+        let total: usize = parts.iter().map(|part| part.shape[axis]).sum();
+        macro_rules! join {
+            ($($variant:ident)*) => {
+                match &first.elements {
+                    $(Elements::$variant(_) => {
+                        let mut whole = Vec::with_capacity(outer * total * inner);
+                        for block in 0..outer {
+                            for part in parts {
+                                let Elements::$variant(v) = &part.elements else { continue };
+                                let length = part.shape[axis] * inner;
+                                whole.extend_from_slice(&v[block * length..(block + 1) * length]);
+                            }
+                        }
+                        Elements::$variant(whole)
+                    })*
+                }
+            };
+        }
+        let elements = join!(Bool Uint8 Uint16 Uint32 Uint64 Int8 Int16 Int32 Int64 Fp16 Fp32 Fp64 Bytes);
+        let mut shape = first.shape.clone();
+        shape[axis] = total;
+        Tensor::new(shape, elements)
     }
 
     /// Adds the rows of `other`, whose shape may differ in the first axis only.
@@ -386,11 +436,27 @@ mod tests {
     }
 
     #[test]
-    fn rows_split_and_append_back() {
-        let whole = Tensor::new(vec![3, 2], Elements::Int32(vec![1, 2, 3, 4, 5, 6])).unwrap();
-        let mut again = whole.row(0);
-        again.append(whole.row(1)).unwrap();
-        again.append(whole.row(2)).unwrap();
-        assert_eq!(again, whole);
+    fn what_is_cut_along_any_axis_joins_back() {
+        let whole = Tensor::new(vec![3, 4, 2], Elements::Int32((0..24).collect())).unwrap();
+        for axis in 0..3 {
+            let length = whole.shape()[axis];
+            let (a, b) = (whole.slice(axis, 0..1), whole.slice(axis, 1..length));
+            assert_eq!(Tensor::concat(axis, &[&a, &b]).unwrap(), whole, "axis {axis}");
+        }
+        let column = whole.slice(1, 2..3);
+        assert_eq!(column.elements(), &Elements::Int32(vec![4, 5, 12, 13, 20, 21]));
+        let mut rows = whole.slice(0, 0..1);
+        rows.append(whole.slice(0, 1..3)).unwrap();
+        assert_eq!(rows, whole);
+    }
+
+    #[test]
+    fn tensors_that_differ_elsewhere_are_not_joined() {
+        let tensor = |shape: [usize; 2], elements| Tensor::new(shape.to_vec(), elements).unwrap();
+        let a = tensor([1, 2], Elements::Int32(vec![1, 2]));
+        for b in [tensor([1, 1], Elements::Int32(vec![3])), tensor([1, 2], Elements::Int64(vec![3, 4]))] {
+            assert!(Tensor::concat(0, &[&a, &b]).unwrap_err().contains("cannot be joined"));
+        }
+        assert!(Tensor::concat(2, &[&a, &a]).is_err());
     }
 }

@@ -205,7 +205,8 @@ fn run<E: Exchange>(exchange: &mut E, body: &[u8], socket: &mut Socket) -> Optio
     let pending = match exchange.receive(body, &slot) {
         Step::Now(response) => return Some(response),
         Step::Later(pending) => pending,
-        Step::Close(..) => return None,
+        // An exchange is one request, which has an answer.
+        Step::Taken | Step::Close(..) => return None,
     };
     loop {
         if let Ok(reply) = inbox.try_recv() {

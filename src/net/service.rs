@@ -61,6 +61,16 @@ pub trait Dialogue: Send + 'static {
 
     fn answer(&mut self, pending: Self::Pending, outcome: Outcome) -> Message;
 
+    /// A request that follows from messages taken before ([`Step::Taken`]): asked while there is room for one.
+    fn next(&mut self, _slot: &ReplySlot<'_>) -> Option<Step<Self::Pending, Message>> {
+        None
+    }
+
+    /// True when [`Dialogue::next`] has one. No further message is read until then.
+    fn has_next(&self) -> bool {
+        false
+    }
+
     /// Asked each time the conversation's thread goes round: why the peer may not go on, if so.
     fn is_unwelcome(&mut self) -> Option<String> {
         None
@@ -95,6 +105,8 @@ pub enum Step<P, A> {
     Now(A),
     /// The slot's reply was handed out; with it, `P` makes the answer.
     Later(P),
+    /// The message has no answer of its own, and the slot is free.
+    Taken,
     /// This peer cannot be talked to (for example a message kind that cannot be taken).
     Close(CloseCode, String),
 }
@@ -108,6 +120,11 @@ pub struct ReplySlot<'a> {
 }
 
 impl ReplySlot<'_> {
+    /// Which one it is, counted from the conversation's begin.
+    pub fn number(&self) -> u64 {
+        self.slot
+    }
+
     /// Where the reply goes. To be made once, and only when the step is [`Step::Later`].
     pub fn reply(&self) -> ReplyTo {
         ReplyTo::new(self.slot, self.replies.clone(), self.waker.clone())

@@ -6,12 +6,14 @@ use serde_json::value::RawValue;
 use tungstenite::Message;
 
 use super::access::{Access, Pass};
+use super::frames::Frames;
 use crate::engine::Outcome;
+use crate::inference::sequences::ConversationSequences;
 use crate::inference::{Answer, Pending, ServedModel};
 use crate::net::service::{Dialogue, Incoming, ReplySlot, Step};
-use crate::wire::decode;
+use crate::processing::audio::Windows;
 use crate::wire::response::Encoded;
-use crate::wire::{Defaults, Framing, RequestError};
+use crate::wire::{Defaults, Framing, InferRequest, Rejected, RequestError, Stream, decode};
 
 pub struct InferenceDialogue {
     model: Arc<ServedModel>,
@@ -19,36 +21,124 @@ pub struct InferenceDialogue {
     defaults: Defaults,
     access: Arc<Access>,
     pass: Pass,
+    sequences: ConversationSequences,
+    /// Raw binary messages are a stream of sound.
+    windows: Option<Windows>,
+    /// Of requests that wait, only the newest is wanted.
+    frames: Option<Frames>,
+}
+
+/// What makes the answer of a reply.
+pub enum Waiting {
+    Request(Pending),
+    /// For the frame that was the newest.
+    Frame {
+        slot: u64,
+    },
 }
 
 impl InferenceDialogue {
+    /// Refused where `stream=last` would lose what an answer depends on.
     pub fn new(
         model: Arc<ServedModel>,
         defaults: Defaults,
         access: Arc<Access>,
         pass: Pass,
-    ) -> InferenceDialogue {
-        InferenceDialogue { model, defaults, access, pass }
+    ) -> Result<InferenceDialogue, RequestError> {
+        let windows = model.audio.as_ref().filter(|_| defaults.framing == Framing::Raw).map(Windows::new);
+        if defaults.stream == Stream::Last && (windows.is_some() || model.sequences.is_some()) {
+            return Err(RequestError::invalid(
+                "stream=last passes requests over, but this model's answers depend on all that came before",
+            ));
+        }
+        let frames = (defaults.stream == Stream::Last).then(Frames::default);
+        let sequences = ConversationSequences::default();
+        Ok(InferenceDialogue { model, defaults, access, pass, sequences, windows, frames })
+    }
+
+    fn submit(
+        &mut self,
+        mut request: InferRequest,
+        slot: &ReplySlot<'_>,
+    ) -> Result<Step<Waiting, Message>, Rejected> {
+        let cancelled = slot.cancelled();
+        if let Some(frames) = &mut self.frames {
+            let (pending, is_new) =
+                self.model.leave(request, &frames.mailbox, frames.next(), cancelled, || slot.reply());
+            frames.wait(pending);
+            return Ok(if is_new {
+                Step::Later(Waiting::Frame { slot: slot.number() })
+            } else {
+                Step::Taken
+            });
+        }
+        let step = match &self.model.sequences {
+            Some((rules, _)) => {
+                let parameters = std::mem::take(&mut request.sequence);
+                match self.sequences.step(parameters, rules) {
+                    Ok(step) => Some(step),
+                    Err(error) => return Err(Rejected { id: request.id, error }),
+                }
+            }
+            None => None,
+        };
+        let pending = self.model.submit(request, step, cancelled, slot.reply());
+        Ok(Step::Later(Waiting::Request(pending)))
     }
 }
 
 impl Dialogue for InferenceDialogue {
-    type Pending = Pending;
+    type Pending = Waiting;
 
-    fn receive(&mut self, message: Incoming<'_>, slot: &ReplySlot<'_>) -> Step<Pending, Message> {
+    fn receive(&mut self, message: Incoming<'_>, slot: &ReplySlot<'_>) -> Step<Waiting, Message> {
+        if let (Incoming::Binary(sound), Some(windows)) = (message, &mut self.windows) {
+            windows.push(sound);
+            return Step::Taken;
+        }
         let signature = &self.model.signature;
         let read = match (message, self.defaults.framing) {
             (Incoming::Text(text), _) => decode::from_text(text, signature, &self.defaults),
             (Incoming::Binary(payload), Framing::Raw) => decode::from_raw(payload, signature, &self.defaults),
             (Incoming::Binary(message), Framing::V2) => decode::from_v2(message, signature, &self.defaults),
         };
-        match read {
-            Ok(request) => Step::Later(self.model.submit(request, slot.cancelled(), slot.reply())),
-            Err(rejected) => Step::Now(failure(&rejected.error, rejected.id.as_deref())),
+        let step = read.and_then(|request| self.submit(request, slot));
+        step.unwrap_or_else(|rejected| Step::Now(refusal(&rejected)))
+    }
+
+    fn next(&mut self, slot: &ReplySlot<'_>) -> Option<Step<Waiting, Message>> {
+        let model = self.model.clone();
+        let (windows, stream) = (self.windows.as_mut()?, model.audio.as_ref()?);
+        let (offset, tensor) = windows.next(stream)?;
+        if !windows.is_ready(stream) {
+            windows.trim(stream);
+        }
+        let request = decode::of_tensors(vec![tensor], &model.signature, &self.defaults);
+        let step = request.map_err(Rejected::from).and_then(|request| self.submit(request, slot));
+        Some(match step {
+            Ok(Step::Later(Waiting::Request(mut pending))) => {
+                pending.stream.stream_offset = Some(offset);
+                Step::Later(Waiting::Request(pending))
+            }
+            Ok(step) => step,
+            Err(rejected) => Step::Now(refusal(&rejected)),
+        })
+    }
+
+    fn has_next(&self) -> bool {
+        match (&self.windows, &self.model.audio) {
+            (Some(windows), Some(stream)) => windows.is_ready(stream),
+            _ => false,
         }
     }
 
-    fn answer(&mut self, pending: Pending, outcome: Outcome) -> Message {
+    fn answer(&mut self, waiting: Waiting, outcome: Outcome) -> Message {
+        let pending = match waiting {
+            Waiting::Request(pending) => Some(pending),
+            Waiting::Frame { slot } => self.frames.as_mut().and_then(|frames| frames.answered(slot)),
+        };
+        let Some(pending) = pending else {
+            return failure(&RequestError::invalid("the frame was passed over"), None);
+        };
         match self.model.answer(pending, outcome) {
             Answer::Response(Encoded::Json(json)) => Message::text(json),
             Answer::Response(Encoded::Binary { json, tensors }) => {
@@ -62,6 +152,10 @@ impl Dialogue for InferenceDialogue {
         let welcome = self.access.still_holds(&mut self.pass);
         (!welcome).then(|| "the token has been taken away".into())
     }
+}
+
+fn refusal(rejected: &Rejected) -> Message {
+    failure(&rejected.error, rejected.id.as_deref())
 }
 
 /// An error reply. Its sentence may quote the request, so the log has its code alone.

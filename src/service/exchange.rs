@@ -57,6 +57,17 @@ impl InferenceExchange {
         Ok(InferenceExchange { model, defaults, body })
     }
 
+    fn submit(&self, mut request: InferRequest, slot: &ReplySlot<'_>) -> Step<Pending, Response<Vec<u8>>> {
+        let step = match &self.model.sequences {
+            Some((rules, shared)) => match shared.step(std::mem::take(&mut request.sequence), rules) {
+                Ok(step) => Some(step),
+                Err(error) => return Step::Now(failure(&Rejected { id: request.id, error })),
+            },
+            None => None,
+        };
+        Step::Later(self.model.submit(request, step, slot.cancelled(), slot.reply()))
+    }
+
     fn read(&self, body: &[u8]) -> Result<InferRequest, Rejected> {
         let signature = &self.model.signature;
         match self.body {
@@ -74,7 +85,7 @@ impl Exchange for InferenceExchange {
 
     fn receive(&mut self, body: &[u8], slot: &ReplySlot<'_>) -> Step<Pending, Response<Vec<u8>>> {
         match self.read(body) {
-            Ok(request) => Step::Later(self.model.submit(request, slot.cancelled(), slot.reply())),
+            Ok(request) => self.submit(request, slot),
             Err(rejected) => Step::Now(failure(&rejected)),
         }
     }

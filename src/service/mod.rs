@@ -5,6 +5,7 @@
 pub mod access;
 mod dialogue;
 mod exchange;
+mod frames;
 
 use std::sync::Arc;
 
@@ -49,7 +50,8 @@ impl Service for InferenceService {
         let found =
             self.models.find(name, version).map_err(|failure| Box::new(routes::request_error(&failure)))?;
         let defaults = self.defaults(request).map_err(|failure| Box::new(routes::request_error(&failure)))?;
-        Ok(InferenceDialogue::new(found.clone(), defaults, self.access.clone(), pass))
+        InferenceDialogue::new(found.clone(), defaults, self.access.clone(), pass)
+            .map_err(|failure| Box::new(routes::request_error(&failure)))
     }
 
     fn begin(&self, request: &Request<()>) -> Begun<InferenceExchange> {

@@ -6,14 +6,15 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::agreement::{check_shape, check_shared, unknown_name};
 use super::elements;
 use super::error::{RequestError, shorten, shorten_middle, show_shape};
 use super::example::example;
-use super::request::{Defaults, Form, InferRequest, PARSER_DEPTH, Rejected, WantedOutput};
+use super::request::{
+    Defaults, Form, InferRequest, PARSER_DEPTH, Rejected, SequenceParameters, WantedOutput,
+};
 use super::rows::rows;
 use crate::model::signature::quoted;
 use crate::model::tensor::volume;
@@ -39,20 +40,41 @@ struct RequestParameters {
     timeout: Option<u64>,
     binary_data_output: Option<bool>,
     /// Triton's sequences change what an answer means, so they are not passed over.
-    sequence_id: Option<IgnoredAny>,
-    sequence_start: Option<IgnoredAny>,
-    sequence_end: Option<IgnoredAny>,
+    sequence_id: Option<SequenceId>,
+    sequence_start: Option<bool>,
+    sequence_end: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum SequenceId {
+    Number(u64),
+    Text(String),
 }
 
 impl RequestParameters {
-    fn check(&self) -> Result<(), RequestError> {
-        let sequence = [&self.sequence_id, &self.sequence_start, &self.sequence_end];
-        if sequence.iter().any(|parameter| parameter.is_some()) {
+    fn sequence(&self, signature: &Signature) -> Result<SequenceParameters, RequestError> {
+        const LONGEST: usize = 128;
+        let said = self.sequence_id.is_some() || self.sequence_start.is_some() || self.sequence_end.is_some();
+        if said && !signature.has_state {
             return Err(RequestError::invalid(
                 "the request is part of a sequence, but this model keeps no state from one request to the next",
             ));
         }
-        Ok(())
+        let id = match &self.sequence_id {
+            // Triton: 0 is no sequence, as is the empty string.
+            None | Some(SequenceId::Number(0)) => None,
+            Some(SequenceId::Number(number)) => Some(number.to_string()),
+            Some(SequenceId::Text(text)) if text.len() > LONGEST => {
+                return Err(RequestError::invalid(format!(
+                    "sequence_id has {} bytes: it may have {LONGEST}",
+                    text.len()
+                )));
+            }
+            Some(SequenceId::Text(text)) => Some(text.clone()).filter(|text| !text.is_empty()),
+        };
+        let (start, end) = (self.sequence_start.unwrap_or(false), self.sequence_end.unwrap_or(false));
+        Ok(SequenceParameters { id, start, end })
     }
 }
 
@@ -148,10 +170,25 @@ pub fn from_raw(
         Ok(tensor)
     });
     let tensor = checked.map_err(|error| error.within(&format!("input `{}`", input.name)))?;
-    let inputs = vec![tensor];
+    Ok(of_tensors(vec![tensor], signature, defaults)?)
+}
+
+/// A request for all outputs, of tensors that agree with the signature each for itself.
+pub fn of_tensors(
+    inputs: Vec<Tensor>,
+    signature: &Signature,
+    defaults: &Defaults,
+) -> Result<InferRequest, RequestError> {
     let outputs = wanted_outputs(None, None, signature, defaults)?;
     check_shared(&inputs, signature)?;
-    Ok(InferRequest { id: None, form: Form::Oip, inputs, outputs, timeout: defaults.timeout })
+    Ok(InferRequest {
+        id: None,
+        form: Form::Oip,
+        inputs,
+        outputs,
+        timeout: defaults.timeout,
+        sequence: SequenceParameters::default(),
+    })
 }
 
 fn raw_tensor(payload: &[u8], input: &TensorMetadata) -> Result<Tensor, String> {
@@ -259,7 +296,7 @@ fn read_envelope(
     defaults: &Defaults,
 ) -> Result<InferRequest, RequestError> {
     let parameters = envelope.parameters.unwrap_or_default();
-    parameters.check()?;
+    let sequence = parameters.sequence(signature)?;
     let binary = parameters.binary_data_output;
     let (form, inputs) = match (envelope.inputs, envelope.instances) {
         (Some(inputs), None) => (Form::Oip, named_inputs(inputs, &mut tensors, signature)?),
@@ -289,6 +326,7 @@ fn read_envelope(
         inputs,
         outputs: wanted_outputs(envelope.outputs, binary, signature, defaults)?,
         timeout: parameters.timeout.map(Duration::from_micros).or(defaults.timeout),
+        sequence,
     })
 }
 

@@ -16,5 +16,5 @@ pub mod response;
 mod rows;
 
 pub use error::{Code, RequestError};
-pub use request::{Defaults, Form, Framing, InferRequest, Rejected};
-pub use response::{InferResponse, OutputTensor};
+pub use request::{Defaults, Form, Framing, InferRequest, Rejected, SequenceParameters, Stream};
+pub use response::{InferResponse, OutputTensor, StreamParameters};

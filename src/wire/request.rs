@@ -18,6 +18,16 @@ pub enum Framing {
     V2,
 }
 
+/// Which of a conversation's messages are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Stream {
+    #[default]
+    All,
+    /// **(ours)** Those that are still the newest when their turn comes: live video, where old frames are worth
+    /// nothing.
+    Last,
+}
+
 /// What the query string of an upgrade (or of an HTTP request) sets for the requests behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Defaults {
@@ -25,6 +35,7 @@ pub struct Defaults {
     pub classification: Option<usize>,
     pub binary_data_output: bool,
     pub timeout: Option<Duration>,
+    pub stream: Stream,
     /// How deep JSON may nest: the server's bound, which no query changes.
     pub max_json_depth: usize,
 }
@@ -39,13 +50,14 @@ impl Default for Defaults {
             classification: None,
             binary_data_output: false,
             timeout: None,
+            stream: Stream::default(),
             max_json_depth: PARSER_DEPTH,
         }
     }
 }
 
 impl Defaults {
-    /// Reads `framing`, `classification`, `binary_data_output` and `timeout` (microseconds). A name
+    /// Reads `framing`, `classification`, `binary_data_output`, `timeout` (microseconds) and `stream`. A name
     /// that is not ours is left alone: gateways and clients add their own.
     pub fn from_query(query: &str) -> Result<Defaults, RequestError> {
         let mut defaults = Defaults::default();
@@ -75,6 +87,13 @@ impl Defaults {
                 "timeout" => {
                     let microseconds = value.parse().map_err(|_| wrong("microseconds"))?;
                     defaults.timeout = Some(Duration::from_micros(microseconds));
+                }
+                "stream" => {
+                    defaults.stream = match value.as_ref() {
+                        "all" => Stream::All,
+                        "last" => Stream::Last,
+                        _ => return Err(wrong("`all` or `last`")),
+                    }
                 }
                 _ => {}
             }
@@ -115,6 +134,16 @@ pub struct InferRequest {
     /// In the order asked for; all of the model's when none was named.
     pub outputs: Vec<WantedOutput>,
     pub timeout: Option<Duration>,
+    pub sequence: SequenceParameters,
+}
+
+/// Which sequence a request is a step of (Triton's `sequence_id`, `sequence_start`, `sequence_end`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SequenceParameters {
+    /// A number or a string, as text. `None` is the conversation itself.
+    pub id: Option<String>,
+    pub start: bool,
+    pub end: bool,
 }
 
 /// A request that was not taken, with its id when that much could be read.

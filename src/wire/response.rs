@@ -17,6 +17,16 @@ pub struct InferResponse<'a> {
     pub model_version: &'a str,
     pub id: Option<&'a RawValue>,
     pub outputs: Vec<OutputTensor<'a>>,
+    pub stream: StreamParameters,
+}
+
+/// What an answer of a stream says about its place (ours).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StreamParameters {
+    /// Audio: the window's first new sample, counted from the stream's begin.
+    pub stream_offset: Option<u64>,
+    /// `stream=last`: frames that were passed over since the answer before.
+    pub dropped: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -83,7 +93,7 @@ impl InferResponse<'_> {
             model_version: self.model_version,
             id: self.id,
             outputs,
-            parameters: (non_finite > 0).then_some(ResponseParameters { non_finite }),
+            parameters: self.parameters(non_finite),
         };
         let json = serde_json::to_string(&body).expect("numbers and strings always serialize");
         if self.outputs.iter().any(|output| output.binary) {
@@ -106,9 +116,15 @@ impl InferResponse<'_> {
         let body = RowsBody {
             predictions: Predictions { outputs: &self.outputs, rows },
             id: self.id,
-            parameters: (non_finite > 0).then_some(ResponseParameters { non_finite }),
+            parameters: self.parameters(non_finite),
         };
         Ok(serde_json::to_string(&body).expect("numbers and strings always serialize"))
+    }
+
+    fn parameters(&self, non_finite: usize) -> Option<ResponseParameters> {
+        let StreamParameters { stream_offset, dropped } = self.stream;
+        let said = non_finite > 0 || stream_offset.is_some() || dropped.is_some();
+        said.then_some(ResponseParameters { non_finite, stream_offset, dropped })
     }
 }
 
@@ -126,7 +142,16 @@ struct Body<'a> {
 #[derive(Serialize)]
 struct ResponseParameters {
     /// NaN and infinity, which JSON cannot carry and which are `null` in `data` (ours).
+    #[serde(skip_serializing_if = "is_zero")]
     non_finite: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream_offset: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dropped: Option<u64>,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 #[derive(Serialize)]
@@ -295,7 +320,8 @@ mod tests {
     fn response<'a>(shape: &[usize], elements: Elements, binary: bool) -> InferResponse<'a> {
         let tensor = Tensor::new(shape.to_vec(), elements).unwrap();
         let outputs = vec![OutputTensor { name: "y", tensor, binary }];
-        InferResponse { model_name: "m", model_version: "1", id: None, outputs }
+        let stream = StreamParameters::default();
+        InferResponse { model_name: "m", model_version: "1", id: None, outputs, stream }
     }
 
     #[test]

@@ -329,6 +329,60 @@ def make_digits():
         oracle.write_case(folder, case, {"image": batch}, {"logits": odds})
 
 
+def make_running():
+    """A running sum: y is the sum of all x of a sequence, which the state carries along its second axis."""
+    save(
+        "running",
+        [
+            node("Squeeze", ["state", "first"], ["before"]),
+            node("Add", ["x", "before"], ["y"]),
+            node("Unsqueeze", ["y", "first"], ["state_out"]),
+        ],
+        [value("x", FLOAT, ["N", 2]), value("state", FLOAT, [1, "N", 2])],
+        [value("y", FLOAT, ["N", 2]), value("state_out", FLOAT, [1, "N", 2])],
+        [const("first", np.array([0], dtype=np.int64))],
+    )
+    cases("running", {"one": {"x": f32([[1, 2]]), "state": f32([[[10, 20]]])}})
+
+
+def make_windows():
+    """Gives back the six samples that it gets, and their sum."""
+    save(
+        "windows",
+        [
+            node("Identity", ["x"], ["samples"]),
+            node("ReduceSum", ["x", "axes"], ["sum"], keepdims=1),
+        ],
+        [value("x", FLOAT, ["N", 6])],
+        [value("samples", FLOAT, ["N", 6]), value("sum", FLOAT, ["N", 1])],
+        [const("axes", np.array([1], dtype=np.int64))],
+    )
+
+
+def make_share():
+    """An integer division row by row: a row with a zero ends the engine in a panic, and its batch with it."""
+    kind = TensorProto.INT32
+    save(
+        "share",
+        [node("Div", ["a", "b"], ["q"])],
+        [value("a", kind, ["N", 1]), value("b", kind, ["N", 1])],
+        [value("q", kind, ["N", 1])],
+    )
+
+
+def make_mixed():
+    """The mean over the rows is taken off: rows that are no independent rows."""
+    save(
+        "mixed",
+        [
+            node("ReduceMean", ["x"], ["mean"], axes=[0], keepdims=1),
+            node("Sub", ["x", "mean"], ["y"]),
+        ],
+        [value("x", FLOAT, ["N", 4])],
+        [value("y", FLOAT, ["N", 4])],
+    )
+
+
 def make_outside():
     """y = x · w, with w in a file of its own beside the model (external data)."""
     path = save(
@@ -365,6 +419,10 @@ def make_dft():
 MODELS = {
     "dft": make_dft,
     "outside": make_outside,
+    "running": make_running,
+    "windows": make_windows,
+    "share": make_share,
+    "mixed": make_mixed,
     "types": make_types,
     "affine": make_affine,
     "pair": make_pair,

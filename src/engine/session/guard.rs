@@ -87,7 +87,7 @@ impl Guard {
     }
 
     /// Asks all of it for the shapes that came.
-    pub fn check(&self, inputs: &[model::Tensor]) -> Result<(), RequestError> {
+    pub fn check(&self, inputs: &[&model::Tensor]) -> Result<(), RequestError> {
         if self.pairs.is_empty() && self.shapes.is_empty() {
             return Ok(());
         }

@@ -168,6 +168,7 @@ impl<D: Dialogue> Conversation<'_, D> {
             self.take_replies();
         }
         self.write_answers()?;
+        self.take_backlog()?;
         if self.unread {
             self.read_requests()?;
             // Pongs and the answer to a close are pushed by the read, as far as they go.
@@ -177,7 +178,8 @@ impl<D: Dialogue> Conversation<'_, D> {
         self.watch()?;
         let may_write = self.phase == Phase::Open && self.blocked.is_none() && self.slots.is_front_ready();
         let may_read = self.unread && self.may_read();
-        if may_write || may_read { Ok(()) } else { self.sleep() }
+        let may_take = self.has_backlog() && self.has_room();
+        if may_write || may_read || may_take { Ok(()) } else { self.sleep() }
     }
 
     fn take_replies(&mut self) {
@@ -267,13 +269,29 @@ impl<D: Dialogue> Conversation<'_, D> {
         match self.phase {
             // Not from a peer that does not read: every ping would add a pong to what it leaves lying.
             Phase::Open if self.blocked.is_some() => false,
-            Phase::Open => {
-                self.slots.open.len() < self.limits.max_in_flight
-                    && self.slots.bytes() < self.limits.max_in_flight_bytes
-            }
+            Phase::Open => self.has_room() && !self.has_backlog(),
             Phase::Closing(_) => true,
             Phase::Lingering(_) => false,
         }
+    }
+
+    fn has_room(&self) -> bool {
+        self.slots.open.len() < self.limits.max_in_flight
+            && self.slots.bytes() < self.limits.max_in_flight_bytes
+    }
+
+    /// Messages that were taken lead to more requests than there was room for. A draining server leaves them.
+    fn has_backlog(&self) -> bool {
+        self.phase == Phase::Open && self.dialogue.has_next() && !self.readiness.is_draining()
+    }
+
+    fn take_backlog(&mut self) -> Turn {
+        while self.blocked.is_none() && self.has_room() && self.has_backlog() {
+            let slot = next_slot(&self.slots, &self.replies, &self.ws, &self.cancelled);
+            let Some(step) = self.dialogue.next(&slot) else { return Ok(()) };
+            self.take_step(step, 0)?;
+        }
+        Ok(())
     }
 
     fn read_requests(&mut self) -> Turn {
@@ -316,18 +334,22 @@ impl<D: Dialogue> Conversation<'_, D> {
         if self.phase != Phase::Open || self.readiness.is_draining() {
             return Ok(());
         }
-        let slot = ReplySlot {
-            slot: self.slots.next,
-            replies: &self.replies,
-            waker: self.ws.get_ref().socket().waker(),
-            cancelled: &self.cancelled,
-        };
         self.life.used = self.now();
         let size = message.len();
-        self.counters.requests.one();
-        match self.dialogue.receive(message, &slot) {
+        let slot = next_slot(&self.slots, &self.replies, &self.ws, &self.cancelled);
+        let step = self.dialogue.receive(message, &slot);
+        self.take_step(step, size)?;
+        self.take_backlog()
+    }
+
+    fn take_step(&mut self, step: Step<D::Pending, Message>, size: usize) -> Turn {
+        if !matches!(step, Step::Taken) {
+            self.counters.requests.one();
+        }
+        match step {
             Step::Now(answer) => self.slots.push(Slot::Ready(answer), size),
             Step::Later(pending) => self.slots.push(Slot::Waiting(pending), size),
+            Step::Taken => {}
             Step::Close(code, reason) => {
                 self.slots.next += 1;
                 return self.close(Cause::Unsupported, code, &reason);
@@ -498,6 +520,16 @@ impl<D: Dialogue> Conversation<'_, D> {
         }
         Ok(())
     }
+}
+
+/// The place of the next request. Takes the parts that it needs, so that the dialogue can be asked meanwhile.
+fn next_slot<'c, P>(
+    slots: &Slots<P>,
+    replies: &'c Sender<Reply>,
+    ws: &'c WebSocket<Inflow>,
+    cancelled: &'c Arc<AtomicBool>,
+) -> ReplySlot<'c> {
+    ReplySlot { slot: slots.next, replies, waker: ws.get_ref().socket().waker(), cancelled }
 }
 
 /// A close frame; its reason is cut to what a control frame holds (RFC 6455 section 5.5: 125 bytes,

@@ -1,0 +1,131 @@
+//! A plan: the graph, optimised for the shapes of its inputs; and its state in one worker.
+
+use std::sync::Arc;
+
+use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::infer::Factoid;
+use tract_onnx::tract_hir::internal::{
+    InferenceFact, InferenceModel, InferenceModelExt, IntoRunnable, ToDim, TypedSimplePlan, TypedSimpleState,
+};
+
+use super::convert::{chain, datatype_of, dim_of, from_tract, to_tract};
+use super::guard::Guard;
+use super::{LoadError, failed};
+use crate::model::{self, Dim, TensorMetadata};
+use crate::wire::RequestError;
+
+/// Shared by all workers.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    runnable: Arc<TypedSimplePlan>,
+    /// What it admits, for each of the graph's inputs.
+    pub inputs: Vec<TensorMetadata>,
+    guard: Arc<Guard>,
+    /// The graph's constants, which a plan packs into an order of its own.
+    pub weight_bytes: usize,
+}
+
+impl Plan {
+    /// Optimises the graph for these inputs. Takes as long as it takes: up to seconds.
+    pub fn new(
+        model: &InferenceModel,
+        inputs: &[TensorMetadata],
+        max_tensor_bytes: usize,
+    ) -> Result<Plan, LoadError> {
+        let failed = |error: TractError| plan_failed(&error, inputs);
+        let mut model = model.clone();
+        for (at, input) in inputs.iter().enumerate() {
+            let outlet = model.input_outlets().map_err(failed)?[at];
+            let declared = model.outlet_fact(outlet).map_err(failed)?.clone();
+            let dims: Vec<TDim> = input
+                .shape
+                .iter()
+                .enumerate()
+                .map(|(axis, dim)| match dim {
+                    Dim::Fixed(length) => length.to_dim(),
+                    Dim::Open(_) => match declared.shape.dim(axis).and_then(|dim| dim.concretize()) {
+                        Some(dim) if dim.to_i64().is_err() => dim,
+                        _ => model.symbols.new_with_prefix("open").to_dim(),
+                    },
+                })
+                .collect();
+            let datum_type = declared.datum_type.concretize().expect("read() admits typed inputs only");
+            model.set_input_fact(at, InferenceFact::dt_shape(datum_type, dims)).map_err(failed)?;
+        }
+        let typed = model.into_typed().and_then(|typed| typed.into_decluttered()).map_err(failed)?;
+        let guard = Arc::new(Guard::of(&typed, max_tensor_bytes).map_err(failed)?);
+        let constants =
+            typed.nodes().iter().flat_map(|node| &node.outputs).filter_map(|o| o.fact.konst.as_ref());
+        let weight_bytes = constants.map(|tensor| tensor.len() * tensor.datum_type().size_of()).sum();
+        let runnable = typed.into_optimized().and_then(IntoRunnable::into_runnable).map_err(failed)?;
+        Ok(Plan { runnable, inputs: inputs.to_vec(), guard, weight_bytes })
+    }
+
+    /// The graph's outputs as this plan makes them.
+    pub fn outputs(&self, names: &[String]) -> Result<Vec<TensorMetadata>, LoadError> {
+        let model = self.runnable.model();
+        let failed = |error: TractError| plan_failed(&error, &self.inputs);
+        let outlets = model.output_outlets().map_err(failed)?;
+        outlets
+            .iter()
+            .zip(names)
+            .map(|(outlet, name)| {
+                let fact = model.outlet_fact(*outlet).map_err(failed)?;
+                let datatype = datatype_of(fact.datum_type).ok_or_else(|| LoadError {
+                    what: "planning the model",
+                    cause: format!(
+                        "output `{name}` is of type {:?}, which the protocol has no word for",
+                        fact.datum_type
+                    ),
+                    advice: None,
+                })?;
+                let shape = fact.shape.iter().map(dim_of).collect();
+                Ok(TensorMetadata { name: name.clone(), datatype, shape, accepts: &[] })
+            })
+            .collect()
+    }
+}
+
+/// A plan in one worker. After an error it is not to be used again.
+#[derive(Debug)]
+pub(super) struct PlanState {
+    plan: Plan,
+    /// Made when first needed.
+    state: Option<TypedSimpleState>,
+}
+
+impl PlanState {
+    pub fn new(plan: &Plan) -> PlanState {
+        PlanState { plan: plan.clone(), state: None }
+    }
+
+    /// Runs the plan on all of the graph's inputs, which it must admit; gives all of its outputs.
+    pub fn run(&mut self, inputs: &[&model::Tensor]) -> Result<Vec<model::Tensor>, RequestError> {
+        self.plan.guard.check(inputs)?;
+        let state = match &mut self.state {
+            Some(state) => state,
+            empty => empty.insert(self.plan.runnable.spawn().map_err(|error| failed(chain(&error)))?),
+        };
+        let inputs = inputs.iter().map(|tensor| to_tract(tensor)).collect::<TractResult<TVec<TValue>>>();
+        let outputs = inputs.and_then(|inputs| state.run(inputs));
+        let outputs = outputs.map_err(|error| failed(chain(&error)))?;
+        outputs.iter().map(|value| from_tract(value).map_err(failed)).collect()
+    }
+}
+
+fn plan_failed(error: &TractError, inputs: &[TensorMetadata]) -> LoadError {
+    let open: Vec<String> = inputs
+        .iter()
+        .filter(|input| input.shape.iter().any(|dim| dim.fixed().is_none()))
+        .map(|input| format!("`{}` {:?}", input.name, input.shape_i64()))
+        .collect();
+    let advice = if open.is_empty() {
+        "the operator or shape named above is what the engine stumbles over".to_owned()
+    } else {
+        format!(
+            "open dimensions may be the cause: fix those of {} with `inputs[].shape` in model.json, or list the shapes that come with `shapes`",
+            open.join(", ")
+        )
+    };
+    LoadError { what: "planning the model", cause: chain(error), advice: Some(advice) }
+}

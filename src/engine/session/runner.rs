@@ -1,0 +1,218 @@
+//! A session's running form in one thread: joins what comes into rows, runs the plans that are cheapest for their
+//! number, and gives each item its own part.
+
+use std::sync::Arc;
+
+use super::plan::{Plan, PlanState};
+use super::{Batches, Family, Layout, Place, failed};
+use crate::model::Tensor;
+use crate::wire::RequestError;
+
+/// One request's tensors, or one's results.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Item {
+    /// In the signature's order.
+    pub tensors: Vec<Tensor>,
+    /// A sequence's state, in the order in which the states were declared.
+    pub states: Vec<Tensor>,
+}
+
+/// Not shared, thrown away after an error.
+#[derive(Debug)]
+pub struct Runner {
+    layout: Arc<Layout>,
+    families: Vec<FamilyState>,
+}
+
+#[derive(Debug)]
+struct FamilyState {
+    family: Arc<Family>,
+    /// What the states below belong to; the family may have got others since.
+    batches: Arc<Batches>,
+    /// One a plan, in the schedule's order: the first is the family's own plan.
+    plans: Vec<PlanState>,
+}
+
+impl FamilyState {
+    fn new(family: &Arc<Family>) -> FamilyState {
+        let batches = family.batches();
+        let plans = std::iter::once(&family.single).chain(&batches.plans).map(PlanState::new).collect();
+        FamilyState { family: family.clone(), batches, plans }
+    }
+
+    fn follow(&mut self) {
+        let batches = self.family.batches();
+        if !Arc::ptr_eq(&batches, &self.batches) {
+            *self = FamilyState::new(&self.family);
+        }
+    }
+}
+
+impl Runner {
+    pub(super) fn new(layout: Arc<Layout>, families: &[Arc<Family>]) -> Runner {
+        Runner { layout, families: families.iter().map(FamilyState::new).collect() }
+    }
+
+    /// Runs a single item, which agrees with the signature. After [`Code::InferenceFailed`](crate::wire::Code), or a
+    /// panic, this runner must not be used again.
+    pub fn run(&mut self, item: &Item) -> Result<Item, RequestError> {
+        let mut results = self.run_together(std::slice::from_ref(item))?;
+        results.pop().ok_or_else(|| failed("the engine gave no outputs".into()))
+    }
+
+    /// Runs items of one family ([`Session::family_of`](super::Session::family_of)); one result an item.
+    pub fn run_together(&mut self, items: &[Item]) -> Result<Vec<Item>, RequestError> {
+        let layout = self.layout.clone();
+        let Some(first) = items.first() else { return Ok(Vec::new()) };
+        let at = self.families.iter().position(|state| state.family.admits(&first.tensors));
+        let at =
+            at.ok_or_else(|| super::no_plan(&first.tensors, self.families.iter().map(|f| &*f.family)))?;
+        let state = &mut self.families[at];
+        state.follow();
+        let rows: Vec<usize> = items.iter().map(|item| layout.rows(&item.tensors)).collect();
+        let total: usize = rows.iter().sum();
+        if total == 1 || layout.input_axes.iter().all(Option::is_none) {
+            return items
+                .iter()
+                .map(|item| Ok(layout.item(state.plans[0].run(&layout.graph_inputs(item))?)))
+                .collect();
+        }
+        let joined = layout.join(items).map_err(failed)?;
+        let outputs = state.run_rows(&layout, &joined, total)?;
+        let mut begin = 0;
+        let parts = rows.iter().map(|rows| {
+            let range = begin..begin + rows;
+            begin = range.end;
+            let part = outputs.iter().zip(&layout.output_axes);
+            layout.item(part.map(|(output, axis)| output.slice(*axis, range.clone())).collect())
+        });
+        Ok(parts.collect())
+    }
+
+    /// Runs one plan on items that fill it: what a measurement does.
+    pub(super) fn run_plan(
+        layout: &Layout,
+        plan: &mut PlanState,
+        items: &[Item],
+    ) -> Result<Vec<Tensor>, RequestError> {
+        let joined = layout.join(items).map_err(failed)?;
+        plan.run(&joined.iter().collect::<Vec<_>>())
+    }
+}
+
+impl FamilyState {
+    /// Runs `total` rows, piece by piece; the graph's outputs for all of them.
+    fn run_rows(
+        &mut self,
+        layout: &Layout,
+        inputs: &[Tensor],
+        total: usize,
+    ) -> Result<Vec<Tensor>, RequestError> {
+        let mut pieces: Vec<Vec<Tensor>> = Vec::new();
+        let mut begin = 0;
+        while begin < total {
+            let (plan, taken) = self.batches.schedule.begin(total - begin);
+            let capacity = if plan == 0 { 1 } else { self.batches.rows(plan) };
+            let outputs = if taken == total && taken == capacity {
+                self.plans[plan].run(&inputs.iter().collect::<Vec<_>>())?
+            } else {
+                let piece = layout.piece(inputs, begin, taken, capacity).map_err(failed)?;
+                self.plans[plan].run(&piece.iter().collect::<Vec<_>>())?
+            };
+            let outputs = outputs.into_iter().zip(&layout.output_axes);
+            pieces.push(
+                outputs
+                    .map(
+                        |(output, axis)| {
+                            if taken < capacity { output.slice(*axis, 0..taken) } else { output }
+                        },
+                    )
+                    .collect(),
+            );
+            begin += taken;
+        }
+        if pieces.len() == 1 {
+            return Ok(pieces.remove(0));
+        }
+        let outputs = layout.output_axes.iter().enumerate().map(|(output, axis)| {
+            let parts: Vec<&Tensor> = pieces.iter().map(|piece| &piece[output]).collect();
+            Tensor::concat(*axis, &parts)
+        });
+        outputs.collect::<Result<_, _>>().map_err(failed)
+    }
+}
+
+impl Layout {
+    /// How many rows inputs of the signature bring.
+    pub(super) fn rows(&self, inputs: &[Tensor]) -> usize {
+        let axes = self.inputs.iter().zip(&self.input_axes);
+        let mut rows = axes.filter_map(|(place, axis)| match (place, axis) {
+            (Place::Tensor(at), Some(axis)) => inputs[*at].shape().get(*axis).copied(),
+            _ => None,
+        });
+        rows.next().unwrap_or(1)
+    }
+
+    fn graph_inputs<'i>(&self, item: &'i Item) -> Vec<&'i Tensor> {
+        let place = |place: &Place| match place {
+            Place::Tensor(at) => &item.tensors[*at],
+            Place::State(at) => &item.states[*at],
+        };
+        self.inputs.iter().map(place).collect()
+    }
+
+    /// The graph's outputs as a result.
+    fn item(&self, outputs: Vec<Tensor>) -> Item {
+        let mut item = Item::default();
+        let mut states: Vec<(usize, Tensor)> = Vec::new();
+        for (output, place) in outputs.into_iter().zip(&self.outputs) {
+            match place {
+                Place::Tensor(_) => item.tensors.push(output),
+                Place::State(at) => states.push((*at, output)),
+            }
+        }
+        states.sort_by_key(|(at, _)| *at);
+        item.states = states.into_iter().map(|(_, state)| state).collect();
+        item
+    }
+
+    /// The graph's inputs for all items' rows. What has no rows is the same in all of them.
+    fn join(&self, items: &[Item]) -> Result<Vec<Tensor>, String> {
+        let inputs: Vec<Vec<&Tensor>> = items.iter().map(|item| self.graph_inputs(item)).collect();
+        let joined = self.input_axes.iter().enumerate().map(|(at, axis)| match axis {
+            Some(axis) if items.len() > 1 => {
+                Tensor::concat(*axis, &inputs.iter().map(|inputs| inputs[at]).collect::<Vec<_>>())
+            }
+            _ => Ok(inputs[0][at].clone()),
+        });
+        joined.collect()
+    }
+
+    /// `taken` rows from `begin` on, the last repeated until there are `capacity`.
+    fn piece(
+        &self,
+        inputs: &[Tensor],
+        begin: usize,
+        taken: usize,
+        capacity: usize,
+    ) -> Result<Vec<Tensor>, String> {
+        let end = begin + taken;
+        let pieces = inputs.iter().zip(&self.input_axes).map(|(input, axis)| {
+            let Some(axis) = axis else { return Ok(input.clone()) };
+            let piece = input.slice(*axis, begin..end);
+            if taken == capacity {
+                return Ok(piece);
+            }
+            let last = input.slice(*axis, end - 1..end);
+            let mut parts = vec![&piece];
+            parts.resize(1 + capacity - taken, &last);
+            Tensor::concat(*axis, &parts)
+        });
+        pieces.collect()
+    }
+}
+
+/// A plan's state for a measurement.
+pub(super) fn state_of(plan: &Plan) -> PlanState {
+    PlanState::new(plan)
+}

@@ -1,0 +1,81 @@
+//! Finding out, beside the service, which batches pay; and saying so.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use rustix::process::setpriority_process;
+
+use crate::engine::session::{Finding, Planner, Verdict};
+use crate::engine::worker::Workload;
+
+/// The lowest priority there is (nice 19): requests go first.
+const LOW: i32 = 19;
+
+/// Bytes of stack, as the workers have it.
+const STACK: usize = 8 << 20;
+
+/// Prepares and measures plans for batches in a thread of its own. It is not waited for: it ends by itself, and soon
+/// when the model goes.
+pub fn find_out(name: &str, planner: Planner, workload: &Arc<Workload>) -> std::io::Result<()> {
+    let (model, workload) = (name.to_owned(), Arc::downgrade(workload));
+    let builder = std::thread::Builder::new().name(format!("{name}-plan")).stack_size(STACK);
+    builder.spawn(move || {
+        // On Linux a thread has its own. Where it may not be lowered the plans come all the same.
+        if let Err(error) = setpriority_process(None, LOW) {
+            log::debug!("the priority of planning stays: {error}");
+        }
+        let mut findings = Vec::new();
+        planner.run(|finding| {
+            if matches!(finding.verdict, Verdict::Differs(_)) {
+                log::warn!("model {model}: {}", describe(finding, &findings));
+            } else {
+                log::debug!("model {model}: {}", describe(finding, &findings));
+            }
+            findings.push(finding.clone());
+        });
+        if !findings.is_empty() {
+            log::info!("model {model}: {}", summary(&findings, &workload));
+        }
+    })?;
+    Ok(())
+}
+
+fn summary(findings: &[Finding], workload: &Weak<Workload>) -> String {
+    let used = findings.iter().filter(|finding| finding.verdict == Verdict::Used);
+    let used: Vec<String> = used.map(|finding| finding.rows.to_string()).collect();
+    if used.is_empty() {
+        return "batches do not pay: rows are run one by one".into();
+    }
+    let bytes = workload.upgrade().map_or(0, |workload| workload.session.batch_plan_bytes());
+    format!("batches of {} are used; their plans have {bytes} bytes of weights", used.join(", "))
+}
+
+/// One finding in words; the first of `others` is the single row's.
+pub fn describe(finding: &Finding, others: &[Finding]) -> String {
+    let rows = finding.rows;
+    let time = finding.per_row.map(|time| {
+        let gain = others.first().and_then(|single| single.per_row).map(|single| gain(single, time));
+        let gain = gain.map(|gain| format!(", {gain:.2} times a single row's rate")).unwrap_or_default();
+        format!("{:.4} ms a row{gain}", time.as_secs_f64() * 1e3)
+    });
+    let time = time.unwrap_or_default();
+    match &finding.verdict {
+        Verdict::Single => format!("1 row: {time}"),
+        Verdict::Used if time.is_empty() => format!("{rows} rows: used, as model.json says"),
+        Verdict::Used => format!("{rows} rows: {time}: used"),
+        Verdict::Slower => format!("{rows} rows: {time}: not used"),
+        Verdict::TooLarge { bytes } => {
+            format!(
+                "{rows} rows: not tried, the plans would have {bytes} bytes of weights (--max-plan-bytes)"
+            )
+        }
+        Verdict::Failed(error) => format!("{rows} rows: no such plan: {error}"),
+        Verdict::Differs(error) => {
+            format!("{rows} rows: not used, rows are not independent or the engine is wrong: {error}")
+        }
+    }
+}
+
+fn gain(single: Duration, time: Duration) -> f64 {
+    single.as_secs_f64() / time.as_secs_f64().max(1e-12)
+}

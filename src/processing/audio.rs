@@ -1,0 +1,230 @@
+//! Sound as tensors: PCM bytes to samples, and a stream of them to windows.
+
+use crate::model::manifest::{AudioInput, Encoding};
+use crate::model::{Datatype, Elements, Tensor, TensorMetadata};
+use crate::wire::RequestError;
+
+/// What an input that takes sound accepts beside its tensor.
+pub const MEDIA_TYPES: &[&str] = &["audio/pcm"];
+
+/// How an input's sound becomes its tensor: `context` samples, then `window` new ones.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AudioStream {
+    encoding: Encoding,
+    datatype: Datatype,
+    /// Of the tensor for one window.
+    shape: Vec<usize>,
+    context: usize,
+    window: usize,
+    hop: usize,
+}
+
+impl AudioStream {
+    /// Holds what the manifest says against the input; an error says what does not go together.
+    pub fn new(said: &AudioInput, input: &TensorMetadata) -> Result<AudioStream, String> {
+        let name = &input.name;
+        let fits = match said.encoding {
+            Encoding::PcmS16le => matches!(input.datatype, Datatype::Fp32 | Datatype::Int16),
+            Encoding::PcmF32le => input.datatype == Datatype::Fp32,
+        };
+        if !fits {
+            return Err(format!(
+                "input `{name}` is {}: sound becomes FP32, and pcm_s16le also INT16",
+                input.datatype
+            ));
+        }
+        let open = || input.shape.iter().enumerate().skip(1).filter(|(_, dim)| dim.fixed().is_none());
+        let mut shape = input.shape_with_open(1);
+        let length = match (open().next(), open().count(), said.window) {
+            // The one open dimension besides the batch is time.
+            (Some((axis, _)), 1, Some(window)) => {
+                shape[axis] = said.context + window;
+                shape.iter().product()
+            }
+            (None, ..) => shape.iter().product::<usize>(),
+            _ => {
+                return Err(format!(
+                    "input `{name}` has the shape {:?}: fix it with `shape`, or say audio.window",
+                    input.shape_i64()
+                ));
+            }
+        };
+        let window = said.window.unwrap_or(length.saturating_sub(said.context));
+        if window == 0 || said.context + window != length {
+            return Err(format!(
+                "input `{name}` takes {length} samples, but audio.context and audio.window are {} and {window}: together they must be that",
+                said.context
+            ));
+        }
+        let hop = said.hop.unwrap_or(window);
+        Ok(AudioStream {
+            encoding: said.encoding,
+            datatype: input.datatype,
+            shape,
+            context: said.context,
+            window,
+            hop,
+        })
+    }
+
+    /// The tensors of files, each of which is one window, with or without its context; a row each.
+    pub fn decode(&self, files: &[Vec<u8>]) -> Result<Tensor, RequestError> {
+        let size = self.encoding.size();
+        let rows = files.iter().enumerate().map(|(at, bytes)| {
+            let samples = bytes.len() / size;
+            if bytes.len() % size != 0 || samples != self.window && samples != self.window + self.context {
+                return Err(RequestError::invalid(format!(
+                    "element {at} has {} bytes: a window is {} samples of {size} bytes",
+                    bytes.len(),
+                    self.window
+                )));
+            }
+            let missing = self.context + self.window - samples;
+            let padded: Vec<u8> =
+                std::iter::repeat_n(0, missing * size).chain(bytes.iter().copied()).collect();
+            Ok(self.tensor(&padded))
+        });
+        let rows: Vec<Tensor> = rows.collect::<Result<_, _>>()?;
+        Tensor::concat(0, &rows.iter().collect::<Vec<_>>()).map_err(RequestError::invalid)
+    }
+
+    /// The tensor of exactly one window's bytes with its context's in front.
+    fn tensor(&self, bytes: &[u8]) -> Tensor {
+        let (pairs, quads) = (bytes.as_chunks::<2>().0, bytes.as_chunks::<4>().0);
+        let elements = match (self.encoding, self.datatype) {
+            (Encoding::PcmS16le, Datatype::Int16) => {
+                Elements::Int16(pairs.iter().map(|bytes| i16::from_le_bytes(*bytes)).collect())
+            }
+            (Encoding::PcmS16le, _) => {
+                let float = |bytes: &[u8; 2]| f32::from(i16::from_le_bytes(*bytes)) / 32768.0;
+                Elements::Fp32(pairs.iter().map(float).collect())
+            }
+            (Encoding::PcmF32le, _) => {
+                Elements::Fp32(quads.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+            }
+        };
+        Tensor::new(self.shape.clone(), elements).expect("the shape was held against the window's length")
+    }
+}
+
+/// The windows of one stream. It holds what has come and is still needed: the context, and what is not cut yet.
+#[derive(Debug)]
+pub struct Windows {
+    /// From `begin` on, in bytes.
+    held: Vec<u8>,
+    /// The sample that `held` begins with, counted from the stream's begin; the first context lies before it.
+    begin: i64,
+    /// The first new sample of the next window.
+    next: i64,
+}
+
+impl Windows {
+    pub fn new(stream: &AudioStream) -> Windows {
+        let context = stream.context as i64;
+        Windows { held: vec![0; stream.context * stream.encoding.size()], begin: -context, next: 0 }
+    }
+
+    /// Takes what came, in pieces of any length.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.held.extend_from_slice(bytes);
+    }
+
+    /// The next window that is whole: the place of its first new sample, and its tensor.
+    pub fn next(&mut self, stream: &AudioStream) -> Option<(u64, Tensor)> {
+        let size = stream.encoding.size();
+        let from = usize::try_from(self.next - stream.context as i64 - self.begin).ok()? * size;
+        let bytes = self.held.get(from..from + (stream.context + stream.window) * size)?;
+        let tensor = stream.tensor(bytes);
+        let offset = u64::try_from(self.next).ok()?;
+        self.next += stream.hop as i64;
+        Some((offset, tensor))
+    }
+
+    /// True when [`Windows::next`] has one.
+    pub fn is_ready(&self, stream: &AudioStream) -> bool {
+        let needed = (self.next + stream.window as i64 - self.begin) * stream.encoding.size() as i64;
+        self.held.len() as i64 >= needed
+    }
+
+    /// Forgets what no later window needs. To be called when there is no whole one: it moves what is left.
+    pub fn trim(&mut self, stream: &AudioStream) {
+        let size = stream.encoding.size();
+        let behind = self.next - stream.context as i64 - self.begin;
+        // With a hop longer than the window some of what is to be skipped has not come yet.
+        let samples = usize::try_from(behind).unwrap_or(0).min(self.held.len() / size);
+        self.held.drain(..samples * size);
+        self.held.shrink_to(4096);
+        self.begin += samples as i64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Dim;
+
+    fn stream(window: usize, hop: usize, context: usize) -> AudioStream {
+        let input = TensorMetadata {
+            name: "x".into(),
+            datatype: Datatype::Int16,
+            shape: vec![Dim::Open(None), Dim::Fixed(context + window)],
+            accepts: &[],
+        };
+        let said = AudioInput {
+            encoding: Encoding::PcmS16le,
+            sample_rate: None,
+            window: Some(window),
+            hop: Some(hop),
+            context,
+        };
+        AudioStream::new(&said, &input).unwrap()
+    }
+
+    /// The windows of the samples 1, 2, 3 … when they come in pieces of `piece` bytes.
+    fn windows(stream: &AudioStream, samples: i16, piece: usize) -> Vec<(u64, Vec<i16>)> {
+        let bytes: Vec<u8> = (1..=samples).flat_map(i16::to_le_bytes).collect();
+        let (mut windows, mut cut) = (Windows::new(stream), Vec::new());
+        for piece in bytes.chunks(piece) {
+            windows.push(piece);
+            while windows.is_ready(stream) {
+                let (offset, tensor) = windows.next(stream).unwrap();
+                let Elements::Int16(values) = tensor.into_elements() else { panic!() };
+                cut.push((offset, values));
+            }
+            windows.trim(stream);
+            assert!(windows.next(stream).is_none());
+        }
+        cut
+    }
+
+    #[test]
+    fn windows_are_the_same_however_the_stream_is_chopped() {
+        for (window, hop, context) in [(4, 4, 0), (4, 2, 0), (4, 4, 2), (4, 7, 1), (3, 1, 5)] {
+            let stream = stream(window, hop, context);
+            let whole = windows(&stream, 40, 1000);
+            assert!(whole.len() > 3);
+            for piece in 1..9 {
+                assert_eq!(windows(&stream, 40, piece), whole, "{window} {hop} {context}, pieces of {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_has_its_context_in_front_which_is_silence_at_the_begin() {
+        let cut = windows(&stream(4, 4, 2), 10, 3);
+        assert_eq!(cut, [(0, vec![0, 0, 1, 2, 3, 4]), (4, vec![3, 4, 5, 6, 7, 8])]);
+        let cut = windows(&stream(2, 3, 1), 8, 3);
+        assert_eq!(cut, [(0, vec![0, 1, 2]), (3, vec![3, 4, 5]), (6, vec![6, 7, 8])]);
+    }
+
+    #[test]
+    fn a_file_is_one_window_and_another_length_is_an_error() {
+        let stream = stream(2, 2, 1);
+        let bytes = |samples: &[i16]| samples.iter().flat_map(|s| s.to_le_bytes()).collect::<Vec<u8>>();
+        let tensor = stream.decode(&[bytes(&[7, 8]), bytes(&[6, 7, 8])]).unwrap();
+        assert_eq!(tensor.shape(), [2, 3]);
+        assert_eq!(tensor.elements(), &Elements::Int16(vec![0, 7, 8, 6, 7, 8]));
+        let error = stream.decode(&[bytes(&[1])]).unwrap_err();
+        assert_eq!(error.message, "element 0 has 2 bytes: a window is 2 samples of 2 bytes");
+    }
+}
