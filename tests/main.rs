@@ -12,6 +12,8 @@ mod abuse;
 mod access;
 /// Whatever arrives, the answer is a clear error, nobody else is hurt, and the next request is served.
 mod bad_input;
+/// Batches: found out by measuring, or pinned; and nobody is harmed by who else is in one.
+mod batching;
 /// Conversations: order, pings, back-pressure, closing.
 mod conversation;
 /// The default model answers whoever sends it a digit, in every form that the protocol has.
@@ -30,6 +32,10 @@ mod models;
 mod pack;
 /// The program as its user sees it: commands, exit codes, logs, signals.
 mod program;
+/// Requests that share a state: a conversation's, a named one's, and none that leaks.
+mod sequences;
+/// Sound in windows, and video of which only the newest frame counts.
+mod streams;
 /// Every deadline, on a clock that the test holds.
 mod time;
 /// TLS on the public port.

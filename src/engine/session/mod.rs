@@ -27,6 +27,7 @@ mod guard;
 mod plan;
 pub mod planner;
 mod runner;
+mod trial;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -146,11 +147,6 @@ impl Batches {
     /// Rows of a plan of the schedule's.
     fn rows(&self, plan: usize) -> usize {
         self.costs[plan].rows
-    }
-
-    /// As it was measured, if it was.
-    fn single_cost(&self) -> Option<f64> {
-        (!self.plans.is_empty()).then(|| self.costs[0].run)
     }
 }
 
@@ -465,24 +461,6 @@ fn single_plans(
             Ok(vec![plan(&single)?])
         }
     }
-}
-
-/// Inputs for trial runs, one row an item; rows differ where the datatype lets them.
-fn samples(layout: &Layout, inputs: &[TensorMetadata], count: usize) -> Result<Vec<Item>, String> {
-    let items = (0..count).map(|row| {
-        let mut item = Item::default();
-        for (at, (input, place)) in inputs.iter().zip(&layout.inputs).enumerate() {
-            // An input without rows is the same for all of them.
-            let row = if layout.input_axes[at].is_some() { row } else { 0 };
-            let tensor = planner::sample(input, (row * inputs.len() + at + 1) as u64)?;
-            match place {
-                Place::Tensor(_) => item.tensors.push(tensor),
-                Place::State(_) => item.states.push(tensor),
-            }
-        }
-        Ok(item)
-    });
-    items.collect()
 }
 
 fn failed(message: String) -> RequestError {

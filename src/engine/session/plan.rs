@@ -84,6 +84,16 @@ impl Plan {
             })
             .collect()
     }
+
+    pub fn output_shapes(&self) -> Result<Vec<Vec<Dim>>, LoadError> {
+        let model = self.runnable.model();
+        let failed = |error: TractError| plan_failed(&error, &self.inputs);
+        let outlets = model.output_outlets().map_err(failed)?;
+        let shape = |outlet: &OutletId| {
+            Ok(model.outlet_fact(*outlet).map_err(failed)?.shape.iter().map(dim_of).collect())
+        };
+        outlets.iter().map(shape).collect()
+    }
 }
 
 /// A plan in one worker. After an error it is not to be used again.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::plan::{Plan, PlanState};
+use super::plan::PlanState;
 use super::{Batches, Family, Layout, Place, failed};
 use crate::model::Tensor;
 use crate::wire::RequestError;
@@ -88,16 +88,6 @@ impl Runner {
         });
         Ok(parts.collect())
     }
-
-    /// Runs one plan on items that fill it: what a measurement does.
-    pub(super) fn run_plan(
-        layout: &Layout,
-        plan: &mut PlanState,
-        items: &[Item],
-    ) -> Result<Vec<Tensor>, RequestError> {
-        let joined = layout.join(items).map_err(failed)?;
-        plan.run(&joined.iter().collect::<Vec<_>>())
-    }
 }
 
 impl FamilyState {
@@ -177,7 +167,7 @@ impl Layout {
     }
 
     /// The graph's inputs for all items' rows. What has no rows is the same in all of them.
-    fn join(&self, items: &[Item]) -> Result<Vec<Tensor>, String> {
+    pub(super) fn join(&self, items: &[Item]) -> Result<Vec<Tensor>, String> {
         let inputs: Vec<Vec<&Tensor>> = items.iter().map(|item| self.graph_inputs(item)).collect();
         let joined = self.input_axes.iter().enumerate().map(|(at, axis)| match axis {
             Some(axis) if items.len() > 1 => {
@@ -210,9 +200,4 @@ impl Layout {
         });
         pieces.collect()
     }
-}
-
-/// A plan's state for a measurement.
-pub(super) fn state_of(plan: &Plan) -> PlanState {
-    PlanState::new(plan)
 }

@@ -1,0 +1,182 @@
+//! Trial runs: what single rows give and take, and whether a plan for several gives the same in less time.
+//!
+//! The time is the thread's own (`CLOCK_THREAD_CPUTIME_ID`): trials run at low priority beside the workers, and what they
+//! take from it must not count.
+
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::plan::{Plan, PlanState};
+use super::planner::Verdict;
+use super::runner::Item;
+use super::{Layout, Place, failed, guarded};
+use crate::model::{Elements, Tensor, TensorMetadata};
+use crate::wire::RequestError;
+
+/// How long one plan is timed, and the fewest rounds.
+const MEASURE: Duration = Duration::from_millis(50);
+const ROUNDS: usize = 5;
+
+/// Made-up rows, and what they give alone.
+pub(super) struct Trial<'l> {
+    layout: &'l Layout,
+    items: Vec<Item>,
+    expected: Vec<Vec<Tensor>>,
+    /// Seconds that one row takes alone.
+    pub single: f64,
+}
+
+impl<'l> Trial<'l> {
+    /// Runs `count` rows one by one. Integers are often indices, for which zero is safe, and now and then divisors, for
+    /// which it is not: then they are ones.
+    pub fn of(plan: &Plan, layout: &'l Layout, count: usize) -> Result<Trial<'l>, String> {
+        let attempt = |integers: i8| {
+            guarded("a trial", || Ok(Trial::with(plan, layout, count, integers)))
+                .unwrap_or_else(|error| Err(error.cause))
+        };
+        attempt(0).or_else(|_| attempt(1))
+    }
+
+    fn with(plan: &Plan, layout: &'l Layout, count: usize, integers: i8) -> Result<Trial<'l>, String> {
+        let items = samples(layout, &plan.inputs, count, integers)?;
+        let mut state = PlanState::new(plan);
+        let mut run = |item: &Item| joined(layout, &mut state, std::slice::from_ref(item));
+        let expected =
+            items.iter().map(|item| run(item).map_err(|error| error.message)).collect::<Result<_, _>>()?;
+        let single = least(|| run(&items[0]).is_ok()).ok_or("a run failed that had not before")?;
+        Ok(Trial { layout, items, expected, single })
+    }
+
+    /// Runs `rows` rows at once and holds each against the single one's; the seconds that all of them take.
+    pub fn run(&self, plan: &Plan, rows: usize) -> Result<f64, Verdict> {
+        let items = &self.items[..rows];
+        let mut state = PlanState::new(plan);
+        let outputs =
+            joined(self.layout, &mut state, items).map_err(|error| Verdict::Failed(error.message))?;
+        for (row, expected) in self.expected.iter().take(rows).enumerate() {
+            for ((whole, single), axis) in outputs.iter().zip(expected).zip(&self.layout.output_axes) {
+                if let Some(difference) = difference(&whole.slice(*axis, row..row + 1), single) {
+                    let message = format!("row {row} of it is {difference} off what it is alone");
+                    return Err(Verdict::Differs(message));
+                }
+            }
+        }
+        least(|| joined(self.layout, &mut state, items).is_ok())
+            .ok_or_else(|| Verdict::Failed("it failed when it was timed".into()))
+    }
+}
+
+/// Runs a plan on items that fill it.
+fn joined(layout: &Layout, plan: &mut PlanState, items: &[Item]) -> Result<Vec<Tensor>, RequestError> {
+    let inputs = layout.join(items).map_err(failed)?;
+    plan.run(&inputs.iter().collect::<Vec<_>>())
+}
+
+/// The least time of some runs, in seconds of this thread; `None` when a run fails.
+fn least(mut run: impl FnMut() -> bool) -> Option<f64> {
+    let (mut least, mut total) = (f64::INFINITY, 0.0);
+    let mut rounds = 0;
+    while rounds < ROUNDS || total < MEASURE.as_secs_f64() && rounds < 1000 {
+        let begun = thread_time();
+        if !run() {
+            return None;
+        }
+        let took = thread_time() - begun;
+        (least, total, rounds) = (took.min(least), total + took, rounds + 1);
+    }
+    Some(least)
+}
+
+fn thread_time() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+}
+
+/// How far two tensors of one shape are apart, when it is further than sums in another order explain.
+fn difference(a: &Tensor, b: &Tensor) -> Option<f64> {
+    let floats = |tensor: &Tensor| -> Option<Vec<f64>> {
+        match tensor.elements() {
+            Elements::Fp16(v) => Some(v.iter().map(|v| v.to_f64()).collect()),
+            Elements::Fp32(v) => Some(v.iter().map(|v| f64::from(*v)).collect()),
+            Elements::Fp64(v) => Some(v.clone()),
+            _ => None,
+        }
+    };
+    let coarse = if matches!(a.elements(), Elements::Fp16(_)) { 2e-2 } else { 1e-3 };
+    match (floats(a), floats(b)) {
+        (Some(a), Some(b)) => {
+            let apart = a.iter().zip(&b).map(|(a, b)| {
+                let both_odd = a == b || a.is_nan() && b.is_nan();
+                if both_odd { 0.0 } else { (a - b).abs() / (1.0 + b.abs()) }
+            });
+            let most = apart
+                .fold(0.0, |most: f64, apart| if apart.is_nan() { f64::INFINITY } else { most.max(apart) });
+            (most > coarse).then_some(most)
+        }
+        // Integers are mostly chosen by scores that are close at random input: not held against it.
+        _ => None,
+    }
+}
+
+/// Inputs for trial runs, one row an item; rows differ where the datatype lets them.
+fn samples(
+    layout: &Layout,
+    inputs: &[TensorMetadata],
+    count: usize,
+    integers: i8,
+) -> Result<Vec<Item>, String> {
+    let items = (0..count).map(|row| {
+        let mut item = Item::default();
+        for (at, (input, place)) in inputs.iter().zip(&layout.inputs).enumerate() {
+            // An input without rows is the same for all of them.
+            let row = if layout.input_axes[at].is_some() { row } else { 0 };
+            let tensor = sample(input, (row * inputs.len() + at + 1) as u64, integers)?;
+            match place {
+                Place::Tensor(_) => item.tensors.push(tensor),
+                Place::State(_) => item.states.push(tensor),
+            }
+        }
+        Ok(item)
+    });
+    items.collect()
+}
+
+/// Numbers from −1 to 1 for floats, `integers` for integers.
+fn sample(input: &TensorMetadata, seed: u64, integers: i8) -> Result<Tensor, String> {
+    let tensor = Tensor::zeros(input.datatype, input.shape_with_open(1))?;
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        // xorshift64: any numbers do, as long as rows differ.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    let shape = tensor.shape().to_vec();
+    let elements = match tensor.into_elements() {
+        Elements::Fp32(mut v) => {
+            v.iter_mut().for_each(|v| *v = next());
+            Elements::Fp32(v)
+        }
+        Elements::Fp64(mut v) => {
+            v.iter_mut().for_each(|v| *v = f64::from(next()));
+            Elements::Fp64(v)
+        }
+        Elements::Fp16(mut v) => {
+            v.iter_mut().for_each(|v| *v = half::f16::from_f32(next()));
+            Elements::Fp16(v)
+        }
+        other if integers == 0 => other,
+        Elements::Int32(mut v) => {
+            v.fill(integers.into());
+            Elements::Int32(v)
+        }
+        Elements::Int64(mut v) => {
+            v.fill(integers.into());
+            Elements::Int64(v)
+        }
+        other => other,
+    };
+    Tensor::new(shape, elements)
+}
