@@ -47,6 +47,7 @@
 //! | [`service`] | inference as that `Service`, and who may ask |
 //! | [`ops`] | readiness, counters, the routes of both listeners, the private listener |
 //! | [`pack`] | container images: layers, archives, registries; never part of serving |
+//! | [`transfer`] | what sending images and fetching models share: HTTP agent, digests, progress |
 //! | [`config`] | flags, environment, limits; finished types only come out |
 //! | [`clock`] | time, which tests can hold |
 //! | [`server`], [`cli`] | the composition root, and the commands |
@@ -82,4 +83,5 @@ pub mod pack;
 pub mod processing;
 pub mod server;
 pub mod service;
+pub mod transfer;
 pub mod wire;

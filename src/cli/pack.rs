@@ -15,7 +15,8 @@ use crate::pack::archive::{self, Tagged};
 use crate::pack::image::{self, Document};
 use crate::pack::layer::Files;
 use crate::pack::registry::{self, Access, Client, Credentials};
-use crate::pack::{Architecture, Format, Image, Layer, PackError, Progress, Reference, elf, reference};
+use crate::pack::{Architecture, Format, Image, Layer, PackError, Reference, elf, reference};
+use crate::transfer::Progress;
 
 #[derive(Debug, Args)]
 pub struct PackFlags {
