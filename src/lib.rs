@@ -47,6 +47,7 @@
 //! | [`service`] | inference as that `Service`, and who may ask |
 //! | [`ops`] | readiness, counters, the routes of both listeners, the private listener |
 //! | [`pack`] | container images: layers, archives, registries; never part of serving |
+//! | [`fetch`] | models from elsewhere: download, check, cache, unpack; before the server listens |
 //! | [`transfer`] | what sending images and fetching models share: HTTP agent, digests, progress |
 //! | [`config`] | flags, environment, limits; finished types only come out |
 //! | [`clock`] | time, which tests can hold |
@@ -75,6 +76,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod engine;
+pub mod fetch;
 pub mod inference;
 pub mod model;
 pub mod net;

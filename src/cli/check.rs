@@ -7,21 +7,26 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::logging;
-use crate::config::{Limits, LogFlags};
+use crate::config::{FetchFlags, Limits, LogFlags};
 use crate::engine::session::zeros;
+use crate::fetch::Fetcher;
 use crate::inference::{self, Loaded};
-use crate::model::{TensorMetadata, repository};
+use crate::model::{ModelFiles, TensorMetadata};
+use crate::transfer::progress::Lines;
 use crate::wire::example::{example, whole_example};
 
 #[derive(Debug, Args)]
 pub struct CheckFlags {
-    /// An .onnx file, a folder with model.json or model.onnx, or a folder of such folders
+    /// An .onnx file, a folder with model.json or model.onnx, a URL, or a folder of such folders
     #[arg(default_value = "model", env = "ONNXD_MODEL")]
     model: PathBuf,
 
     /// Print the example request whole, however long it is
     #[arg(long)]
     example: bool,
+
+    #[command(flatten)]
+    fetch: FetchFlags,
 
     #[command(flatten)]
     log: LogFlags,
@@ -42,7 +47,7 @@ pub fn run(flags: &CheckFlags) -> ExitCode {
         eprintln!("onnxd: {error}");
         return ExitCode::FAILURE;
     }
-    let models = match repository::find(&flags.model) {
+    let models = match models(flags) {
         Ok(models) => models,
         Err(error) => {
             println!("{error}");
@@ -63,6 +68,11 @@ pub fn run(flags: &CheckFlags) -> ExitCode {
         }
     }
     code
+}
+
+fn models(flags: &CheckFlags) -> Result<Vec<ModelFiles>, String> {
+    let fetcher = Fetcher::new(flags.fetch.fetching()?, Lines::StandardError);
+    fetcher.models(&flags.model).map_err(|error| error.to_string())
 }
 
 fn report(loaded: &Loaded, took: Duration, whole: bool) {

@@ -34,6 +34,8 @@ pub fn agent(host: &str, roots: RootCerts, silence: Silence) -> Agent {
         .timeout_connect(Some(CONNECT))
         .timeout_per_write(Some(silence.write))
         .timeout_per_read(Some(silence.read))
+        // A head that drips is no answer either.
+        .timeout_recv_response(Some(silence.read))
         .build()
         .new_agent()
 }
@@ -66,6 +68,17 @@ fn authorities(path: &Path) -> Result<RootCerts, String> {
 /// Whether the same request may be answered better later.
 pub fn is_passing(status: StatusCode) -> bool {
     matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) || status.is_server_error()
+}
+
+/// Whether a transport's error will come again however often one tries: wrong settings, wrong certificates.
+/// What TLS does not like comes as data that is not valid.
+pub fn is_lasting(error: &ureq::Error) -> bool {
+    use ureq::Error::{BadUri, Http, InvalidProxyUrl, Io, Pem, Rustls, Tls};
+    match error {
+        BadUri(_) | Http(_) | InvalidProxyUrl | Pem(_) | Rustls(_) | Tls(_) => true,
+        Io(error) => error.kind() == std::io::ErrorKind::InvalidData,
+        _ => false,
+    }
 }
 
 /// The flags that an error's advice names.

@@ -63,6 +63,14 @@ impl Progress {
     pub fn say(&self, line: &str) {
         self.lines.say(line);
     }
+
+    /// Something is off, and is coped with.
+    pub fn warn(&self, line: &str) {
+        match self.lines {
+            Lines::StandardError => eprintln!("{line}"),
+            Lines::Log => log::warn!("{line}"),
+        }
+    }
 }
 
 impl Lines {
