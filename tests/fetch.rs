@@ -182,6 +182,11 @@ fn a_server_that_knows_no_ranges_or_has_less_than_is_here_is_asked_from_the_begi
     Case::of("no-ranges", &server.url("/m.onnx"), &content).brings(&content);
     assert_eq!(server.ranges(), [None, range(100_000)]);
 
+    let another = Act::Answer(206, "content-range: bytes 5-9/10\r\n".into());
+    let server = Files::start(&content, vec![Act::Cut(100_000), another]);
+    Case::of("another-range", &server.url("/m.onnx"), &content).brings(&content);
+    assert_eq!(server.ranges(), [None, range(100_000), None]);
+
     let server = Files::start(&content, vec![]);
     let case = Case::of("too-much", &server.url("/m.onnx"), &content);
     std::fs::create_dir_all(&case.cache).unwrap();
@@ -408,6 +413,21 @@ fn what_rots_in_the_cache_is_fetched_again() {
     std::fs::remove_file(&kept).unwrap();
     case.brings(&content);
     assert_eq!(server.asked().len(), 3);
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_is_good_enough_when_the_model_is_in_it() {
+    let content = content();
+    let server = Files::start(&content, vec![]);
+    let case = Case::of("read-only", &server.url("/m.onnx"), &content);
+    case.brings(&content);
+    let lock = case.whole().with_extension("lock");
+    std::fs::remove_file(&lock).unwrap();
+    std::fs::create_dir(&lock).unwrap();
+    case.brings(&content);
+    std::fs::remove_dir_all(case.whole()).unwrap();
+    case.fails("name a folder that may be written by --cache (ONNXD_CACHE)");
+    assert_eq!(server.asked().len(), 1);
 }
 
 #[test]

@@ -57,8 +57,9 @@ impl<'a> Download<'a> {
     /// Downloads to the end, with as many attempts as it takes. The file is whole then, and on the disk.
     pub fn run(&mut self) -> Result<(), Failure> {
         let begun = Instant::now();
-        let (mut best, mut fruitless, mut anew) = (self.have(), 0, false);
+        let (mut best, mut fruitless, mut anew, mut attempts) = (self.have(), 0, false, 0);
         loop {
+            attempts += 1;
             let (message, wait) = match self.attempt() {
                 Ok(()) if self.is_right() => return self.file.sync_all().map_err(stored),
                 Ok(()) if self.doubtful && !anew => {
@@ -75,11 +76,11 @@ impl<'a> Download<'a> {
             fruitless = if self.have() > best { 1 } else { fruitless + 1 };
             best = best.max(self.have());
             if fruitless >= self.fetching.attempts || begun.elapsed() >= self.fetching.patience {
-                return Err(Failure::Final(format!(
-                    "{message}; given up after {:.0?}, {} are kept for the next start",
-                    begun.elapsed(),
-                    HumanBytes(self.have())
-                )));
+                let kept = match self.have() {
+                    0 => String::new(),
+                    have => format!(", {} are kept for the next start", HumanBytes(have)),
+                };
+                return Err(Failure::Final(format!("{message}; given up after {attempts} attempts{kept}")));
             }
             let wait = wait.unwrap_or_else(|| self.back_off(fruitless));
             let then = match self.have() {
@@ -188,7 +189,7 @@ impl<'a> Download<'a> {
             return Err(self.too_large(&format!("has {total} bytes")));
         }
         self.doubtful |= total.is_none();
-        let mut transfer = self.progress.show(self.what, total);
+        let mut transfer = self.progress.show(self.what, total, self.have());
         let mut piece = vec![0; PIECE];
         loop {
             let length = match content.read(&mut piece) {

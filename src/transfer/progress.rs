@@ -36,11 +36,11 @@ impl Progress {
 
     /// Begins to show a transfer of `total` bytes.
     pub fn begin(&self, what: &str, total: u64) -> Transfer {
-        self.show(what, Some(total))
+        self.show(what, Some(total), 0)
     }
 
-    /// Begins to show a transfer, of which the size may not be known yet.
-    pub fn show(&self, what: &str, total: Option<u64>) -> Transfer {
+    /// Begins to show a transfer of which some bytes are done already, and the size may not be known.
+    pub fn show(&self, what: &str, total: Option<u64>, done: u64) -> Transfer {
         let bar = match total {
             _ if !self.terminal => ProgressBar::hidden(),
             Some(total) => ProgressBar::new(total),
@@ -54,6 +54,9 @@ impl Progress {
             ProgressStyle::with_template(style).expect("the template is a constant").progress_chars("=> "),
         );
         bar.set_message(what.to_owned());
+        bar.set_position(done);
+        // What was done before says nothing about the speed.
+        bar.reset_eta();
         bar.enable_steady_tick(Duration::from_millis(200));
         let watch = (!self.terminal).then(|| Watch { what: what.into(), total, told: Instant::now() });
         Transfer { bar, watch, lines: self.lines }
