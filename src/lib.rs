@@ -47,6 +47,8 @@
 //! | [`service`] | inference as that `Service`, and who may ask |
 //! | [`ops`] | readiness, counters, the routes of both listeners, the private listener |
 //! | [`pack`] | container images: layers, archives, registries; never part of serving |
+//! | [`fetch`] | models from elsewhere: download, check, cache, unpack; before the server listens |
+//! | [`transfer`] | what sending images and fetching models share: HTTP agent, digests, progress |
 //! | [`config`] | flags, environment, limits; finished types only come out |
 //! | [`clock`] | time, which tests can hold |
 //! | [`server`], [`cli`] | the composition root, and the commands |
@@ -74,6 +76,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod engine;
+pub mod fetch;
 pub mod inference;
 pub mod model;
 pub mod net;
@@ -82,4 +85,5 @@ pub mod pack;
 pub mod processing;
 pub mod server;
 pub mod service;
+pub mod transfer;
 pub mod wire;

@@ -1,4 +1,4 @@
-//! The composition root, and the only file that knows every room: load, warm up, bind, serve, drain,
+//! The composition root, and the only file that knows every room: fetch, load, warm up, bind, serve, drain,
 //! join.
 
 use std::net::{SocketAddr, TcpListener};
@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clock::Clock;
-use crate::config::{AccessFlags, Limits, ServeFlags, TlsFlags};
+use crate::config::{AccessFlags, Fetching, Limits, ServeFlags, TlsFlags};
+use crate::fetch::{FetchError, Fetcher};
 use crate::inference::{self, Models, Workers};
-use crate::model::repository::{self, RepositoryError};
 use crate::net::connections::{Connections, Shared};
 use crate::net::listener::Listener;
 use crate::net::tls::{Identity, IdentityFiles};
@@ -18,11 +18,12 @@ use crate::ops::listener::OpsListener;
 use crate::ops::metrics::Counters;
 use crate::service::InferenceService;
 use crate::service::access::Access;
+use crate::transfer::progress::Lines;
 
 /// What a server is started with.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// A model, or a folder of models.
+    /// A model, a folder of models, or a model's URL.
     pub model: PathBuf,
     pub listen: SocketAddr,
     pub ops_listen: Option<SocketAddr>,
@@ -32,6 +33,7 @@ pub struct Settings {
     pub tls: TlsFlags,
     pub access: AccessFlags,
     pub limits: Limits,
+    pub fetching: Fetching,
     pub clock: Clock,
 }
 
@@ -48,6 +50,7 @@ impl TryFrom<&ServeFlags> for Settings {
             tls: flags.tls.clone(),
             access: flags.access.clone(),
             limits: flags.limits.limits()?,
+            fetching: flags.fetch.fetching()?,
             clock: Clock::system(),
         })
     }
@@ -57,7 +60,7 @@ impl TryFrom<&ServeFlags> for Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]
-    Repository(#[from] RepositoryError),
+    Fetch(#[from] FetchError),
     #[error(transparent)]
     Load(#[from] inference::LoadError),
     #[error("{0}")]
@@ -102,16 +105,31 @@ fn identity(tls: TlsFlags) -> Result<Option<Arc<Identity>>, String> {
 }
 
 impl Server {
-    /// Loads every model, warms them up, and only then listens: whoever connects is served.
+    /// Fetches and loads every model, warms them up, and only then listens: whoever connects is served.
     pub fn start(settings: Settings) -> Result<Server, StartError> {
-        let Settings { model, listen, ops_listen, default_model, workers: count, tls, access, limits, clock } =
-            settings;
+        Server::start_after(settings, || ())
+    }
+
+    /// The same; calls back when all is loaded and nobody can connect yet.
+    pub fn start_after(settings: Settings, loaded: impl FnOnce()) -> Result<Server, StartError> {
+        let Settings {
+            model,
+            listen,
+            ops_listen,
+            default_model,
+            workers: count,
+            tls,
+            access,
+            limits,
+            fetching,
+            clock,
+        } = settings;
         let AccessFlags { tokens, allow_origin, path_prefix } = access;
         let access = Access::new(tokens.as_deref(), allow_origin).map_err(StartError::Setting)?;
         let access = Arc::new(access);
         let identity = identity(tls).map_err(StartError::Setting)?;
         let (mut served, mut workers) = (Vec::new(), Workers::default());
-        for mut files in repository::find(&model)? {
+        for mut files in Fetcher::new(fetching, Lines::Log).models(&model)? {
             if count.is_some() {
                 files.manifest.instance_group.count = count;
             }
@@ -128,6 +146,7 @@ impl Server {
             );
             served.push(model);
         }
+        loaded();
         let models = Arc::new(Models::new(served, default_model).map_err(StartError::Setting)?);
         let readiness = Arc::new(Readiness::default());
         let connections = Arc::new(Connections::new()?);

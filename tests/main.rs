@@ -10,6 +10,8 @@ mod support;
 mod abuse;
 /// Tokens, origins and path prefixes, for boxes without a gateway.
 mod access;
+/// Models in archives, some of which mean harm.
+mod archives;
 /// Whatever arrives, the answer is a clear error, nobody else is hurt, and the next request is served.
 mod bad_input;
 /// Batches: found out by measuring, or pinned; and nobody is harmed by who else is in one.
@@ -20,6 +22,8 @@ mod conversation;
 mod digits;
 /// A signal to stop, under load.
 mod drain;
+/// Models from elsewhere: cut, resumed, corrupted, too large, wrong, slow, redirected.
+mod fetch;
 /// Plain HTTP on the public port, and the private listener.
 mod http;
 /// The dependencies hold no async runtime.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::*;
 use onnxd::clock::Clock;
-use onnxd::config::{AccessFlags, Limits, TlsFlags};
+use onnxd::config::{AccessFlags, Fetching, Limits, TlsFlags};
 use onnxd::ops::metrics::Cause;
 use onnxd::server::{Server, Settings};
 use serde_json::json;
@@ -30,6 +30,7 @@ impl Timed {
             tls: TlsFlags { tls_cert: None, tls_key: None },
             access: AccessFlags { tokens: None, allow_origin: vec![], path_prefix: String::new() },
             limits: Limits::default(),
+            fetching: Fetching::default(),
             clock: clock.clone(),
         };
         change(&mut settings);
@@ -78,14 +79,6 @@ impl Timed {
 
     fn ended(&self, cause: Cause) -> u64 {
         self.server.counters().ended(cause).get()
-    }
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < PATIENCE, "this never came to be: {what}");
-        std::thread::yield_now();
     }
 }
 

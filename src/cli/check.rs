@@ -7,22 +7,27 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::logging;
-use crate::config::{Limits, LogFlags};
+use crate::config::{FetchFlags, Limits, LogFlags};
 use crate::engine::Session;
 use crate::engine::session::{Finding, Planner, zeros};
+use crate::fetch::Fetcher;
 use crate::inference::{self, Loaded, batching};
-use crate::model::{TensorMetadata, repository};
+use crate::model::{ModelFiles, TensorMetadata};
+use crate::transfer::progress::Lines;
 use crate::wire::example::{example, whole_example};
 
 #[derive(Debug, Args)]
 pub struct CheckFlags {
-    /// An .onnx file, a folder with model.json or model.onnx, or a folder of such folders
+    /// An .onnx file, a folder with model.json or model.onnx, a URL, or a folder of such folders
     #[arg(default_value = "model", env = "ONNXD_MODEL")]
     model: PathBuf,
 
     /// Print the example request whole, however long it is
     #[arg(long)]
     example: bool,
+
+    #[command(flatten)]
+    fetch: FetchFlags,
 
     #[command(flatten)]
     log: LogFlags,
@@ -43,7 +48,7 @@ pub fn run(flags: &CheckFlags) -> ExitCode {
         eprintln!("onnxd: {error}");
         return ExitCode::FAILURE;
     }
-    let models = match repository::find(&flags.model) {
+    let models = match models(flags) {
         Ok(models) => models,
         Err(error) => {
             println!("{error}");
@@ -64,6 +69,11 @@ pub fn run(flags: &CheckFlags) -> ExitCode {
         }
     }
     code
+}
+
+fn models(flags: &CheckFlags) -> Result<Vec<ModelFiles>, String> {
+    let fetcher = Fetcher::new(flags.fetch.fetching()?, Lines::StandardError);
+    fetcher.models(&flags.model).map_err(|error| error.to_string())
 }
 
 fn report(mut loaded: Loaded, took: Duration, whole: bool) {

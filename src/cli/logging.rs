@@ -2,7 +2,8 @@
 //!
 //! ERROR: the server or an operator must act. WARN: a peer or a model is off, the server copes. INFO:
 //! what happens to the server and to conversations; never payloads, query strings or tokens. DEBUG:
-//! each connection and request. tract speaks at WARN and above unless it is named.
+//! each connection and request. tract and the libraries of HTTP and WebSocket speak at WARN and above
+//! unless they are named.
 
 use std::io::Write;
 
@@ -15,7 +16,10 @@ use crate::config::{LogFlags, LogFormat};
 /// Sets the logger up, and sends panics to it.
 pub fn start(flags: &LogFlags) -> Result<(), String> {
     let mut builder = Builder::new();
-    builder.filter_module("tract", LevelFilter::Warn);
+    // tract says much; the others would say requests whole, with their secrets.
+    for library in ["tract", "ureq", "ureq_proto", "tungstenite"] {
+        builder.filter_module(library, LevelFilter::Warn);
+    }
     // parse_filters prints what it does not understand and goes on; a wrong setting is an error here.
     let known = |level: &str| level.parse::<LevelFilter>().is_ok();
     for directive in flags.log.split(',').filter(|directive| !directive.is_empty()) {

@@ -7,15 +7,18 @@ use std::sync::Arc;
 use clap::{Args, Parser};
 
 use super::logging;
-use crate::config::{Limits, LogFlags, LogFormat, ServeFlags};
+use crate::config::{FetchFlags, Limits, LogFlags, LogFormat, ServeFlags};
 use crate::engine::session::graph::data_files;
+use crate::fetch::Fetcher;
 use crate::inference;
-use crate::model::{ModelFiles, repository};
+use crate::model::ModelFiles;
 use crate::pack::archive::{self, Tagged};
 use crate::pack::image::{self, Document};
 use crate::pack::layer::Files;
 use crate::pack::registry::{self, Access, Client, Credentials};
-use crate::pack::{Architecture, Format, Image, Layer, PackError, Progress, Reference, elf, reference};
+use crate::pack::{Architecture, Format, Image, Layer, PackError, Reference, elf, reference};
+use crate::transfer::Progress;
+use crate::transfer::progress::Lines;
 
 #[derive(Debug, Args)]
 pub struct PackFlags {
@@ -61,6 +64,9 @@ pub struct PackFlags {
 
     #[command(flatten)]
     registry: RegistryFlags,
+
+    #[command(flatten)]
+    fetch: FetchFlags,
 
     /// Flags of `onnxd serve` inside the image
     #[arg(last = true, value_name = "FLAGS")]
@@ -136,6 +142,12 @@ fn pack(flags: &PackFlags) -> Result<(), PackError> {
     let progress = Progress::new();
     let architectures: Vec<&str> = images.iter().map(|image| image.architecture.name()).collect();
     println!("image    {name}:{tag} for linux/{}", architectures.join(", linux/"));
+    for model in models.iter().filter(|model| model.manifest.url.is_some()) {
+        println!(
+            "fetches  {} when it starts, into a folder that must be named: -e ONNXD_CACHE=…",
+            model.name
+        );
+    }
     println!("layers   /onnxd {}, /model {}", sizes(&images), megabytes(images[0].layers[1].size));
     if let Some(path) = &flags.output {
         let tagged = tagged(flags, &images, &format!("{name}:{tag}"))?;
@@ -222,12 +234,15 @@ fn arguments(flags: &PackFlags) -> Result<Vec<String>, PackError> {
     let wrong = |error: String| PackError::Input(format!("behind `--`: {error}"));
     let parsed = Serve::try_parse_from(&serve).map_err(|error| wrong(error.to_string()))?;
     parsed.flags.limits.limits().map_err(wrong)?;
+    parsed.flags.fetch.fetching().map_err(wrong)?;
     Ok(std::iter::once("serve".to_owned()).chain(serve).collect())
 }
 
 /// The models, each loaded once: what is packed can be served.
 fn models(flags: &PackFlags) -> Result<Vec<ModelFiles>, PackError> {
-    let models = repository::find(&flags.model).map_err(|error| PackError::Input(error.to_string()))?;
+    let fetching = flags.fetch.fetching().map_err(PackError::Input)?;
+    let models = Fetcher::new(fetching, Lines::StandardError).models(&flags.model);
+    let models = models.map_err(|error| PackError::Input(error.to_string()))?;
     for files in &models {
         inference::load(files.clone(), &Limits::default()).map_err(|error| {
             PackError::Input(format!("{error}\n`onnxd check {}` tells more", flags.model.display()))
@@ -279,7 +294,14 @@ fn images(
 
 /// The files that serving a model reads, by their paths below its folder.
 fn parts(model: &ModelFiles) -> Result<Vec<(PathBuf, PathBuf)>, PackError> {
-    let data = data_files(&model.onnx).map_err(|error| PackError::Input(error.to_string()))?;
+    let is_elsewhere = model.manifest.url.is_some();
+    if is_elsewhere && model.manifest_file.is_none() {
+        return Err(PackError::Input(
+            "there is nothing to pack: put the URL as `url` into a model.json, with its `sha256`, and pack that".into(),
+        ));
+    }
+    let data = if is_elsewhere { Ok(Vec::new()) } else { data_files(&model.onnx) };
+    let data = data.map_err(|error| PackError::Input(error.to_string()))?;
     model.parts(&data).map_err(|error| PackError::Input(error.to_string()))
 }
 

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -30,14 +30,15 @@ pub fn run(flags: &ServeFlags) -> ExitCode {
 
 fn serve(flags: &ServeFlags) -> Result<(), String> {
     let settings = Settings::try_from(flags)?;
-    // From here on a first signal drains. Registered before anything else, so that it is not lost
-    // while models are loaded; as PID 1 there is no default action that would end us.
-    let mut signals = signals().map_err(|error| format!("cannot listen for signals: {error}"))?;
+    // Registered before anything else: as PID 1 there is no default action that would end us.
+    let starting = Arc::new(AtomicBool::new(true));
+    let mut signals = signals(&starting).map_err(|error| format!("cannot listen for signals: {error}"))?;
     raise_file_limit(settings.limits.max_connections);
     if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
         log::warn!("RUST_BACKTRACE is set: every failed inference will cost a backtrace");
     }
-    let server = Server::start(settings).map_err(|error| error.to_string())?;
+    let loaded = || starting.store(false, Ordering::SeqCst);
+    let server = Server::start_after(settings, loaded).map_err(|error| error.to_string())?;
     let signal = wait(&mut signals, &server);
     if !server.drain_delay().is_zero() {
         server.leave(signal);
@@ -54,10 +55,14 @@ fn serve(flags: &ServeFlags) -> Result<(), String> {
     Ok(())
 }
 
-/// A second signal ends the program at once, with the shell's code for a death by signal.
-fn signals() -> std::io::Result<Signals> {
+/// A signal while models are fetched and loaded ends the program at once, as it was asked to: nothing was
+/// accepted yet, a download goes on from there the next time, and no time-out of a network must be waited
+/// for. Later the first signal drains, and a second one ends the program with the shell's code for a death
+/// by signal.
+fn signals(starting: &Arc<AtomicBool>) -> std::io::Result<Signals> {
     let stopping = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
+        register_conditional_shutdown(signal, 0, starting.clone())?;
         register_conditional_shutdown(signal, 128 + signal, stopping.clone())?;
         register(signal, stopping.clone())?;
     }

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::fetching::FetchFlags;
 use super::limits::Limits;
 
 /// How to serve.
 #[derive(Debug, Clone, Args)]
 pub struct ServeFlags {
-    /// A model (an .onnx file, or a folder with model.json or model.onnx), or a folder of such folders
+    /// A model (an .onnx file, a folder with model.json or model.onnx, or a URL), or a folder of such folders
     #[arg(default_value = "model", env = "ONNXD_MODEL")]
     pub model: PathBuf,
 
@@ -39,6 +40,9 @@ pub struct ServeFlags {
 
     #[command(flatten)]
     pub limits: LimitFlags,
+
+    #[command(flatten)]
+    pub fetch: FetchFlags,
 
     #[command(flatten)]
     pub log: LogFlags,
@@ -288,7 +292,7 @@ fn duration_or_never(text: &str) -> Result<Duration, String> {
     if text == "0" { Ok(Duration::ZERO) } else { duration(text) }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let expected =
         || format!("expected a number and a unit, for example 500ms, 30s or 2m, but `{text}` came");

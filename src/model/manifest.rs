@@ -11,15 +11,19 @@ use super::signature::nearest;
 use super::tensor::Datatype;
 
 /// The content of a `model.json`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Manifest {
     /// The name in paths and replies. Default: the folder's (or the file's) name.
     pub name: Option<String>,
     /// The version in paths and replies. Default: `"1"`.
     pub version: Option<String>,
-    /// The ONNX file, relative to the folder. Default: `model.onnx`.
+    /// The ONNX file, relative to the folder (of the archive, when there is one). Default: `model.onnx`.
     pub file: Option<String>,
+    /// Where the model is fetched from: an ONNX file, or a .tar.gz of a model's folder.
+    pub url: Option<String>,
+    /// The SHA-256 of what is there, 64 hexadecimal digits.
+    pub sha256: Option<String>,
     /// The most rows a request may bring along the first axis, which declares that axis a batch of
     /// independent rows. 0 or absent: nothing is declared.
     pub max_batch_size: usize,
@@ -39,7 +43,7 @@ pub struct Manifest {
     pub warmup: Option<u32>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DynamicBatching {
     /// Sizes of batches that are used as they are. Default: powers of two up to `max_batch_size` are measured, and
@@ -50,7 +54,7 @@ pub struct DynamicBatching {
 }
 
 /// Triton's `sequence_batching`, as far as it means something here.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SequenceManifest {
     pub states: Vec<StateManifest>,
@@ -71,7 +75,7 @@ fn max_sequence_idle() -> u64 {
 }
 
 /// An output that is the next step's input. Neither is seen by clients.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StateManifest {
     pub input: String,
@@ -85,14 +89,14 @@ pub struct StateManifest {
     pub batch_axis: Option<usize>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct InstanceGroup {
     /// Workers of this model, each with a state of its own. Default: the machine's cores.
     pub count: Option<usize>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputManifest {
     pub name: String,
@@ -145,7 +149,7 @@ impl Encoding {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OutputManifest {
     pub name: String,
@@ -316,6 +320,22 @@ impl Manifest {
         if let Some(version) = &self.version {
             check_name("version", version)?;
         }
+        match (&self.url, &self.sha256) {
+            (Some(_), None) => {
+                return Err(
+                    "url needs sha256 beside it, so that what is fetched is known to be what was meant: \
+                            `sha256sum FILE` prints it"
+                        .into(),
+                );
+            }
+            (None, Some(_)) => {
+                return Err(
+                    "sha256 says what url must give, but there is no url: add it, or leave sha256 out".into(),
+                );
+            }
+            (_, Some(sha256)) => check_sha256("sha256", sha256)?,
+            (None, None) => {}
+        }
         if self.instance_group.count == Some(0) {
             return Err("instance_group.count is 0: a model needs at least one worker".into());
         }
@@ -433,6 +453,13 @@ pub fn check_name(field: &str, name: &str) -> Result<(), String> {
     Ok(())
 }
 
+pub fn check_sha256(field: &str, digits: &str) -> Result<(), String> {
+    if digits.len() == 64 && digits.chars().all(|digit| digit.is_ascii_hexdigit()) {
+        return Ok(());
+    }
+    Err(format!("{field} is `{digits}`: expected 64 hexadecimal digits, as `sha256sum FILE` prints them"))
+}
+
 /// Adds "did you mean" to serde's list of known fields.
 fn explain(error: &str) -> String {
     let Some(rest) =
@@ -472,6 +499,9 @@ mod tests {
             (r#"{"inputs":[{"name":"x","image":{"color":"grey"}}]}"#, "did you mean `gray`"),
             (r#"{"instance_group":{"count":0}}"#, "at least one worker"),
             (r#"{"name":"a/b"}"#, "letters, digits"),
+            (r#"{"url":"https://example.org/model.onnx"}"#, "`sha256sum FILE` prints it"),
+            (r#"{"url":"https://example.org/model.onnx","sha256":"ab"}"#, "64 hexadecimal digits"),
+            (r#"{"sha256":"ab"}"#, "there is no url"),
         ] {
             let error = Manifest::parse(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");

@@ -5,17 +5,17 @@ use std::path::{Component, Path, PathBuf};
 
 use super::manifest::{Manifest, ManifestError, check_name};
 
-const MANIFEST: &str = "model.json";
-const DEFAULT_FILE: &str = "model.onnx";
+pub const MANIFEST: &str = "model.json";
+pub const DEFAULT_FILE: &str = "model.onnx";
 
 /// A model as found on disk: nothing is loaded yet.
 #[derive(Debug, Clone)]
 pub struct ModelFiles {
     pub name: String,
     pub version: String,
-    /// The ONNX file.
+    /// The ONNX file. Of a model with a `url` it is there once it was fetched.
     pub onnx: PathBuf,
-    /// Where the manifest's relative paths (labels) begin.
+    /// Where the manifest's relative paths (labels) begin; of an archive, in the cache.
     pub folder: PathBuf,
     pub manifest: Manifest,
     /// Where the manifest was read; a bare ONNX file has none.
@@ -102,28 +102,28 @@ impl ModelFiles {
 
     /// Every file that serving the model reads, with its path below a folder of its own: the manifest and
     /// what it names, the ONNX file, and its `data` (paths beside that file). A file that nothing names
-    /// is none of them.
+    /// is none of them, nor is what is fetched.
     pub fn parts(&self, data: &[String]) -> Result<Vec<(PathBuf, PathBuf)>, RepositoryError> {
         let mut parts = Vec::new();
         let mut onnx = PathBuf::from(DEFAULT_FILE);
         if let Some(manifest) = &self.manifest_file {
             parts.push((PathBuf::from(MANIFEST), manifest.clone()));
+            // An archive brings its labels along.
+            if self.folder != beside(manifest) {
+                return Ok(parts);
+            }
             onnx = PathBuf::from(self.manifest.file.as_deref().unwrap_or(DEFAULT_FILE));
             for labels in self.manifest.outputs.iter().filter_map(|output| output.labels.as_deref()) {
                 parts.push((labels.into(), self.folder.join(labels)));
             }
         }
-        let beside = |path: &Path| path.parent().unwrap_or(Path::new("")).to_path_buf();
-        parts.extend(data.iter().map(|data| (beside(&onnx).join(data), beside(&self.onnx).join(data))));
-        parts.push((onnx, self.onnx.clone()));
+        if self.manifest.url.is_none() {
+            parts.extend(data.iter().map(|data| (beside(&onnx).join(data), beside(&self.onnx).join(data))));
+            parts.push((onnx, self.onnx.clone()));
+        }
         for (path, _) in &mut parts {
-            let below: Option<PathBuf> = path
-                .components()
-                .filter(|component| *component != Component::CurDir)
-                .map(|component| matches!(component, Component::Normal(_)).then_some(component))
-                .collect();
             let outside = || RepositoryError::Outside { model: self.folder.clone(), part: path.clone() };
-            *path = below.ok_or_else(outside)?;
+            *path = below(path).ok_or_else(outside)?;
         }
         Ok(parts)
     }
@@ -132,7 +132,7 @@ impl ModelFiles {
         let manifest = Manifest::read(path)?;
         let file = manifest.file.clone().unwrap_or_else(|| DEFAULT_FILE.into());
         let onnx = folder.join(&file);
-        if !onnx.is_file() {
+        if manifest.url.is_none() && !onnx.is_file() {
             return Err(RepositoryError::NoFile { path: path.into(), file });
         }
         let name = match &manifest.name {
@@ -142,6 +142,18 @@ impl ModelFiles {
         let version = manifest.version.clone().unwrap_or_else(|| "1".into());
         Ok(ModelFiles { name, version, onnx, folder, manifest, manifest_file: Some(path.into()) })
     }
+}
+
+fn beside(path: &Path) -> PathBuf {
+    path.parent().unwrap_or(Path::new("")).to_path_buf()
+}
+
+/// A path that stays below where it begins, without its `.`; none when it does not.
+pub fn below(path: &Path) -> Option<PathBuf> {
+    path.components()
+        .filter(|component| *component != Component::CurDir)
+        .map(|component| matches!(component, Component::Normal(_)).then_some(component))
+        .collect()
 }
 
 /// The stem of the path's last part, when it can stand in a URL's path.

@@ -11,8 +11,8 @@ use tar::{EntryType, Header};
 
 use super::PackError;
 use super::Reference;
-use super::digest::Digest;
 use super::image::{Document, Format, Image};
+use crate::transfer::Digest;
 
 /// Images as they are to be found: under each name, an image or a list of all of them.
 #[derive(Debug)]

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::PackError;
 use super::elf::Architecture;
 use super::layer::Layer;
-use super::{PackError, digest::Digest};
+use crate::transfer::Digest;
 
 /// Whose media types are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

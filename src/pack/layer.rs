@@ -13,7 +13,7 @@ use flate2::{Compression, GzBuilder};
 use tar::{Builder, EntryType, Header};
 
 use super::PackError;
-use super::digest::{Digest, Hashing};
+use crate::transfer::digest::{Digest, Hashing};
 
 /// Files in an image, by their paths in it (relative to the root).
 #[derive(Debug, Default)]

@@ -8,18 +8,15 @@
 //! ```
 
 pub mod archive;
-pub mod digest;
 pub mod elf;
 pub mod image;
 pub mod layer;
-pub mod progress;
 pub mod reference;
 pub mod registry;
 
 pub use elf::Architecture;
 pub use image::{Format, Image};
 pub use layer::Layer;
-pub use progress::Progress;
 pub use reference::Reference;
 
 /// What went wrong while an image was made or sent.

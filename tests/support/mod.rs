@@ -1,5 +1,6 @@
 //! The program under test, clients to talk to it, and readers of the checked-in data.
 
+pub mod files;
 pub mod registry;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -30,6 +31,14 @@ pub fn onnxd() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onnxd"));
     command.env_clear().current_dir(root()).stdin(Stdio::null());
     command
+}
+
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < PATIENCE, "this never came to be: {what}");
+        std::thread::yield_now();
+    }
 }
 
 /// A folder of this test's own, empty.

@@ -7,14 +7,14 @@ use std::time::Duration;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, LOCATION, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::{Agent, Body, Proxy, SendBody};
+use ureq::{Agent, Body, SendBody};
 
 use super::RegistryError;
 use super::credentials::Credentials;
 use super::patience::Failure;
 use crate::pack::Reference;
 use crate::pack::image::Document;
+use crate::transfer::agent::{self, Advice, Silence};
 
 /// How a registry is reached.
 #[derive(Debug)]
@@ -63,32 +63,13 @@ pub enum Content<'a> {
 
 impl Client {
     pub fn new(reference: &Reference, access: Access) -> Result<Client, RegistryError> {
-        let roots = match &access.ca_file {
-            None => RootCerts::WebPki,
-            Some(path) => authorities(path)
-                .map_err(|error| RegistryError::Credentials(format!("{}: {error}", path.display())))?,
-        };
+        let roots = agent::roots(access.ca_file.as_deref()).map_err(RegistryError::Credentials)?;
         // The public registry's API is at another host than its name.
         let host =
             if reference.registry == "docker.io" { "registry-1.docker.io" } else { &reference.registry };
         let scheme = if access.plain_http { "http" } else { "https" };
-        // A proxy cannot reach this machine for us, whatever the environment says.
-        let is_here = host.starts_with("localhost") || host.starts_with("127.") || host.starts_with("[::1]");
-        let proxy = if is_here { None } else { Proxy::try_from_env() };
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            // An upload's next address is ours to follow; a blob that is elsewhere is there.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .proxy(proxy)
-            .user_agent(concat!("onnxd/", env!("CARGO_PKG_VERSION")))
-            .tls_config(TlsConfig::builder().root_certs(roots).build())
-            .timeout_resolve(Some(Duration::from_secs(20)))
-            .timeout_connect(Some(Duration::from_secs(20)))
-            .timeout_per_write(Some(SILENCE))
-            .timeout_per_read(Some(PATIENCE))
-            .build()
-            .new_agent();
+        // An upload's next address is ours to follow; a blob that is elsewhere is there.
+        let agent = agent::agent(host, roots, Silence { write: SILENCE, read: PATIENCE });
         Ok(Client {
             agent,
             registry: reference.registry.clone(),
@@ -339,40 +320,9 @@ fn errors_in(body: &str) -> Option<String> {
     Some(line).filter(|line| !line.is_empty() && !line.starts_with('<'))
 }
 
-/// A transport's error, with what to do about the usual ones.
-pub fn words(error: &ureq::Error) -> String {
-    let said = error.to_string();
-    let advice = if said.contains("UnknownIssuer") || said.contains("CaUsedAsEndEntity") {
-        ": its certificate is not from a public authority; name its own by --registry-ca FILE"
-    } else if said.contains("InvalidContentType") || said.contains("corrupt message") {
-        ": it does not speak TLS on this port; if that is meant so, add --plain-http"
-    } else if said.contains("proxy") {
-        ": the proxy is from HTTPS_PROXY, HTTP_PROXY or ALL_PROXY; hosts that need none are named whole in NO_PROXY"
-    } else if said.contains("NotValidForName") {
-        ": its certificate is for another host name"
-    } else if said.contains("Expired") || said.contains("NotValidYet") {
-        ": look at its certificate, and at this machine's clock"
-    } else {
-        ""
-    };
-    format!("{said}{advice}")
-}
-
-fn authorities(path: &std::path::Path) -> Result<RootCerts, String> {
-    let pem = std::fs::read(path).map_err(|error| error.to_string())?;
-    let items: Result<Vec<PemItem<'static>>, ureq::Error> = parse_pem(&pem).collect();
-    let certificates: Vec<Certificate<'static>> = items
-        .map_err(|error| error.to_string())?
-        .into_iter()
-        .filter_map(|item| match item {
-            PemItem::Certificate(certificate) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    if certificates.is_empty() {
-        return Err("holds no certificate: expected PEM, `-----BEGIN CERTIFICATE-----`".into());
-    }
-    Ok(RootCerts::new_with_certs(&certificates))
+/// What a transport's error means, by this command's flags.
+fn words(error: &ureq::Error) -> String {
+    agent::words(error, &Advice { own_authority: "--registry-ca FILE", plain: "--plain-http" })
 }
 
 /// One challenge of a `WWW-Authenticate` header: `Scheme key="value",key=value`.

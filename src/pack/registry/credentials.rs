@@ -12,7 +12,7 @@ use ring::hmac;
 use serde::Deserialize;
 
 use super::RegistryError;
-use crate::pack::digest::hex;
+use crate::transfer::digest::hex;
 
 /// What a registry knows a user by.
 #[derive(Clone, PartialEq, Eq)]

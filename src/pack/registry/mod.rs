@@ -13,7 +13,8 @@ pub use client::{Access, Client};
 pub use credentials::{Credentials, swr_password};
 
 use super::image::{Document, Format};
-use super::{Image, PackError, Progress, Reference};
+use super::{Image, PackError, Reference};
+use crate::transfer::Progress;
 
 /// Why a registry has not what it was sent. Each says what to do.
 #[derive(Debug, thiserror::Error)]

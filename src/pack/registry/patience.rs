@@ -6,7 +6,8 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::{PackError, RegistryError};
-use crate::pack::Progress;
+use crate::transfer::Progress;
+use crate::transfer::agent::is_passing;
 
 /// Waits between attempts that bring nothing further; after the last, it has failed.
 pub const BACK_OFF: [Duration; 6] = [
@@ -36,12 +37,7 @@ impl From<RegistryError> for Failure {
 impl Failure {
     /// By the status that was answered.
     pub fn of(status: StatusCode, error: RegistryError) -> Failure {
-        if Failure::is_passing(status) { Failure::Again(error) } else { Failure::Final(error.into()) }
-    }
-
-    pub fn is_passing(status: StatusCode) -> bool {
-        matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
-            || status.is_server_error()
+        if is_passing(status) { Failure::Again(error) } else { Failure::Final(error.into()) }
     }
 }
 

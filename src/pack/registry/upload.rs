@@ -9,10 +9,10 @@ use ureq::Body;
 use super::PackError;
 use super::client::{Client, Content};
 use super::patience::{BACK_OFF, Failure, patiently};
-use crate::pack::Progress;
-use crate::pack::digest::Digest;
 use crate::pack::layer::Compressed;
-use crate::pack::progress::Transfer;
+use crate::transfer::agent::is_passing;
+use crate::transfer::progress::Transfer;
+use crate::transfer::{Digest, Progress};
 
 /// Where a blob's bytes are.
 pub enum Source<'a> {
@@ -140,7 +140,7 @@ impl Upload<'_> {
                 self.offset = offset;
                 Ok(self.client.location(&response).unwrap_or(address))
             }
-            _ if Failure::is_passing(status) => Err(Failure::Again(self.client.explain(response, self.what))),
+            _ if is_passing(status) => Err(Failure::Again(self.client.explain(response, self.what))),
             _ => self.start(),
         }
     }
