@@ -25,6 +25,8 @@
 //! | `accept` | 1 | takes a permit for each connection and spawns its thread; no accept error ends it | the listener, the end |
 //! | `conn-N` | one a connection | owns its socket alone: TLS, head, upgrade, frames both ways | `poll` on the socket and its bells |
 //! | `<model>-wN` | `instance_group.count` a model, or the cores | decodes files, runs tract, replies | the model's queue |
+//! | `<model>-plan` | 1 a model, for its first seconds | measures which batches pay, at low priority | nothing |
+//! | `reload` | 1 | loads models again, beside those that are served | SIGHUP, its clock |
 //! | `ops` | 1, with `--ops-listen` | health, readiness and metadata on a private address | its listener |
 //!
 //! The socket never blocks and has no second owner, so requests pipeline, pings are answered while
@@ -50,6 +52,7 @@
 //! | [`fetch`] | models from elsewhere: download, check, cache, unpack; before the server listens |
 //! | [`transfer`] | what sending images and fetching models share: HTTP agent, digests, progress |
 //! | [`config`] | flags, environment, limits; finished types only come out |
+//! | [`reload`] | models are loaded again beside those that are served |
 //! | [`clock`] | time, which tests can hold |
 //! | [`server`], [`cli`] | the composition root, and the commands |
 //!
@@ -83,6 +86,7 @@ pub mod net;
 pub mod ops;
 pub mod pack;
 pub mod processing;
+pub mod reload;
 pub mod server;
 pub mod service;
 pub mod transfer;

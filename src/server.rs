@@ -6,16 +6,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Sender;
+
 use crate::clock::Clock;
-use crate::config::{AccessFlags, Fetching, Limits, ServeFlags, TlsFlags};
-use crate::fetch::{FetchError, Fetcher};
-use crate::inference::{self, Models, Workers};
+use crate::config::{AccessFlags, Fetching, Limits, ReloadFlags, ServeFlags, TlsFlags};
+use crate::fetch::Fetcher;
+use crate::inference::{Loader, Models, Workers};
 use crate::net::connections::{Connections, Shared};
 use crate::net::listener::Listener;
 use crate::net::tls::{Identity, IdentityFiles};
 use crate::ops::health::{Readiness, State};
 use crate::ops::listener::OpsListener;
 use crate::ops::metrics::Counters;
+use crate::reload::Reloader;
 use crate::service::InferenceService;
 use crate::service::access::Access;
 use crate::transfer::progress::Lines;
@@ -34,6 +37,7 @@ pub struct Settings {
     pub access: AccessFlags,
     pub limits: Limits,
     pub fetching: Fetching,
+    pub reload: ReloadFlags,
     pub clock: Clock,
 }
 
@@ -51,6 +55,7 @@ impl TryFrom<&ServeFlags> for Settings {
             access: flags.access.clone(),
             limits: flags.limits.limits()?,
             fetching: flags.fetch.fetching()?,
+            reload: flags.reload.clone(),
             clock: Clock::system(),
         })
     }
@@ -59,10 +64,6 @@ impl TryFrom<&ServeFlags> for Settings {
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
-    #[error(transparent)]
-    Load(#[from] inference::LoadError),
     #[error("{0}")]
     Setting(String),
     #[error("cannot listen on {address}: {source}")]
@@ -77,11 +78,13 @@ pub struct Server {
     ops: Option<OpsListener>,
     readiness: Arc<Readiness>,
     connections: Arc<Connections>,
-    workers: Workers,
+    workers: Arc<Workers>,
     access: Arc<Access>,
     identity: Option<Arc<Identity>>,
     counters: Arc<Counters>,
     limits: Limits,
+    /// Asks for the models to be loaded again.
+    reloads: Sender<()>,
 }
 
 /// How a drain went.
@@ -122,32 +125,28 @@ impl Server {
             access,
             limits,
             fetching,
+            reload,
             clock,
         } = settings;
         let AccessFlags { tokens, allow_origin, path_prefix } = access;
         let access = Access::new(tokens.as_deref(), allow_origin).map_err(StartError::Setting)?;
         let access = Arc::new(access);
         let identity = identity(tls).map_err(StartError::Setting)?;
-        let (mut served, mut workers) = (Vec::new(), Workers::default());
-        for mut files in Fetcher::new(fetching, Lines::Log).models(&model)? {
-            if count.is_some() {
-                files.manifest.instance_group.count = count;
-            }
-            let begun = Instant::now();
-            let loaded = inference::load(files, &limits)?;
-            let before = workers.count();
-            let model = loaded.serve(&limits, &clock, &mut workers)?;
-            let (took, threads) = (begun.elapsed().as_millis(), workers.count() - before);
-            log::info!(
-                "model {} version {}: loaded in {took} ms, {} workers",
-                model.name,
-                model.version,
-                threads
-            );
-            served.push(model);
+        let loader = Loader {
+            model,
+            fetcher: Fetcher::new(fetching, Lines::Log),
+            default_model,
+            workers: count,
+            limits: limits.clone(),
+            clock: clock.clone(),
+        };
+        let workers = Arc::new(Workers::default());
+        let (catalogue, changes) = loader.load(&[], &workers).map_err(StartError::Setting)?;
+        if changes.loaded == 0 {
+            return Err(StartError::Setting("no model could be loaded".into()));
         }
         loaded();
-        let models = Arc::new(Models::new(served, default_model).map_err(StartError::Setting)?);
+        let models = Arc::new(Models::new(catalogue));
         let readiness = Arc::new(Readiness::default());
         let connections = Arc::new(Connections::new()?);
         let bind =
@@ -158,6 +157,15 @@ impl Server {
             Some(address) => Some(OpsListener::start(bind(address)?, models.clone(), readiness.clone())?),
             None => None,
         };
+        let reloader = Reloader {
+            loader,
+            models: Arc::downgrade(&models),
+            workers: workers.clone(),
+            connections: connections.clone(),
+            watch: Some(reload.watch).filter(|watch| !watch.is_zero()),
+            drain: Some(reload.reload_drain).filter(|drain| !drain.is_zero()),
+        };
+        let reloads = reloader.start()?;
         // The service holds the models' queues: when the last connection lets go of it, the workers end.
         let shared = Shared {
             service: InferenceService {
@@ -180,7 +188,18 @@ impl Server {
             log::info!("operators on http://{}", ops.address);
         }
         log::info!("ready on {}", listener.address);
-        Ok(Server { listener, ops, readiness, connections, workers, access, identity, counters, limits })
+        Ok(Server {
+            listener,
+            ops,
+            readiness,
+            connections,
+            workers,
+            access,
+            identity,
+            counters,
+            limits,
+            reloads,
+        })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -199,8 +218,8 @@ impl Server {
         self.connections.count()
     }
 
-    /// Reads again what may change while the server runs: the tokens and the certificate. What cannot be
-    /// read stays as it was. Conversations whose token is gone are closed.
+    /// Reads again what may change while the server runs: the tokens, the certificate, and, in the background, the
+    /// models. What cannot be read stays as it was. Conversations whose token is gone are closed.
     pub fn reload(&self) {
         let mut whole = true;
         if let Err(error) = self.access.reload() {
@@ -215,6 +234,8 @@ impl Server {
         if whole {
             log::info!("reloaded");
         }
+        // When one is under way already, another follows it.
+        let _ = self.reloads.try_send(());
     }
 
     /// Tells the probes that the server goes, and serves on.

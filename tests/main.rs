@@ -36,6 +36,8 @@ mod models;
 mod pack;
 /// The program as its user sees it: commands, exit codes, logs, signals.
 mod program;
+/// Several models and versions, and their reload under load.
+mod repository;
 /// Requests that share a state: a conversation's, a named one's, and none that leaks.
 mod sequences;
 /// Sound in windows, and video of which only the newest frame counts.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::*;
 use onnxd::clock::Clock;
-use onnxd::config::{AccessFlags, Fetching, Limits, TlsFlags};
+use onnxd::config::{AccessFlags, Fetching, Limits, ReloadFlags, TlsFlags};
 use onnxd::ops::metrics::Cause;
 use onnxd::server::{Server, Settings};
 use serde_json::json;
@@ -29,6 +29,7 @@ impl Timed {
             workers: Some(1),
             tls: TlsFlags { tls_cert: None, tls_key: None },
             access: AccessFlags { tokens: None, allow_origin: vec![], path_prefix: String::new() },
+            reload: ReloadFlags { watch: Duration::ZERO, reload_drain: Duration::ZERO },
             limits: Limits::default(),
             fetching: Fetching::default(),
             clock: clock.clone(),

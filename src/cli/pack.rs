@@ -1,5 +1,6 @@
 //! `onnxd pack`: a model and a static onnxd as an image from scratch, in a file or in a registry.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -274,10 +275,14 @@ fn images(
     binaries: &[(Architecture, PathBuf)],
     arguments: &[String],
 ) -> Result<Vec<Image>, PackError> {
-    let mut files = Files::default();
+    let (mut files, mut packed) = (Files::default(), BTreeSet::new());
     for model in models {
         for (path, source) in parts(model)? {
-            files.add(Path::new("model").join(&model.name).join(path), source);
+            let path = Path::new("model").join(&model.name).join(path);
+            // Versions may share a manifest and labels.
+            if packed.insert(path.clone()) {
+                files.add(path, source);
+            }
         }
     }
     let model = Arc::new(Layer::new(files, flags.created)?);

@@ -39,6 +39,9 @@ pub struct ServeFlags {
     pub access: AccessFlags,
 
     #[command(flatten)]
+    pub reload: ReloadFlags,
+
+    #[command(flatten)]
     pub limits: LimitFlags,
 
     #[command(flatten)]
@@ -59,6 +62,19 @@ pub struct TlsFlags {
     /// PEM: the certificate's key (PKCS#8, PKCS#1 or SEC1), not encrypted
     #[arg(long, env = "ONNXD_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
+}
+
+/// How models are loaded again, beside those that are served.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Reload (at SIGHUP, too)")]
+pub struct ReloadFlags {
+    /// How often to look whether the models' files have changed; 0 is never
+    #[arg(long, env = "ONNXD_WATCH", value_parser = duration_or_never, default_value = "0")]
+    pub watch: Duration,
+
+    /// How long conversations may go on with a version that was replaced; 0 is until they end
+    #[arg(long, env = "ONNXD_RELOAD_DRAIN", value_parser = duration_or_never, default_value = "0")]
+    pub reload_drain: Duration,
 }
 
 /// Who may ask, where no gateway decides it.

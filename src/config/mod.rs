@@ -6,5 +6,5 @@ pub mod flags;
 pub mod limits;
 
 pub use fetching::{FetchFlags, Fetching};
-pub use flags::{AccessFlags, LogFlags, LogFormat, ServeFlags, TlsFlags};
+pub use flags::{AccessFlags, LogFlags, LogFormat, ReloadFlags, ServeFlags, TlsFlags};
 pub use limits::Limits;

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
 use super::intake::Intake;
 use super::panic::panic_message;
@@ -36,6 +36,12 @@ pub struct Workload {
 pub struct WorkerThread {
     pub alive: Receiver<Infallible>,
     pub handle: JoinHandle<()>,
+}
+
+impl WorkerThread {
+    pub fn has_ended(&self) -> bool {
+        matches!(self.alive.try_recv(), Err(TryRecvError::Disconnected))
+    }
 }
 
 /// Starts worker `index` of the model `name`. It ends when the queue is closed and empty.

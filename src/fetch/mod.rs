@@ -24,7 +24,7 @@ use download::{Download, stored};
 
 use crate::config::Fetching;
 use crate::model::manifest::{check_name, check_sha256};
-use crate::model::repository::{self, DEFAULT_FILE, MANIFEST, RepositoryError, below};
+use crate::model::repository::{self, Broken, DEFAULT_FILE, MANIFEST, RepositoryError, below};
 use crate::model::{Manifest, ModelFiles};
 use crate::transfer::Digest;
 use crate::transfer::progress::{Lines, Progress};
@@ -87,18 +87,28 @@ impl Fetcher {
 
     /// Every model that an argument names, a path or a URL, with its files in place.
     pub fn models(&self, argument: &Path) -> Result<Vec<ModelFiles>, FetchError> {
+        let found = self.find(argument)?.into_iter();
+        found
+            .map(|files| files.map_err(|broken| broken.error.into()).and_then(|files| self.bring(files)))
+            .collect()
+    }
+
+    /// Every model that an argument names; what is elsewhere is not fetched yet ([`Fetcher::bring`]).
+    pub fn find(&self, argument: &Path) -> Result<Vec<Result<ModelFiles, Broken>>, FetchError> {
         let url = argument.to_str().filter(|text| text.contains("://"));
-        let found = match (url, &self.fetching.sha256) {
-            (Some(url), sha256) => vec![self.named(url, sha256.as_deref()).map_err(FetchError::Argument)?],
-            (None, None) => repository::find(argument)?,
+        match (url, &self.fetching.sha256) {
+            (Some(url), sha256) => {
+                let files = self.named(url, sha256.as_deref()).map_err(FetchError::Argument)?;
+                Ok(vec![Ok(files)])
+            }
+            (None, None) => Ok(repository::find(argument)?),
             (None, Some(_)) => {
                 let path = argument.display();
-                return Err(FetchError::Argument(format!(
+                Err(FetchError::Argument(format!(
                     "--sha256 (ONNXD_SHA256) is for a model that is named by its URL, and {path} is none"
-                )));
+                )))
             }
-        };
-        found.into_iter().map(|files| self.bring(files)).collect()
+        }
     }
 
     /// A model that has no manifest but its URL.
@@ -119,7 +129,8 @@ impl Fetcher {
         })?;
         let manifest = Manifest { url: Some(url.into()), sha256: Some(sha256.into()), ..Manifest::default() };
         let (onnx, folder) = (PathBuf::new(), PathBuf::new());
-        Ok(ModelFiles { name, version: "1".into(), onnx, folder, manifest, manifest_file: None })
+        let version = "1".into();
+        Ok(ModelFiles { name, version, onnx, folder, manifest, manifest_file: None, version_folder: None })
     }
 
     /// Puts a model's files in place, when they are elsewhere.

@@ -1,11 +1,11 @@
 //! From files to a model in service: read, narrow by the manifest, plan, warm up, start workers.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::sequences::{SequenceRules, SharedSequences};
-use super::{ServedModel, Workers, batching};
+use super::{Fingerprint, ServedModel, Workers, batching};
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::engine::intake::Intake;
@@ -73,7 +73,8 @@ impl Loaded {
         self,
         limits: &Limits,
         clock: &Clock,
-        workers: &mut Workers,
+        workers: &Workers,
+        fingerprint: Fingerprint,
     ) -> std::io::Result<ServedModel> {
         let manifest = &self.files.manifest;
         let (queue, jobs) = Queue::new(limits.queue_capacity);
@@ -83,10 +84,11 @@ impl Loaded {
         let workload = Arc::new(self.workload);
         let delay = Duration::from_micros(manifest.dynamic_batching.max_queue_delay_microseconds);
         let intake = Arc::new(Intake::new(jobs, delay));
-        for index in 0..count {
+        let threads = (0..count).map(|index| {
             let (intake, workload) = (intake.clone(), workload.clone());
-            workers.add(worker::spawn(&self.files.name, index, intake, workload, clock.clone())?);
-        }
+            worker::spawn(&self.files.name, index, intake, workload, clock.clone())
+        });
+        workers.add(threads.collect::<Result<_, _>>()?);
         if let Some(planner) = self.planner {
             batching::find_out(&self.files.name, planner, &workload)?;
         }
@@ -109,6 +111,8 @@ impl Loaded {
             audio: self.audio,
             request_timeout: limits.request_timeout,
             clock: clock.clone(),
+            fingerprint,
+            over: OnceLock::new(),
         })
     }
 }

@@ -4,19 +4,19 @@
 //! Both ways in use it, the WebSocket conversation and HTTP; it knows neither.
 
 pub mod batching;
+mod catalogue;
+mod fingerprint;
 mod load;
+mod loader;
 pub mod sequences;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::RecvTimeoutError;
 use serde_json::value::RawValue;
 
 use crate::clock::Clock;
-use crate::engine::worker::WorkerThread;
 use crate::engine::{Inputs, Job, Mailbox, Queue, ReplyTo, Step};
 use crate::model::{Signature, Tensor};
 use crate::processing::audio::AudioStream;
@@ -27,7 +27,10 @@ use crate::wire::{Code, Form, InferRequest, InferResponse, OutputTensor, Request
 
 use sequences::{SequenceRules, SharedSequences};
 
+pub use catalogue::{Catalogue, Entry, Models, Workers};
+pub use fingerprint::Fingerprint;
 pub use load::{LoadError, Loaded, load};
+pub use loader::{Changes, Loader};
 
 /// A model that answers requests.
 #[derive(Debug)]
@@ -44,6 +47,10 @@ pub struct ServedModel {
     pub audio: Option<AudioStream>,
     request_timeout: Duration,
     clock: Clock,
+    /// What it was loaded from.
+    pub fingerprint: Fingerprint,
+    /// When its conversations must end, once another has taken its place.
+    over: OnceLock<Instant>,
 }
 
 /// What a connection keeps of a request while its inference is under way.
@@ -110,6 +117,17 @@ impl ServedModel {
         }
     }
 
+    /// Another has taken its place: its conversations must end after `drain`.
+    pub fn retire(&self, drain: Duration) {
+        // A model is retired once; a second time changes nothing.
+        let _ = self.over.set(self.clock.now() + drain);
+    }
+
+    /// True when its conversations must end.
+    pub fn is_over(&self) -> bool {
+        self.over.get().is_some_and(|over| self.clock.now() >= *over)
+    }
+
     /// Makes the response of what the worker sent: the encoded outputs, or the error reply's error
     /// and id.
     pub fn answer(&self, pending: Pending, outcome: Result<Vec<Tensor>, RequestError>) -> Answer {
@@ -150,90 +168,4 @@ impl ServedModel {
 pub enum Answer {
     Response(Encoded),
     Error { error: RequestError, id: Option<Box<RawValue>> },
-}
-
-/// The models of a server, by name; and the threads that run them.
-#[derive(Debug, Default)]
-pub struct Models {
-    by_name: BTreeMap<String, Arc<ServedModel>>,
-    default: Option<String>,
-}
-
-impl Models {
-    /// `default` is the model that `/` means; without one it is the only model, if there is just one.
-    pub fn new(models: Vec<ServedModel>, default: Option<String>) -> Result<Models, String> {
-        let by_name: BTreeMap<String, Arc<ServedModel>> =
-            models.into_iter().map(|model| (model.name.clone(), Arc::new(model))).collect();
-        if let Some(name) = default.as_ref().filter(|name| !by_name.contains_key(*name)) {
-            let known = crate::model::signature::quoted(by_name.keys().map(String::as_str));
-            return Err(format!("the default model `{name}` is not there: the repository has {known}"));
-        }
-        let only = by_name.keys().next().filter(|_| by_name.len() == 1).cloned();
-        Ok(Models { default: default.or(only), by_name })
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<ServedModel>> {
-        self.by_name.values()
-    }
-
-    /// The model that a path names; `None` for the name means the default model.
-    pub fn find(&self, name: Option<&str>, version: Option<&str>) -> Result<&Arc<ServedModel>, RequestError> {
-        let unknown = |message: String| RequestError::new(Code::UnknownModel, message);
-        let known = || crate::model::signature::quoted(self.by_name.keys().map(String::as_str));
-        let name = match name.or(self.default.as_deref()) {
-            Some(name) => name,
-            None => {
-                return Err(unknown(format!(
-                    "no default model is set: name one of {} in the path, as /v2/models/<name>",
-                    known()
-                )));
-            }
-        };
-        let model = self.by_name.get(name).ok_or_else(|| {
-            unknown(format!(
-                "unknown model `{}`: this server has {}",
-                crate::wire::error::shorten(name),
-                known()
-            ))
-        })?;
-        match version {
-            Some(version) if version != model.version => Err(unknown(format!(
-                "unknown version `{}` of model `{name}`: this server has {}",
-                crate::wire::error::shorten(version),
-                model.version
-            ))),
-            _ => Ok(model),
-        }
-    }
-}
-
-/// The worker threads of all models. They end when every [`ServedModel`] is gone and their queues are
-/// empty.
-#[derive(Debug, Default)]
-pub struct Workers(Vec<WorkerThread>);
-
-impl Workers {
-    pub fn add(&mut self, worker: WorkerThread) {
-        self.0.push(worker);
-    }
-
-    pub fn count(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Waits for the workers to end, at most until `deadline`; says how many did not.
-    pub fn join(self, deadline: Instant) -> usize {
-        let mut stuck = 0;
-        for worker in self.0 {
-            match worker.alive.recv_deadline(deadline) {
-                Err(RecvTimeoutError::Disconnected) => {
-                    if worker.handle.join().is_err() {
-                        log::error!("a worker had panicked");
-                    }
-                }
-                _ => stuck += 1,
-            }
-        }
-        stuck
-    }
 }

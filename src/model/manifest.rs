@@ -24,6 +24,8 @@ pub struct Manifest {
     pub url: Option<String>,
     /// The SHA-256 of what is there, 64 hexadecimal digits.
     pub sha256: Option<String>,
+    /// Which of the versions are served, where they are folders. Default: all of them.
+    pub version_policy: VersionPolicy,
     /// The most rows a request may bring along the first axis, which declares that axis a batch of
     /// independent rows. 0 or absent: nothing is declared.
     pub max_batch_size: usize,
@@ -41,6 +43,26 @@ pub struct Manifest {
     pub parameters: BTreeMap<String, serde_json::Value>,
     /// Runs on zeros before the model is called ready. Default: 1.
     pub warmup: Option<u32>,
+}
+
+/// Triton's, but that all is the default: what lies there is served.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "lowercase")]
+pub enum VersionPolicy {
+    All {},
+    /// Those with the highest numbers.
+    Latest {
+        num_versions: usize,
+    },
+    Specific {
+        versions: Vec<u64>,
+    },
+}
+
+impl Default for VersionPolicy {
+    fn default() -> Self {
+        VersionPolicy::All {}
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -338,6 +360,11 @@ impl Manifest {
         }
         if self.instance_group.count == Some(0) {
             return Err("instance_group.count is 0: a model needs at least one worker".into());
+        }
+        let none =
+            [VersionPolicy::Latest { num_versions: 0 }, VersionPolicy::Specific { versions: Vec::new() }];
+        if none.contains(&self.version_policy) {
+            return Err("version_policy lets no version be served".into());
         }
         self.validate_batching()?;
         if let Some(sequence) = &self.sequence {

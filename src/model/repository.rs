@@ -1,9 +1,12 @@
 //! Finding models on disk. A model is an `.onnx` file, or a folder with a `model.json` or a
 //! `model.onnx`; a repository is a folder of such folders.
+//!
+//! A model's versions may be folders in its own, called by numbers: `<model>/<version>/model.onnx`. Then `model.json`
+//! beside them speaks for all that have none of their own.
 
 use std::path::{Component, Path, PathBuf};
 
-use super::manifest::{Manifest, ManifestError, check_name};
+use super::manifest::{Manifest, ManifestError, VersionPolicy, check_name};
 
 pub const MANIFEST: &str = "model.json";
 pub const DEFAULT_FILE: &str = "model.onnx";
@@ -20,6 +23,8 @@ pub struct ModelFiles {
     pub manifest: Manifest,
     /// Where the manifest was read; a bare ONNX file has none.
     pub manifest_file: Option<PathBuf>,
+    /// The version's folder below the model's, where versions are folders.
+    pub version_folder: Option<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -38,43 +43,118 @@ pub enum RepositoryError {
     BadName { path: PathBuf, message: String },
     #[error("{model}: `{part}` is not below the model's folder; copy it there and name it so")]
     Outside { model: PathBuf, part: PathBuf },
+    #[error(
+        "{folder}: version_policy wants version {missing}, but there is no folder of that name with a model"
+    )]
+    NoVersion { folder: PathBuf, missing: u64 },
+    #[error("{path}: `{field}` is said of a model whose versions are folders: leave it out")]
+    OfVersions { path: PathBuf, field: &'static str },
     #[error("two models are called `{name}`: {first} and {second}")]
     SameName { name: String, first: PathBuf, second: PathBuf },
 }
 
-/// Every model at `path`, sorted by name; at least one.
-pub fn find(path: &Path) -> Result<Vec<ModelFiles>, RepositoryError> {
-    let metadata =
-        std::fs::metadata(path).map_err(|source| RepositoryError::Io { path: path.into(), source })?;
-    if metadata.is_file() {
-        return Ok(vec![ModelFiles::of_file(path)?]);
+/// A model that was found and cannot be read.
+#[derive(Debug)]
+pub struct Broken {
+    pub name: String,
+    pub version: String,
+    pub error: RepositoryError,
+}
+
+/// Every model at `path` and each of its versions, sorted by name; at least one. What is wrong with one stands in
+/// nobody else's way.
+pub fn find(path: &Path) -> Result<Vec<Result<ModelFiles, Broken>>, RepositoryError> {
+    let failed = |source| RepositoryError::Io { path: path.into(), source };
+    if std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Ok(vec![Ok(ModelFiles::of_file(path)?)]);
     }
-    if let Some(model) = ModelFiles::of_folder(path)? {
-        return Ok(vec![model]);
-    }
-    let mut models: Vec<ModelFiles> = Vec::new();
-    let entries =
-        std::fs::read_dir(path).map_err(|source| RepositoryError::Io { path: path.into(), source })?;
-    for entry in entries {
-        let folder = entry.map_err(|source| RepositoryError::Io { path: path.into(), source })?.path();
-        if folder.is_dir()
-            && let Some(model) = ModelFiles::of_folder(&folder)?
-        {
-            if let Some(same) = models.iter().find(|other| other.name == model.name) {
-                return Err(RepositoryError::SameName {
-                    name: model.name,
-                    first: same.folder.clone(),
-                    second: model.folder,
-                });
-            }
-            models.push(model);
+    let mut found = of_folder(path);
+    if found.is_empty() {
+        for entry in std::fs::read_dir(path).map_err(failed)? {
+            found.extend(of_folder(&entry.map_err(failed)?.path()));
         }
     }
-    if models.is_empty() {
+    if found.is_empty() {
         return Err(RepositoryError::NoModel(path.into()));
     }
-    models.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(models)
+    found.sort_by(|a, b| place(a).cmp(&place(b)));
+    for pair in found.windows(2) {
+        if let [Ok(first), Ok(second)] = pair
+            && (&first.name, &first.version) == (&second.name, &second.version)
+        {
+            let (first, second) = (first.folder.clone(), second.folder.clone());
+            return Err(RepositoryError::SameName { name: place(&pair[0]).0.into(), first, second });
+        }
+    }
+    Ok(found)
+}
+
+fn place(found: &Result<ModelFiles, Broken>) -> (&str, &str) {
+    match found {
+        Ok(files) => (&files.name, &files.version),
+        Err(broken) => (&broken.name, &broken.version),
+    }
+}
+
+/// The model in a folder, in all its versions; nothing when there is none.
+fn of_folder(folder: &Path) -> Vec<Result<ModelFiles, Broken>> {
+    let name = || name_of(folder, folder).unwrap_or_default();
+    let broken = |version: &str, error| Err(Broken { name: name(), version: version.into(), error });
+    let manifest = folder.join(MANIFEST);
+    let shared = match manifest.is_file().then(|| Manifest::read(&manifest)).transpose() {
+        Ok(shared) => shared,
+        Err(error) => return vec![broken("1", error.into())],
+    };
+    let versions = match version_folders(folder, shared.as_ref()) {
+        Ok(versions) => versions,
+        Err(error) => return vec![broken("1", error)],
+    };
+    if versions.is_empty() {
+        return match ModelFiles::of_folder(folder) {
+            Ok(files) => files.map(Ok).into_iter().collect(),
+            Err(error) => vec![broken("1", error)],
+        };
+    }
+    let of_version = |(number, version): &(u64, PathBuf)| {
+        let number = number.to_string();
+        let files = ModelFiles::of_version(folder, shared.as_ref(), &number, version);
+        files.or_else(|error| broken(&number, error))
+    };
+    versions.iter().map(of_version).collect()
+}
+
+/// The folders below a model's that are called by a number and hold a model, as far as the policy wants them; newest
+/// first.
+fn version_folders(folder: &Path, shared: Option<&Manifest>) -> Result<Vec<(u64, PathBuf)>, RepositoryError> {
+    let file = shared.and_then(|manifest| manifest.file.as_deref()).unwrap_or(DEFAULT_FILE);
+    // Without a manifest a folder that holds a model is one, whatever lies beside that.
+    let is_plain = folder.join(file).is_file() || shared.is_some_and(|manifest| manifest.url.is_some());
+    let Some(entries) = std::fs::read_dir(folder).ok().filter(|_| !is_plain) else { return Ok(Vec::new()) };
+    let mut versions: Vec<(u64, PathBuf)> = entries
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let number = path.file_name()?.to_str()?.parse().ok()?;
+            (path.join(file).is_file() || path.join(MANIFEST).is_file()).then_some((number, path))
+        })
+        .collect();
+    versions.sort_by(|a, b| b.cmp(a));
+    if versions.is_empty() {
+        return Ok(versions);
+    }
+    let policy = shared.map(|manifest| &manifest.version_policy);
+    match policy {
+        None | Some(VersionPolicy::All {}) => {}
+        Some(VersionPolicy::Latest { num_versions }) => versions.truncate(*num_versions),
+        Some(VersionPolicy::Specific { versions: wanted }) => {
+            if let Some(missing) =
+                wanted.iter().find(|wanted| versions.iter().all(|(number, _)| number != *wanted))
+            {
+                return Err(RepositoryError::NoVersion { folder: folder.into(), missing: *missing });
+            }
+            versions.retain(|(number, _)| wanted.contains(number));
+        }
+    }
+    Ok(versions)
 }
 
 impl ModelFiles {
@@ -88,7 +168,43 @@ impl ModelFiles {
         let named_by = if path.file_name().is_some_and(|name| name == DEFAULT_FILE) { &folder } else { path };
         let name = name_of(named_by, path)?;
         let manifest = Manifest::default();
-        Ok(ModelFiles { name, version: "1".into(), onnx: path.into(), folder, manifest, manifest_file: None })
+        let (version, onnx) = ("1".into(), path.into());
+        Ok(ModelFiles { name, version, onnx, folder, manifest, manifest_file: None, version_folder: None })
+    }
+
+    /// A version in a folder of its own: by its own manifest, if it has one, else by the model's.
+    fn of_version(
+        model: &Path,
+        shared: Option<&Manifest>,
+        number: &str,
+        folder: &Path,
+    ) -> Result<ModelFiles, RepositoryError> {
+        let own = folder.join(MANIFEST);
+        let named = shared.and_then(|manifest| manifest.name.clone());
+        let name = named.map_or_else(|| name_of(model, model), Ok)?;
+        let mut files = match shared {
+            _ if own.is_file() => ModelFiles::with_manifest(folder.into(), &own)?,
+            None => ModelFiles::of_file(&folder.join(DEFAULT_FILE))?,
+            Some(manifest) => {
+                let file = manifest.file.as_deref().unwrap_or(DEFAULT_FILE);
+                ModelFiles {
+                    name: String::new(),
+                    version: String::new(),
+                    onnx: folder.join(file),
+                    folder: model.into(),
+                    manifest: manifest.clone(),
+                    manifest_file: Some(model.join(MANIFEST)),
+                    version_folder: None,
+                }
+            }
+        };
+        let said = if files.manifest.version.is_some() { Some("version") } else { None };
+        if let Some(field) = said {
+            return Err(RepositoryError::OfVersions { path: folder.into(), field });
+        }
+        (files.name, files.version) = (name, number.into());
+        files.version_folder = Some(number.into());
+        Ok(files)
     }
 
     fn of_folder(folder: &Path) -> Result<Option<ModelFiles>, RepositoryError> {
@@ -105,16 +221,20 @@ impl ModelFiles {
     /// is none of them, nor is what is fetched.
     pub fn parts(&self, data: &[String]) -> Result<Vec<(PathBuf, PathBuf)>, RepositoryError> {
         let mut parts = Vec::new();
-        let mut onnx = PathBuf::from(DEFAULT_FILE);
+        let version = self.version_folder.clone().unwrap_or_default();
+        let mut onnx = version.join(DEFAULT_FILE);
         if let Some(manifest) = &self.manifest_file {
-            parts.push((PathBuf::from(MANIFEST), manifest.clone()));
+            // A version's own manifest lies in its folder, one for all versions above.
+            let is_own = self.version_folder.is_some() && beside(manifest).ends_with(&version);
+            let base = if is_own { version.clone() } else { PathBuf::new() };
+            parts.push((base.join(MANIFEST), manifest.clone()));
             // An archive brings its labels along.
             if self.folder != beside(manifest) {
                 return Ok(parts);
             }
-            onnx = PathBuf::from(self.manifest.file.as_deref().unwrap_or(DEFAULT_FILE));
+            onnx = version.join(self.manifest.file.as_deref().unwrap_or(DEFAULT_FILE));
             for labels in self.manifest.outputs.iter().filter_map(|output| output.labels.as_deref()) {
-                parts.push((labels.into(), self.folder.join(labels)));
+                parts.push((base.join(labels), self.folder.join(labels)));
             }
         }
         if self.manifest.url.is_none() {
@@ -140,7 +260,8 @@ impl ModelFiles {
             None => name_of(&folder, path)?,
         };
         let version = manifest.version.clone().unwrap_or_else(|| "1".into());
-        Ok(ModelFiles { name, version, onnx, folder, manifest, manifest_file: Some(path.into()) })
+        let manifest_file = Some(path.into());
+        Ok(ModelFiles { name, version, onnx, folder, manifest, manifest_file, version_folder: None })
     }
 }
 

@@ -71,6 +71,11 @@ pub trait Dialogue: Send + 'static {
         false
     }
 
+    /// Asked each time round: why the conversation is to end once its requests are answered, if it is.
+    fn is_over(&mut self) -> Option<&'static str> {
+        None
+    }
+
     /// Asked each time the conversation's thread goes round: why the peer may not go on, if so.
     fn is_unwelcome(&mut self) -> Option<String> {
         None

@@ -62,6 +62,8 @@ pub enum Cause {
     Lost,
     /// The server stops (1001).
     Drained,
+    /// Its model was replaced, and its time with it is over (1012).
+    Replaced,
     /// No request for too long (1000).
     Idle,
     /// No sign of life after a ping.
@@ -81,10 +83,11 @@ pub enum Cause {
 }
 
 impl Cause {
-    pub const ALL: [Cause; 11] = [
+    pub const ALL: [Cause; 12] = [
         Cause::Closed,
         Cause::Lost,
         Cause::Drained,
+        Cause::Replaced,
         Cause::Idle,
         Cause::Silent,
         Cause::Stalled,

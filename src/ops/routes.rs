@@ -113,7 +113,9 @@ pub fn respond<'a>(
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(route.methods()));
         return Ok(response);
     }
-    let ready = sources.readiness.is_ready();
+    let catalogue = sources.models.now();
+    // As Triton has it: a server with a model that could not be loaded is not ready, and serves the others.
+    let ready = sources.readiness.is_ready() && catalogue.is_whole();
     Ok(match route {
         Route::Infer(model) => return Err(model),
         Route::Root => {
@@ -125,17 +127,33 @@ pub fn respond<'a>(
         Route::Health if ready => json(StatusCode::OK, r#"{"health":"true"}"#.into()),
         Route::Health => json(StatusCode::SERVICE_UNAVAILABLE, r#"{"health":"false"}"#.into()),
         Route::Live => json(StatusCode::OK, r#"{"live":true}"#.into()),
-        Route::Ready => json(readiness_status(ready), format!(r#"{{"ready":{ready}}}"#)),
+        Route::Ready => json(readiness_status(ready), readiness(ready, catalogue.failed())),
         Route::Server => json(StatusCode::OK, metadata::server()),
-        Route::Model(path) => match sources.models.find(Some(path.name), path.version) {
-            Ok(model) => json(StatusCode::OK, metadata::model(&model.name, &model.version, &model.signature)),
+        Route::Model(path) => match catalogue.find(Some(path.name), path.version) {
+            Ok(model) => {
+                let versions = catalogue.versions(&model.name);
+                json(StatusCode::OK, metadata::model(&model.name, versions, &model.signature))
+            }
             Err(failure) => request_error(&failure),
         },
-        Route::ModelReady(path) => match sources.models.find(Some(path.name), path.version) {
-            Ok(_) => json(readiness_status(ready), format!(r#"{{"ready":{ready}}}"#)),
+        Route::ModelReady(path) => match catalogue.find(Some(path.name), path.version) {
+            Ok(_) => {
+                let ready = sources.readiness.is_ready();
+                json(readiness_status(ready), readiness(ready, Vec::new()))
+            }
             Err(failure) => request_error(&failure),
         },
     })
+}
+
+/// `failed` are the models that could not be loaded (ours).
+fn readiness(ready: bool, failed: Vec<String>) -> String {
+    let mut body = serde_json::Map::new();
+    body.insert("ready".into(), ready.into());
+    if !failed.is_empty() {
+        body.insert("failed".into(), failed.into());
+    }
+    serde_json::Value::Object(body).to_string()
 }
 
 fn readiness_status(ready: bool) -> StatusCode {

@@ -148,6 +148,10 @@ impl Dialogue for InferenceDialogue {
         }
     }
 
+    fn is_over(&mut self) -> Option<&'static str> {
+        self.model.is_over().then_some("the model has been replaced: connect again for its new version")
+    }
+
     fn is_unwelcome(&mut self) -> Option<String> {
         let welcome = self.access.still_holds(&mut self.pass);
         (!welcome).then(|| "the token has been taken away".into())

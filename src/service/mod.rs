@@ -47,8 +47,9 @@ impl Service for InferenceService {
             return Err(Box::new(routes::error(StatusCode::NOT_FOUND, &message)));
         };
         let (name, version) = (model.map(|model| model.name), model.and_then(|model| model.version));
+        let catalogue = self.models.now();
         let found =
-            self.models.find(name, version).map_err(|failure| Box::new(routes::request_error(&failure)))?;
+            catalogue.find(name, version).map_err(|failure| Box::new(routes::request_error(&failure)))?;
         let defaults = self.defaults(request).map_err(|failure| Box::new(routes::request_error(&failure)))?;
         InferenceDialogue::new(found.clone(), defaults, self.access.clone(), pass)
             .map_err(|failure| Box::new(routes::request_error(&failure)))
@@ -71,7 +72,8 @@ impl Service for InferenceService {
             return Begun::Respond(routes::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
         let exchange = self.takes_work().and_then(|()| {
-            let model = self.models.find(Some(path.name), path.version)?;
+            let catalogue = self.models.now();
+            let model = catalogue.find(Some(path.name), path.version)?;
             InferenceExchange::new(model.clone(), self.defaults(request)?, request.headers())
         });
         match exchange {

@@ -24,7 +24,7 @@ pub fn server() -> String {
 #[derive(Serialize)]
 struct Model<'a> {
     name: &'a str,
-    versions: [&'a str; 1],
+    versions: Vec<&'a str>,
     platform: &'static str,
     inputs: Vec<Tensor<'a>>,
     outputs: Vec<Tensor<'a>>,
@@ -46,12 +46,13 @@ struct Parameters<'a> {
     accepts: &'a [&'a str],
 }
 
-/// `GET /v2/models/{m}`. Shapes have -1 for an open dimension.
-pub fn model(name: &str, version: &str, signature: &Signature) -> String {
+/// `GET /v2/models/{m}`: of all versions that are served, and the signature of one. Shapes have -1 for an open
+/// dimension.
+pub fn model(name: &str, versions: Vec<&str>, signature: &Signature) -> String {
     let list = |tensors| <[TensorMetadata]>::iter(tensors).map(tensor).collect();
     let model = Model {
         name,
-        versions: [version],
+        versions,
         platform: "onnx_tract",
         inputs: list(&signature.inputs),
         outputs: list(&signature.outputs),

@@ -383,6 +383,17 @@ def make_mixed():
     )
 
 
+def make_version(number):
+    """Says its version's number, whatever it is asked."""
+    save(
+        f"version{number}",
+        [node("Mul", ["x", "zero"], ["nothing"]), node("Add", ["nothing", "number"], ["y"])],
+        [value("x", FLOAT, [1])],
+        [value("y", FLOAT, [1])],
+        [const("zero", f32([0])), const("number", f32([number]))],
+    )
+
+
 def make_outside():
     """y = x · w, with w in a file of its own beside the model (external data)."""
     path = save(
@@ -423,6 +434,8 @@ MODELS = {
     "windows": make_windows,
     "share": make_share,
     "mixed": make_mixed,
+    "version1": lambda: make_version(1),
+    "version2": lambda: make_version(2),
     "types": make_types,
     "affine": make_affine,
     "pair": make_pair,

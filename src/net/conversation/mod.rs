@@ -331,7 +331,7 @@ impl<D: Dialogue> Conversation<'_, D> {
 
     fn receive(&mut self, message: Incoming<'_>) -> Turn {
         // A draining server reads on, for pings and the peer's close, but takes no more requests.
-        if self.phase != Phase::Open || self.readiness.is_draining() {
+        if self.phase != Phase::Open || self.takes_no_more() {
             return Ok(());
         }
         self.life.used = self.now();
@@ -358,12 +358,22 @@ impl<D: Dialogue> Conversation<'_, D> {
         Ok(())
     }
 
+    fn takes_no_more(&mut self) -> bool {
+        self.readiness.is_draining() || self.dialogue.is_over().is_some()
+    }
+
     /// A draining server takes no more requests, and says goodbye when the last is answered.
     fn drain(&mut self) -> Turn {
-        if self.phase == Phase::Open && self.has_answered_all() && self.readiness.is_draining() {
+        if self.phase != Phase::Open || !self.has_answered_all() {
+            return Ok(());
+        }
+        if self.readiness.is_draining() {
             return self.close(Cause::Drained, CloseCode::Away, "the server is stopping");
         }
-        Ok(())
+        match self.dialogue.is_over() {
+            Some(reason) => self.close(Cause::Replaced, CloseCode::Restart, reason),
+            None => Ok(()),
+        }
     }
 
     /// Every request has been answered, and every answer has left.

@@ -1,0 +1,205 @@
+//! Several models and versions, and their reload under load: nobody loses a request, and no memory is kept.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tungstenite::Message;
+
+use crate::support::*;
+
+/// Puts the model that says `number` where `path` is, at once, as a deployment should.
+fn put(path: &Path, number: u32) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let draft = path.with_extension("draft");
+    std::fs::copy(test_model(&format!("version{number}")).join("model.onnx"), &draft).unwrap();
+    std::fs::rename(draft, path).unwrap();
+}
+
+const ASK: &str = r#"{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [7]}]}"#;
+
+fn says(reply: &Value) -> u64 {
+    reply["outputs"][0]["data"][0].as_f64().unwrap_or_else(|| panic!("{reply}")) as u64
+}
+
+fn ask_path(program: &Program, path: &str) -> Value {
+    program.post(&format!("/v2/models/{path}/infer"), "", ASK.as_bytes()).json()
+}
+
+#[test]
+fn versions_are_folders_and_the_newest_answers_unless_one_is_named() {
+    let folder = folder("repository-versions");
+    for (version, number) in [("2", 1), ("10", 2)] {
+        put(&folder.join("m").join(version).join("model.onnx"), number);
+    }
+    put(&folder.join("other/model.onnx"), 1);
+    let program = Program::serve(&folder, &[]);
+    assert_eq!(says(&ask_path(&program, "m")), 2, "10 is newer than 2");
+    assert_eq!(says(&ask_path(&program, "m/versions/2")), 1);
+    assert_eq!(ask_path(&program, "m/versions/10")["model_version"], "10");
+    let unknown = ask_path(&program, "m/versions/3");
+    assert!(unknown["error"].as_str().unwrap().ends_with("this server has 2, 10"), "{unknown}");
+    assert_eq!(program.get("/v2/models/m").json()["versions"], json!(["2", "10"]));
+    assert_eq!(says(&ask_json(&mut program.connect("/v2/models/m/versions/2"), Message::text(ASK))), 1);
+}
+
+#[test]
+fn a_version_policy_chooses_what_is_served_and_a_shared_manifest_speaks_for_all() {
+    for (test, policy, served) in [
+        ("policy-latest", r#"{"latest": {"num_versions": 2}}"#, json!(["2", "3"])),
+        ("policy-specific", r#"{"specific": {"versions": [1, 3]}}"#, json!(["1", "3"])),
+        ("policy-all", r#"{"all": {}}"#, json!(["1", "2", "3"])),
+    ] {
+        let folder = folder(test);
+        for version in ["1", "2", "3"] {
+            put(&folder.join("m").join(version).join("model.onnx"), 1);
+        }
+        let manifest = format!(
+            r#"{{"name": "named", "version_policy": {policy}, "outputs": [{{"name": "y", "activation": "sigmoid"}}]}}"#
+        );
+        std::fs::write(folder.join("m/model.json"), manifest).unwrap();
+        let program = Program::serve(&folder, &[]);
+        assert_eq!(program.get("/v2/models/named").json()["versions"], served);
+        let reply = ask_path(&program, "named");
+        assert!((reply["outputs"][0]["data"][0].as_f64().unwrap() - 0.731).abs() < 0.001, "{reply}");
+    }
+}
+
+#[test]
+fn a_model_that_does_not_load_stops_no_other_and_readiness_tells() {
+    let folder = folder("repository-broken");
+    put(&folder.join("good/model.onnx"), 1);
+    std::fs::create_dir(folder.join("bad")).unwrap();
+    std::fs::write(folder.join("bad/model.onnx"), "rubbish").unwrap();
+    std::fs::create_dir(folder.join("worse")).unwrap();
+    std::fs::write(folder.join("worse/model.json"), r#"{"nam": "x"}"#).unwrap();
+    let mut program = Program::serve(&folder, &[]);
+    program.says("model bad version 1 is not loaded: ");
+    program.says("did you mean `name`?");
+    assert_eq!(says(&ask_path(&program, "good")), 1);
+    let bad = ask_path(&program, "bad");
+    assert_eq!(bad["code"], "unavailable", "{bad}");
+    let ready = program.get("/v2/health/ready");
+    assert_eq!(
+        (ready.status, ready.json()),
+        (503, json!({"ready": false, "failed": ["bad version 1", "worse version 1"]}))
+    );
+    assert_eq!(program.get("/health").status, 503);
+    assert_eq!(program.get("/v2/models/good/ready").status, 200);
+    assert_eq!(program.get("/v2/models/bad/ready").status, 503);
+    assert_eq!(program.get("/v2/health/live").status, 200);
+    // Mended, it is loaded, and all is well.
+    put(&folder.join("bad/model.onnx"), 2);
+    std::fs::remove_dir_all(folder.join("worse")).unwrap();
+    program.signal(Signal::HUP);
+    program.says("models reloaded: 1 loaded, 0 replaced or gone, 1 unchanged, 0 failed");
+    assert_eq!(says(&ask_path(&program, "bad")), 2);
+    assert_eq!(program.get("/v2/health/ready").status, 200);
+}
+
+#[test]
+fn without_a_single_model_that_loads_the_server_does_not_start() {
+    let folder = folder("repository-nothing");
+    std::fs::write(folder.join("model.onnx"), "rubbish").unwrap();
+    let output = onnxd().args(["serve", "--listen", "127.0.0.1:0"]).arg(&folder).output().unwrap();
+    let log = String::from_utf8(output.stdout).unwrap();
+    assert!(!output.status.success() && log.contains("no model could be loaded"), "{log}");
+}
+
+#[test]
+fn a_reload_serves_what_is_new_and_a_conversation_keeps_what_it_began_with() {
+    let folder = folder("reload-keeps");
+    put(&folder.join("model.onnx"), 1);
+    let mut program = Program::serve(&folder, &[]);
+    let mut old = program.connect("/");
+    assert_eq!(says(&ask_json(&mut old, Message::text(ASK))), 1);
+    put(&folder.join("model.onnx"), 2);
+    program.signal(Signal::HUP);
+    program.says("models reloaded: 1 loaded, 1 replaced or gone, 0 unchanged, 0 failed");
+    assert_eq!(says(&ask_json(&mut program.connect("/"), Message::text(ASK))), 2);
+    assert_eq!(says(&ask_json(&mut old, Message::text(ASK))), 1);
+    // What cannot be loaded changes nothing.
+    std::fs::write(folder.join("model.onnx"), "rubbish").unwrap();
+    program.signal(Signal::HUP);
+    program.says("is not loaded; what was served before stays: ");
+    assert_eq!(says(&ask_json(&mut program.connect("/"), Message::text(ASK))), 2);
+    assert_eq!(program.get("/v2/health/ready").status, 200);
+}
+
+#[test]
+fn after_the_reload_drain_conversations_with_the_old_model_are_closed_with_1012() {
+    let folder = folder("reload-drain");
+    put(&folder.join("model.onnx"), 1);
+    let program = Program::serve(&folder, &["--reload-drain", "100ms"]);
+    let mut idle = program.connect("/");
+    assert_eq!(says(&ask_json(&mut idle, Message::text(ASK))), 1);
+    put(&folder.join("model.onnx"), 2);
+    program.signal(Signal::HUP);
+    assert_eq!(close_code(&mut idle), 1012);
+    assert_eq!(says(&ask_json(&mut program.connect("/"), Message::text(ASK))), 2);
+}
+
+#[test]
+fn with_watch_a_changed_file_is_served_without_a_signal() {
+    let folder = folder("reload-watch");
+    put(&folder.join("m/1/model.onnx"), 1);
+    let mut program = Program::serve(&folder, &["--watch", "20ms"]);
+    assert_eq!(says(&ask_path(&program, "m")), 1);
+    put(&folder.join("m/2/model.onnx"), 2);
+    program.says("models reloaded: 1 loaded, 0 replaced or gone, 1 unchanged, 0 failed");
+    assert_eq!(says(&ask_path(&program, "m")), 2);
+    std::fs::remove_dir_all(folder.join("m/2")).unwrap();
+    program.wait_for("models reloaded: 0 loaded, 1 replaced or gone, 1 unchanged, 0 failed");
+    assert_eq!(says(&ask_path(&program, "m")), 1);
+}
+
+#[test]
+fn a_hundred_reloads_under_load_lose_no_request_and_keep_no_memory() {
+    let folder = folder("reload-hundred");
+    put(&folder.join("model.onnx"), 1);
+    let mut program = Program::serve(&folder, &["--workers", "2"]);
+    let (over, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let address = program.address;
+    let clients: Vec<_> = (0..6)
+        .map(|at| {
+            let (over, asked) = (over.clone(), asked.clone());
+            std::thread::spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    let stream = std::net::TcpStream::connect(address).unwrap();
+                    let (mut client, _) = tungstenite::client(format!("ws://{address}/"), stream).unwrap();
+                    // Some hold their conversation over several reloads, some are always new.
+                    for _ in 0..if at % 2 == 0 { 500 } else { 5 } {
+                        let reply = ask_json(&mut client, Message::text(ASK));
+                        assert!(matches!(says(&reply), 1 | 2), "{reply}");
+                        asked.fetch_add(1, Ordering::Relaxed);
+                    }
+                    client.close(None).unwrap();
+                    while client.read().is_ok() {}
+                }
+            })
+        })
+        .collect();
+    let mut after_ten = 0;
+    for round in 0..100 {
+        put(&folder.join("model.onnx"), 2 - round % 2);
+        let before = asked.load(Ordering::Relaxed);
+        program.signal(Signal::HUP);
+        program.wait_for("models reloaded: 1 loaded, 1 replaced or gone, 0 unchanged, 0 failed");
+        while asked.load(Ordering::Relaxed) < before + 20 {
+            std::thread::yield_now();
+        }
+        if round == 10 {
+            after_ten = program.resident();
+        }
+    }
+    over.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.join().expect("a client lost a request");
+    }
+    let grown = program.resident().saturating_sub(after_ten);
+    assert!(grown < 8 << 20, "{grown} bytes more after 90 reloads, of {after_ten}");
+    program.signal(Signal::TERM);
+    assert!(program.wait().success());
+}
