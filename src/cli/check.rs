@@ -88,7 +88,14 @@ fn report(mut loaded: Loaded, took: Duration, whole: bool) {
     for (at, output) in signature.outputs.iter().enumerate() {
         println!("{}{}", if at == 0 { "gives    " } else { "         " }, describe(output));
     }
+    for state in session.states() {
+        println!("state    {}, kept from request to request", describe(state));
+    }
+    if let Some(stream) = loaded.workload.preprocessor.stream() {
+        println!("stream   {}", stream.describe());
+    }
     match signature.max_batch_size {
+        _ if signature.has_state => println!("rows     one a request: each is a step of a sequence"),
         Some(most) => println!("rows     up to {most} a request (max_batch_size)"),
         None if signature.inputs.iter().all(|input| input.shape.iter().all(|dim| dim.fixed().is_some())) => {}
         None => println!(

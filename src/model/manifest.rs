@@ -139,7 +139,7 @@ pub struct InputManifest {
 pub struct AudioInput {
     #[serde(default)]
     pub encoding: Encoding,
-    /// In Hz; said to clients, and not converted.
+    /// In Hz; for the reader and `onnxd check`, sound is not converted.
     pub sample_rate: Option<u32>,
     /// New samples that a window begins with. Default: what the tensor holds besides `context`.
     pub window: Option<usize>,

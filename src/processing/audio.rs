@@ -11,6 +11,7 @@ pub const MEDIA_TYPES: &[&str] = &["audio/pcm"];
 #[derive(Debug, Clone, PartialEq)]
 pub struct AudioStream {
     encoding: Encoding,
+    sample_rate: Option<u32>,
     datatype: Datatype,
     /// Of the tensor for one window.
     shape: Vec<usize>,
@@ -59,12 +60,26 @@ impl AudioStream {
         let hop = said.hop.unwrap_or(window);
         Ok(AudioStream {
             encoding: said.encoding,
+            sample_rate: said.sample_rate,
             datatype: input.datatype,
             shape,
             context: said.context,
             window,
             hop,
         })
+    }
+
+    /// For the report of `onnxd check`.
+    pub fn describe(&self) -> String {
+        let encoding = match self.encoding {
+            Encoding::PcmS16le => "pcm_s16le",
+            Encoding::PcmF32le => "pcm_f32le",
+        };
+        let rate = self.sample_rate.map(|rate| format!(", {rate} Hz")).unwrap_or_default();
+        let AudioStream { window, hop, context, .. } = self;
+        format!(
+            "{encoding}{rate}: {window} new samples every {hop}, behind {context} from before, are one request"
+        )
     }
 
     /// The tensors of files, each of which is one window, with or without its context; a row each.

@@ -25,7 +25,7 @@ fn example_of(signature: &Signature, most: usize) -> String {
         .iter()
         .map(|input| {
             let name = serde_json::to_string(&input.name).expect("a string always serializes");
-            if !input.accepts.is_empty() {
+            if input.accepts.iter().any(|media| media.starts_with("image/")) {
                 return format!(
                     r#"{{"name":{name},"shape":[1],"datatype":"BYTES","data":["{EXAMPLE_PNG}"]}}"#,
                 );
