@@ -25,6 +25,18 @@ fn every_test_model_answers_as_onnxruntime_does() {
 }
 
 #[test]
+fn tree_ensembles_answer_as_onnxruntime_does_to_the_last_bit() {
+    for (model, tolerance) in [("trees", 0.0), ("trees5", 0.0), ("votes", EXP)] {
+        let program = Program::serve(&test_model(model), &["--workers", "1"]);
+        let mut client = program.connect("/?framing=v2");
+        assert_eq!(check_cases(&mut client, &test_model(model).join("cases"), tolerance), 3, "{model}");
+    }
+}
+
+/// What another C library's `exp` may differ by, in a number up to 1.
+const EXP: f64 = 1.2e-7;
+
+#[test]
 fn fourier_transforms_of_any_length_are_exact_to_a_ten_thousandth() {
     let program = Program::serve(&test_model("dft"), &["--workers", "1"]);
     let mut client = program.connect("/?framing=v2");

@@ -8,7 +8,7 @@ use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::{InferenceFact, InferenceModel};
 
 use super::convert::{chain, datatype_of, dim_of};
-use super::{LoadError, guarded};
+use super::{LoadError, guarded, operators};
 use crate::model::{Datatype, Dim, TensorMetadata};
 
 /// An ONNX file, parsed; not planned for any shapes yet.
@@ -35,7 +35,8 @@ impl Graph {
         };
         // The files' own notes on shapes clash often with what is pinned, and all of them follow
         // from the inputs.
-        let onnx = onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
+        let mut onnx = onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
+        operators::register(&mut onnx);
         let proto = onnx.proto_model_for_path(path).map_err(failed)?;
         let graph = proto.graph.as_ref().ok_or_else(|| LoadError {
             what: "reading the model",

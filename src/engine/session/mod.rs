@@ -19,6 +19,7 @@
 mod convert;
 pub mod graph;
 mod guard;
+mod operators;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
