@@ -75,6 +75,13 @@ fn report(loaded: &Loaded, took: Duration, whole: bool) {
     for (at, output) in signature.outputs.iter().enumerate() {
         println!("{}{}", if at == 0 { "gives    " } else { "         " }, describe(output));
     }
+    for known in &loaded.class_labels {
+        let labels = known.labels.join(", ");
+        println!(
+            "labels   {}: {labels} (its ZipMap is left out, the tensor before it is served)",
+            known.output
+        );
+    }
     match signature.max_batch_size {
         Some(most) => println!("rows     up to {most} a request (max_batch_size)"),
         None if signature.inputs.iter().all(|input| input.shape.iter().all(|dim| dim.fixed().is_some())) => {}

@@ -8,7 +8,7 @@ use super::{ServedModel, Workers};
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::engine::panic::panic_message;
-use crate::engine::session::zeros;
+use crate::engine::session::{ClassLabels, zeros};
 use crate::engine::worker::{self, Workload};
 use crate::engine::{Graph, Options, Queue, Session};
 use crate::model::signature::{nearest, quoted};
@@ -32,6 +32,8 @@ pub struct Loaded {
     pub files: ModelFiles,
     pub workload: Workload,
     pub postprocessors: Vec<Postprocessor>,
+    /// Outputs that are dictionaries in the file, and their keys.
+    pub class_labels: Vec<ClassLabels>,
     /// Of the warm-up's runs on zeros.
     pub warmup: Vec<Duration>,
     /// Why the warm-up failed, when it did. Some models cannot run on zeros and serve well.
@@ -45,7 +47,14 @@ pub fn load(files: ModelFiles, limits: &Limits) -> Result<Loaded, LoadError> {
     let options = options(&graph, &files.manifest, limits).map_err(failed)?;
     let mut session = Session::load(&graph, &options).map_err(|error| failed(error.to_string()))?;
     let preprocessor = preprocessor(&mut session, &files.manifest, limits).map_err(failed)?;
-    let postprocessors = postprocessors(&session, &files).map_err(failed)?;
+    let postprocessors = postprocessors(&session, &files, graph.class_labels()).map_err(failed)?;
+    for ClassLabels { output, labels } in graph.class_labels() {
+        log::info!(
+            "model `{}`: output `{output}` is the tensor that the file makes a ZipMap of: a row's scores for {}",
+            files.name,
+            quoted(labels.iter().map(String::as_str))
+        );
+    }
     let (warmup, warmup_error) = warm_up(&session, files.manifest.warmup.unwrap_or(1));
     if files.manifest.dynamic_batching.is_some() {
         log::warn!("model `{}`: dynamic_batching has no effect yet, requests are run one by one", files.name);
@@ -53,7 +62,9 @@ pub fn load(files: ModelFiles, limits: &Limits) -> Result<Loaded, LoadError> {
     if let Some(error) = &warmup_error {
         log::warn!("model `{}`: the warm-up on zeros failed: {error}", files.name);
     }
-    Ok(Loaded { workload: Workload { session, preprocessor }, postprocessors, warmup, warmup_error, files })
+    let class_labels = graph.class_labels().to_vec();
+    let workload = Workload { session, preprocessor };
+    Ok(Loaded { workload, postprocessors, class_labels, warmup, warmup_error, files })
 }
 
 impl Loaded {
@@ -172,7 +183,11 @@ fn preprocessor(session: &mut Session, manifest: &Manifest, limits: &Limits) -> 
     Ok(Preprocessor::new(decoders))
 }
 
-fn postprocessors(session: &Session, files: &ModelFiles) -> Result<Vec<Postprocessor>, String> {
+fn postprocessors(
+    session: &Session,
+    files: &ModelFiles,
+    known: &[ClassLabels],
+) -> Result<Vec<Postprocessor>, String> {
     let outputs = &session.signature().outputs;
     for said in &files.manifest.outputs {
         let output = find("outputs", &said.name, outputs)?;
@@ -190,13 +205,23 @@ fn postprocessors(session: &Session, files: &ModelFiles) -> Result<Vec<Postproce
             ));
         }
     }
-    outputs.iter().map(|output| postprocessor(output, files)).collect()
+    outputs.iter().map(|output| postprocessor(output, files, known)).collect()
 }
 
-fn postprocessor(output: &TensorMetadata, files: &ModelFiles) -> Result<Postprocessor, String> {
-    let Some(said) = files.manifest.output(&output.name) else { return Ok(Postprocessor::default()) };
+fn postprocessor(
+    output: &TensorMetadata,
+    files: &ModelFiles,
+    known: &[ClassLabels],
+) -> Result<Postprocessor, String> {
+    let classes = output.shape.last().and_then(Dim::fixed);
+    let known = known.iter().find(|known| known.output == output.name);
+    let known = known.filter(|known| Some(known.labels.len()) == classes);
+    let known = known.map(|known| known.labels.clone()).unwrap_or_default();
+    let Some(said) = files.manifest.output(&output.name) else {
+        return Ok(Postprocessor { labels: known, ..Postprocessor::default() });
+    };
     let labels = match &said.labels {
-        None => Vec::new(),
+        None => known,
         Some(file) => {
             let path = files.folder.join(file);
             let text =
@@ -204,7 +229,6 @@ fn postprocessor(output: &TensorMetadata, files: &ModelFiles) -> Result<Postproc
             parse_labels(&text)
         }
     };
-    let classes = output.shape.last().and_then(Dim::fixed);
     if let Some(classes) = classes.filter(|classes| !labels.is_empty() && *classes != labels.len()) {
         return Err(format!(
             "output `{}` has {classes} classes, but there are {} labels",

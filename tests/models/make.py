@@ -363,6 +363,35 @@ def make_dft():
     oracle.write_case(oracle.fresh(HERE / "dft" / "cases"), "noise", given, wanted)
 
 
+def make_branch():
+    """Two conditions. What `flag` says only a run tells. That the rank is 2 is known from the shapes, and the branch
+    that is not taken fits no tensor of two rows. onnxruntime refuses to infer shapes for it, so y is numpy's."""
+    less = helper.make_graph([node("Sub", ["x", "one"], ["less"])], "less", [], [value("less", FLOAT, [2, 3])])
+    more = helper.make_graph([node("Add", ["x", "one"], ["more"])], "more", [], [value("more", FLOAT, [2, 3])])
+    twice = helper.make_graph([node("Add", ["x", "x"], ["twice"])], "twice", [], [value("twice", FLOAT, [2, 3])])
+    # The row of a single row: there are two.
+    row = helper.make_graph([node("Squeeze", ["x", "zero"], ["row"])], "row", [], [value("row", FLOAT, None)])
+    save(
+        "branch",
+        [
+            node("If", ["flag"], ["y"], then_branch=more, else_branch=less),
+            node("Shape", ["x"], ["shape"]),
+            node("Size", ["shape"], ["rank"]),
+            node("Equal", ["rank", "two"], ["is_matrix"]),
+            node("If", ["is_matrix"], ["z"], then_branch=twice, else_branch=row),
+        ],
+        [value("x", FLOAT, [2, 3]), value("flag", TensorProto.BOOL, [])],
+        [value("y", FLOAT, [2, 3]), value("z", FLOAT, None)],
+        [const("one", f32(1)), const("two", np.array(2)), const("zero", np.array([0]))],
+        check=False,
+    )
+    x = f32(np.arange(6).reshape(2, 3))
+    for flag in (True, False):
+        given = {"x": x, "flag": np.array(flag)}
+        wanted = {"y": x + 1 if flag else x - 1, "z": x + x}
+        oracle.write_case(HERE / "branch" / "cases", str(flag).lower(), given, wanted)
+
+
 MODES = ["BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ"]
 
 
@@ -413,6 +442,102 @@ def tree_rows(rng, rows, features, kind=np.float32):
     for value, share in [(np.nan, 0.1), (np.inf, 0.03), (-np.inf, 0.03), (-0.0, 0.03)]:
         x[rng.random((rows, features)) < share] = value
     return x
+
+
+def make_pipeline():
+    """What scikit-learn's pipelines are exported as: features made ready, linear models, labels, and a ZipMap at the
+    end. onnxruntime's answer to a ZipMap is dictionaries: their values are expected here."""
+    rng = np.random.default_rng(6)
+    normal = lambda *shape: f32(rng.normal(size=shape)).ravel().tolist()
+    ml = lambda kind, inputs, outputs, **attributes: node(
+        kind, inputs, outputs, domain="ai.onnx.ml", **attributes
+    )
+    classes = ["red", "green", "blue"]
+    save(
+        "pipeline",
+        [
+            ml("Imputer", ["x"], ["filled"], imputed_value_floats=normal(4), replaced_value_float=float("nan")),
+            ml("Scaler", ["filled"], ["scaled"], offset=normal(4), scale=normal(4)),
+            ml("Normalizer", ["scaled"], ["l2"], norm="L2"),
+            ml("Normalizer", ["scaled"], ["l1"], norm="L1"),
+            ml("Normalizer", ["scaled"], ["max"], norm="MAX"),
+            ml("Binarizer", ["scaled"], ["signs"], threshold=0.25),
+            ml(
+                "LinearClassifier",
+                ["l2"],
+                ["colour", "scores"],
+                coefficients=normal(3, 4),
+                intercepts=normal(3),
+                classlabels_strings=classes,
+                post_transform="SOFTMAX",
+            ),
+            ml("ZipMap", ["scores"], ["probabilities"], classlabels_strings=classes),
+            ml(
+                "LinearClassifier",
+                ["scaled"],
+                ["side", "sides"],
+                coefficients=normal(4),
+                intercepts=normal(1),
+                classlabels_ints=[5, 7],
+                post_transform="LOGISTIC",
+            ),
+            ml("LinearRegressor", ["scaled"], ["values"], targets=2, coefficients=normal(2, 4), intercepts=normal(2)),
+            ml(
+                "LabelEncoder",
+                ["colour"],
+                ["number"],
+                keys_strings=["blue", "red"],
+                values_int64s=[3, 1],
+                default_int64=-7,
+            ),
+            ml("LabelEncoder", ["side"], ["word"], keys_int64s=[5], values_strings=["left"], default_string="right"),
+            node("ArgMax", ["scores"], ["best"], axis=1, keepdims=0),
+            ml("ArrayFeatureExtractor", ["prices", "best"], ["price"]),
+            ml("ArrayFeatureExtractor", ["x", "places"], ["some"]),
+        ],
+        [value("x", FLOAT, ["N", 4])],
+        [
+            value("colour", TensorProto.STRING, ["N"]),
+            helper.make_value_info(
+                "probabilities",
+                helper.make_sequence_type_proto(
+                    helper.make_map_type_proto(TensorProto.STRING, helper.make_tensor_type_proto(FLOAT, []))
+                ),
+            ),
+            value("l1", FLOAT, ["N", 4]),
+            value("max", FLOAT, ["N", 4]),
+            value("signs", FLOAT, ["N", 4]),
+            value("side", INT64, ["N"]),
+            value("sides", FLOAT, ["N", 2]),
+            value("values", FLOAT, ["N", 2]),
+            value("number", INT64, ["N"]),
+            value("word", TensorProto.STRING, ["N"]),
+            value("price", FLOAT, [1, "N"]),
+            value("some", FLOAT, ["N", 2]),
+        ],
+        [const("prices", f32([10, 20, 30])), const("places", np.array([2, 0]))],
+        check=False,
+        ml=2,
+    )
+    sess = oracle.session(HERE / "pipeline" / "model.onnx")
+    for rows in (1, 9):
+        x = f32(rng.normal(size=(rows, 4)))
+        wanted = dict(zip([o.name for o in sess.get_outputs()], sess.run(None, {"x": x})))
+        # The dictionaries are in the order of their keys, not of the columns.
+        wanted["probabilities"] = f32([[row[key] for key in classes] for row in wanted["probabilities"]])
+        oracle.write_case(HERE / "pipeline" / "cases", f"rows-{rows}", {"x": x}, wanted)
+
+
+def make_quantlstm():
+    """An operator that onnxruntime's dynamic quantization makes, and the engine does not have."""
+    save(
+        "quantlstm",
+        [node("DynamicQuantizeLSTM", ["x", "w", "r"], ["y"], domain="com.microsoft", name="lstm", hidden_size=1)],
+        [value("x", FLOAT, [1, 1, 1])],
+        [value("y", FLOAT, [1, 1, 1, 1])],
+        [const("w", np.zeros((1, 1, 4), np.int8)), const("r", np.zeros((1, 1, 4), np.int8))],
+        check=False,
+    )
 
 
 def make_trees():
@@ -552,6 +677,9 @@ def make_trees5():
 
 
 MODELS = {
+    "branch": make_branch,
+    "pipeline": make_pipeline,
+    "quantlstm": make_quantlstm,
     "trees": make_trees,
     "votes": make_votes,
     "trees5": make_trees5,

@@ -39,7 +39,7 @@ use crate::wire::{Code, RequestError};
 use convert::{chain, datatype_of, dim_of, from_tract, to_tract};
 use guard::Guard;
 
-pub use graph::Graph;
+pub use graph::{ClassLabels, Graph};
 
 /// Why a model does not load, and what its owner can do about it.
 #[derive(Debug, thiserror::Error)]

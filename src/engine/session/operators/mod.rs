@@ -5,6 +5,11 @@
 //! graph, the run. A new operator is a file here and a line in [`register`].
 
 mod attributes;
+mod branch;
+mod features;
+mod linear;
+mod lookup;
+mod transform;
 mod trees;
 
 use std::fmt;
@@ -22,6 +27,15 @@ use tract_onnx::tract_hir::internal::{
 
 /// Puts ours into tract's register, over its own.
 pub(super) fn register(onnx: &mut Onnx) {
+    onnx.op_register.insert("If", branch::branch);
+    onnx.op_register.insert("ArrayFeatureExtractor", lookup::extractor);
+    onnx.op_register.insert("LabelEncoder", lookup::encoder);
+    onnx.op_register.insert("Binarizer", features::binarizer);
+    onnx.op_register.insert("Imputer", features::imputer);
+    onnx.op_register.insert("Normalizer", features::normalizer);
+    onnx.op_register.insert("Scaler", features::scaler);
+    onnx.op_register.insert("LinearClassifier", linear::classifier);
+    onnx.op_register.insert("LinearRegressor", linear::regressor);
     onnx.op_register.insert("TreeEnsembleClassifier", trees::classifier);
     onnx.op_register.insert("TreeEnsembleRegressor", trees::regressor);
     onnx.op_register.insert("TreeEnsemble", trees::ensemble);

@@ -21,6 +21,8 @@
 //! - With weights for both of two classes the higher score decides, and the answer is its label
 //!   (onnxruntime: 1 if the second score is above zero, else 0, whatever the labels are).
 //! - A leaf's weights all count (onnxruntime: only the first, with a single target).
+//! - In ai.onnx.ml 5 the numbers of `SOFTMAX` and `LOGISTIC` are the standard's (onnxruntime: exchanged), and a set holds
+//!   its members only (onnxruntime: all that is cut down to one of them).
 //! - The one label of a classifier with a single class is its answer (onnxruntime: 0 or 1).
 
 mod forest;
@@ -37,9 +39,10 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::DimLike;
 
 use super::attributes::Attributes;
+use super::transform::Transform;
 use super::{Built, Kind, Labels, Operator, built};
 use forest::{Aggregate, Forest, Node, Real, Test, Trees};
-use scores::{Base, Decision, Transform};
+use scores::{Base, Decision};
 
 /// What becomes of the scores.
 #[derive(Debug, Clone)]
@@ -99,7 +102,7 @@ pub fn classifier(context: &ParsingContext, node: &NodeProto) -> Built {
         )));
     }
     let task = Task::Classify { labels, decision };
-    let transform = transform(&attributes)?;
+    let transform = Transform::read(&attributes)?;
     built(node, Ensemble::new(&attributes, "TreeEnsembleClassifier", trees, base, transform, task)?)
 }
 
@@ -126,7 +129,7 @@ pub fn regressor(context: &ParsingContext, node: &NodeProto) -> Built {
         }
     };
     let task = Task::Targets { aggregate, keeps_precision: false };
-    let transform = transform(&attributes)?;
+    let transform = Transform::read(&attributes)?;
     built(node, Ensemble::new(&attributes, "TreeEnsembleRegressor", trees, base, transform, task)?)
 }
 
@@ -161,22 +164,6 @@ fn targets(attributes: &Attributes) -> TractResult<usize> {
         Ok(targets) if (1..1 << 24).contains(&targets) => Ok(targets),
         _ => Err(attributes.wrong(format!("`n_targets` is {targets}: expected 1 or more"))),
     }
-}
-
-/// By the names of ai.onnx.ml 1 and 3.
-pub fn transform(attributes: &Attributes) -> TractResult<Transform> {
-    Ok(match attributes.string("post_transform", "NONE")? {
-        "NONE" => Transform::None,
-        "SOFTMAX" => Transform::Softmax,
-        "LOGISTIC" => Transform::Logistic,
-        "SOFTMAX_ZERO" => Transform::SoftmaxZero,
-        "PROBIT" => Transform::Probit,
-        other => {
-            return Err(attributes.wrong(format!(
-                "`post_transform` is {other}: expected NONE, SOFTMAX, LOGISTIC, SOFTMAX_ZERO or PROBIT"
-            )));
-        }
-    })
 }
 
 fn decision(trees: &Trees) -> Decision {
