@@ -66,6 +66,15 @@ fn a_zip_map_is_served_as_the_tensor_before_it_with_its_keys_for_labels() {
     assert!(said.contains("labels   probabilities: red, green, blue (its ZipMap is left out"), "{said}");
 }
 
+#[test]
+fn no_request_goes_on_where_another_stopped() {
+    let program = Program::serve(&test_model("recurrent"), &["--workers", "1"]);
+    for _ in 0..2 {
+        let mut client = program.connect("/?framing=v2");
+        assert_eq!(check_cases(&mut client, &test_model("recurrent/cases"), 1e-6), 3);
+    }
+}
+
 /// What another C library's `exp` may differ by, in a number up to 1.
 const EXP: f64 = 1.2e-7;
 

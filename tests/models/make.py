@@ -444,6 +444,39 @@ def tree_rows(rng, rows, features, kind=np.float32):
     return x
 
 
+def make_recurrent():
+    """A running sum, an LSTM and a GRU over four steps: each request begins at the beginning."""
+    rng = np.random.default_rng(8)
+    normal = lambda name, *shape: const(name, f32(rng.normal(size=shape)))
+    body = helper.make_graph(
+        [node("Add", ["sum", "step"], ["next"]), node("Identity", ["next"], ["shown"])],
+        "step",
+        [value("sum", FLOAT, [1, 2]), value("step", FLOAT, [1, 2])],
+        [value("next", FLOAT, [1, 2]), value("shown", FLOAT, [1, 2])],
+    )
+    save(
+        "recurrent",
+        [
+            node("Scan", ["zero", "x"], ["total", "sums"], body=body, num_scan_inputs=1),
+            node("LSTM", ["x", "lw", "lr", "lb"], ["lstm"], hidden_size=3),
+            node("GRU", ["x", "gw", "gr", "gb"], ["gru"], hidden_size=3, linear_before_reset=1),
+        ],
+        [value("x", FLOAT, [4, 1, 2])],
+        [
+            value("total", FLOAT, [1, 2]),
+            value("sums", FLOAT, [4, 1, 2]),
+            value("lstm", FLOAT, [4, 1, 1, 3]),
+            value("gru", FLOAT, [4, 1, 1, 3]),
+        ],
+        [
+            const("zero", f32([[0, 0]])),
+            *[normal("lw", 1, 12, 2), normal("lr", 1, 12, 3), normal("lb", 1, 24)],
+            *[normal("gw", 1, 9, 2), normal("gr", 1, 9, 3), normal("gb", 1, 18)],
+        ],
+    )
+    cases("recurrent", {name: {"x": f32(rng.normal(size=(4, 1, 2)))} for name in ("one", "two", "three")})
+
+
 def make_pipeline():
     """What scikit-learn's pipelines are exported as: features made ready, linear models, labels, and a ZipMap at the
     end. onnxruntime's answer to a ZipMap is dictionaries: their values are expected here."""
@@ -678,6 +711,7 @@ def make_trees5():
 
 MODELS = {
     "branch": make_branch,
+    "recurrent": make_recurrent,
     "pipeline": make_pipeline,
     "quantlstm": make_quantlstm,
     "trees": make_trees,

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import onnx.helper
 from onnxruntime import quantization
-from sklearn import datasets, ensemble, impute, linear_model, naive_bayes, neural_network
+from sklearn import datasets, ensemble, impute, linear_model, naive_bayes, neighbors, neural_network
 from sklearn import decomposition, preprocessing, tree
 from sklearn.pipeline import make_pipeline
 
@@ -71,6 +71,7 @@ def zoo():
         "isolation": (ensemble.IsolationForest(n_estimators=20, random_state=0), wine, score),
         "bayes": (naive_bayes.GaussianNB(), wine, 1e-4),
         "bernoulli": (make_pipeline(preprocessing.Binarizer(threshold=2.0), naive_bayes.BernoulliNB()), wine, score),
+        "neighbours": (scaled(neighbors.KNeighborsClassifier()), wine, score),
     }
     for name, (model, (x, y), tolerance) in models.items():
         x = x.astype(np.float32)

@@ -20,6 +20,7 @@ mod convert;
 pub mod graph;
 mod guard;
 mod operators;
+mod recurrence;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -178,7 +179,9 @@ impl Plan {
             let datum_type = declared.datum_type.concretize().expect("read() admits typed inputs only");
             model.set_input_fact(at, InferenceFact::dt_shape(datum_type, dims)).map_err(failed)?;
         }
-        let typed = model.into_typed().and_then(|typed| typed.into_decluttered()).map_err(failed)?;
+        let mut typed = model.into_typed().map_err(failed)?;
+        recurrence::begin_anew(&mut typed);
+        let typed = typed.into_decluttered().map_err(failed)?;
         let guard = Arc::new(Guard::of(&typed, options.max_tensor_bytes).map_err(failed)?);
         let runnable = typed.into_optimized().and_then(IntoRunnable::into_runnable).map_err(failed)?;
         Ok(Plan { runnable, inputs: inputs.to_vec(), guard })
