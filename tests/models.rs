@@ -15,14 +15,68 @@ fn request(inputs: &[(&str, &str, Value, Value)]) -> Message {
 
 #[test]
 fn every_test_model_answers_as_onnxruntime_does() {
-    for (model, cases) in
-        [("types", 1), ("affine", 2), ("pair", 2), ("open", 5), ("divide", 1), ("pick", 1), ("slow200", 1)]
-    {
+    for (model, cases) in [
+        ("types", 1),
+        ("affine", 2),
+        ("pair", 2),
+        ("open", 5),
+        ("divide", 1),
+        ("pick", 1),
+        ("slow200", 1),
+        ("branch", 2),
+    ] {
         let program = Program::serve(&test_model(model), &["--workers", "1"]);
         let mut client = program.connect("/?framing=v2");
         assert_eq!(check_cases(&mut client, &test_model(model).join("cases"), 1e-6), cases, "{model}");
     }
 }
+
+#[test]
+fn tree_ensembles_answer_as_onnxruntime_does_to_the_last_bit() {
+    for (model, tolerance) in [("trees", 0.0), ("trees5", 0.0), ("votes", EXP)] {
+        let program = Program::serve(&test_model(model), &["--workers", "1"]);
+        let mut client = program.connect("/?framing=v2");
+        assert_eq!(check_cases(&mut client, &test_model(model).join("cases"), tolerance), 3, "{model}");
+    }
+}
+
+#[test]
+fn a_scikit_learn_pipeline_answers_as_onnxruntime_does() {
+    let program = Program::serve(&test_model("pipeline"), &["--workers", "1"]);
+    let mut client = program.connect("/?framing=v2");
+    assert_eq!(check_cases(&mut client, &test_model("pipeline/cases"), 2e-6), 2);
+}
+
+#[test]
+fn a_zip_map_is_served_as_the_tensor_before_it_with_its_keys_for_labels() {
+    let program = Program::serve(&test_model("pipeline"), &["--workers", "1"]);
+    let metadata = program.get("/v2/models/pipeline").json();
+    let output = json!({"name": "probabilities", "datatype": "FP32", "shape": [-1, 3]});
+    assert_eq!(metadata["outputs"][1], output);
+    let asked = json!({
+        "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}],
+        "outputs": [{"name": "colour"}, {"name": "probabilities", "parameters": {"classification": 1}}]
+    });
+    let reply = ask_json(&mut program.connect("/"), Message::text(asked.to_string()));
+    let colour = reply["outputs"][0]["data"][0].as_str().unwrap();
+    let best = reply["outputs"][1]["data"][0].as_str().unwrap();
+    assert!(best.ends_with(&format!(":{colour}")), "{best} {colour}");
+    let output = onnxd().arg("check").arg(test_model("pipeline")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("labels   probabilities: red, green, blue (its ZipMap is left out"), "{said}");
+}
+
+#[test]
+fn no_request_goes_on_where_another_stopped() {
+    let program = Program::serve(&test_model("recurrent"), &["--workers", "1"]);
+    for _ in 0..2 {
+        let mut client = program.connect("/?framing=v2");
+        assert_eq!(check_cases(&mut client, &test_model("recurrent/cases"), 1e-6), 3);
+    }
+}
+
+/// What another C library's `exp` may differ by, in a number up to 1.
+const EXP: f64 = 1.2e-7;
 
 #[test]
 fn fourier_transforms_of_any_length_are_exact_to_a_ten_thousandth() {

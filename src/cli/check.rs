@@ -94,6 +94,13 @@ fn report(mut loaded: Loaded, took: Duration, whole: bool) {
     if let Some(stream) = loaded.workload.preprocessor.stream() {
         println!("stream   {}", stream.describe());
     }
+    for known in &loaded.class_labels {
+        let labels = known.labels.join(", ");
+        println!(
+            "labels   {}: {labels} (its ZipMap is left out, the tensor before it is served)",
+            known.output
+        );
+    }
     match signature.max_batch_size {
         _ if signature.has_state => println!("rows     one a request: each is a step of a sequence"),
         Some(most) => println!("rows     up to {most} a request (max_batch_size)"),

@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::config::Limits;
 use crate::engine::intake::Intake;
 use crate::engine::panic::panic_message;
-use crate::engine::session::{Planner, StateOption, zeros};
+use crate::engine::session::{ClassLabels, Planner, StateOption, zeros};
 use crate::engine::worker::{self, Workload};
 use crate::engine::{Graph, Options, Queue, Session};
 use crate::model::signature::{nearest, quoted};
@@ -41,6 +41,8 @@ pub struct Loaded {
     /// What a sequence begins with; empty without a state.
     initial: Vec<Tensor>,
     audio: Option<AudioStream>,
+    /// Outputs that are dictionaries in the file, and their keys.
+    pub class_labels: Vec<ClassLabels>,
     /// Of the warm-up's runs on zeros.
     pub warmup: Vec<Duration>,
     /// Why the warm-up failed, when it did. Some models cannot run on zeros and serve well.
@@ -54,17 +56,35 @@ pub fn load(files: ModelFiles, limits: &Limits) -> Result<Loaded, LoadError> {
     let options = options(&graph, &files.manifest, limits).map_err(failed)?;
     let (mut session, planner) =
         Session::load(&graph, &options).map_err(|error| failed(error.to_string()))?;
-    drop(graph);
     let initial = initial_states(&session, &files.manifest).map_err(failed)?;
     let preprocessor = preprocessor(&mut session, &files.manifest, limits).map_err(failed)?;
     let audio = preprocessor.stream().cloned();
-    let postprocessors = postprocessors(&session, &files).map_err(failed)?;
+    let postprocessors = postprocessors(&session, &files, graph.class_labels()).map_err(failed)?;
+    for ClassLabels { output, labels } in graph.class_labels() {
+        log::info!(
+            "model `{}`: output `{output}` is the tensor that the file makes a ZipMap of: a row's scores for {}",
+            files.name,
+            quoted(labels.iter().map(String::as_str))
+        );
+    }
     let (warmup, warmup_error) = warm_up(&session, files.manifest.warmup.unwrap_or(1));
     if let Some(error) = &warmup_error {
         log::warn!("model `{}`: the warm-up on zeros failed: {error}", files.name);
     }
+    let class_labels = graph.class_labels().to_vec();
+    drop(graph);
     let workload = Workload { session, preprocessor };
-    Ok(Loaded { workload, postprocessors, planner, initial, audio, warmup, warmup_error, files })
+    Ok(Loaded {
+        workload,
+        postprocessors,
+        planner,
+        initial,
+        audio,
+        class_labels,
+        warmup,
+        warmup_error,
+        files,
+    })
 }
 
 impl Loaded {
@@ -254,7 +274,11 @@ fn preprocessor(session: &mut Session, manifest: &Manifest, limits: &Limits) -> 
     Ok(Preprocessor::new(decoders))
 }
 
-fn postprocessors(session: &Session, files: &ModelFiles) -> Result<Vec<Postprocessor>, String> {
+fn postprocessors(
+    session: &Session,
+    files: &ModelFiles,
+    known: &[ClassLabels],
+) -> Result<Vec<Postprocessor>, String> {
     let outputs = &session.signature().outputs;
     for said in &files.manifest.outputs {
         let output = find("outputs", &said.name, outputs)?;
@@ -272,13 +296,23 @@ fn postprocessors(session: &Session, files: &ModelFiles) -> Result<Vec<Postproce
             ));
         }
     }
-    outputs.iter().map(|output| postprocessor(output, files)).collect()
+    outputs.iter().map(|output| postprocessor(output, files, known)).collect()
 }
 
-fn postprocessor(output: &TensorMetadata, files: &ModelFiles) -> Result<Postprocessor, String> {
-    let Some(said) = files.manifest.output(&output.name) else { return Ok(Postprocessor::default()) };
+fn postprocessor(
+    output: &TensorMetadata,
+    files: &ModelFiles,
+    known: &[ClassLabels],
+) -> Result<Postprocessor, String> {
+    let classes = output.shape.last().and_then(Dim::fixed);
+    let known = known.iter().find(|known| known.output == output.name);
+    let known = known.filter(|known| Some(known.labels.len()) == classes);
+    let known = known.map(|known| known.labels.clone()).unwrap_or_default();
+    let Some(said) = files.manifest.output(&output.name) else {
+        return Ok(Postprocessor { labels: known, ..Postprocessor::default() });
+    };
     let labels = match &said.labels {
-        None => Vec::new(),
+        None => known,
         Some(file) => {
             let path = files.folder.join(file);
             let text =
@@ -286,7 +320,6 @@ fn postprocessor(output: &TensorMetadata, files: &ModelFiles) -> Result<Postproc
             parse_labels(&text)
         }
     };
-    let classes = output.shape.last().and_then(Dim::fixed);
     if let Some(classes) = classes.filter(|classes| !labels.is_empty() && *classes != labels.len()) {
         return Err(format!(
             "output `{}` has {classes} classes, but there are {} labels",

@@ -38,12 +38,13 @@ def f32(array):
     return np.asarray(array, dtype=np.float32)
 
 
-def save(name, nodes, inputs, outputs, constants=(), check=True):
-    """Writes <name>/model.onnx into an emptied folder."""
+def save(name, nodes, inputs, outputs, constants=(), check=True, ml=None):
+    """Writes <name>/model.onnx into an emptied folder. `ml` is the version of ai.onnx.ml, if it is used."""
     graph = helper.make_graph(nodes, name, inputs, outputs, list(constants))
     model = helper.make_model(
         graph,
-        opset_imports=[helper.make_opsetid("", 17)],
+        opset_imports=[helper.make_opsetid("", 17)]
+        + ([helper.make_opsetid("ai.onnx.ml", ml)] if ml else []),
         ir_version=9,
         producer_name="onnxd-tests",
     )
@@ -427,7 +428,360 @@ def make_dft():
     oracle.write_case(oracle.fresh(HERE / "dft" / "cases"), "noise", given, wanted)
 
 
+def make_branch():
+    """Two conditions. What `flag` says only a run tells. That the rank is 2 is known from the shapes, and the branch
+    that is not taken fits no tensor of two rows. onnxruntime refuses to infer shapes for it, so y is numpy's."""
+    less = helper.make_graph([node("Sub", ["x", "one"], ["less"])], "less", [], [value("less", FLOAT, [2, 3])])
+    more = helper.make_graph([node("Add", ["x", "one"], ["more"])], "more", [], [value("more", FLOAT, [2, 3])])
+    twice = helper.make_graph([node("Add", ["x", "x"], ["twice"])], "twice", [], [value("twice", FLOAT, [2, 3])])
+    # The row of a single row: there are two.
+    row = helper.make_graph([node("Squeeze", ["x", "zero"], ["row"])], "row", [], [value("row", FLOAT, None)])
+    save(
+        "branch",
+        [
+            node("If", ["flag"], ["y"], then_branch=more, else_branch=less),
+            node("Shape", ["x"], ["shape"]),
+            node("Size", ["shape"], ["rank"]),
+            node("Equal", ["rank", "two"], ["is_matrix"]),
+            node("If", ["is_matrix"], ["z"], then_branch=twice, else_branch=row),
+        ],
+        [value("x", FLOAT, [2, 3]), value("flag", TensorProto.BOOL, [])],
+        [value("y", FLOAT, [2, 3]), value("z", FLOAT, None)],
+        [const("one", f32(1)), const("two", np.array(2)), const("zero", np.array([0]))],
+        check=False,
+    )
+    x = f32(np.arange(6).reshape(2, 3))
+    for flag in (True, False):
+        given = {"x": x, "flag": np.array(flag)}
+        wanted = {"y": x + 1 if flag else x - 1, "z": x + x}
+        oracle.write_case(HERE / "branch" / "cases", str(flag).lower(), given, wanted)
+
+
+MODES = ["BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ"]
+
+
+def grown(rng, features, depth, mode):
+    """A tree as a list of nodes, (mode, feature, value, true, false, missing is true). Thresholds are whole numbers
+    often, so that rows meet them exactly. BRANCH_NEQ always takes NaN for true: onnxruntime does whatever the
+    file says."""
+    nodes = []
+
+    def grow(left):
+        at = len(nodes)
+        nodes.append(("LEAF", 0, 0.0, 0, 0, 0))
+        if left and rng.random() < 0.85:
+            own = mode or MODES[rng.integers(6)]
+            value = float(f32(rng.choice([rng.integers(-2, 3), rng.normal()])))
+            missing = 1 if own == "BRANCH_NEQ" else int(rng.integers(2))
+            nodes[at] = (own, int(rng.integers(features)), value, grow(left - 1), grow(left - 1), missing)
+        return at
+
+    grow(depth)
+    return nodes
+
+
+def listed(rng, trees, prefix, targets, weight):
+    """The attributes of ai.onnx.ml 3: nodes and leaf weights in parallel lists."""
+    names = ["modes", "featureids", "values", "truenodeids", "falsenodeids", "missing_value_tracks_true"]
+    lists = {f"nodes_{name}": [] for name in ["treeids", "nodeids", *names]}
+    votes = {f"{prefix}_{name}": [] for name in ["treeids", "nodeids", "ids", "weights"]}
+    for tree, nodes in enumerate(trees):
+        for at, fields in enumerate(nodes):
+            lists["nodes_treeids"].append(tree)
+            lists["nodes_nodeids"].append(at)
+            for name, field in zip(names, fields):
+                lists[f"nodes_{name}"].append(field)
+            for target in targets if fields[0] == "LEAF" else []:
+                for name, field in zip(votes, [tree, at, target, weight()]):
+                    votes[name].append(field)
+    return {**lists, **votes}
+
+
+def tree_rows(rng, rows, features, kind=np.float32):
+    """Whole numbers and others, NaN, infinities, both zeros."""
+    x = np.where(
+        rng.random((rows, features)) < 0.5,
+        rng.integers(-2, 4, (rows, features)),
+        rng.normal(size=(rows, features)),
+    ).astype(kind)
+    for value, share in [(np.nan, 0.1), (np.inf, 0.03), (-np.inf, 0.03), (-0.0, 0.03)]:
+        x[rng.random((rows, features)) < share] = value
+    return x
+
+
+def make_recurrent():
+    """A running sum, an LSTM and a GRU over four steps: each request begins at the beginning."""
+    rng = np.random.default_rng(8)
+    normal = lambda name, *shape: const(name, f32(rng.normal(size=shape)))
+    body = helper.make_graph(
+        [node("Add", ["sum", "step"], ["next"]), node("Identity", ["next"], ["shown"])],
+        "step",
+        [value("sum", FLOAT, [1, 2]), value("step", FLOAT, [1, 2])],
+        [value("next", FLOAT, [1, 2]), value("shown", FLOAT, [1, 2])],
+    )
+    save(
+        "recurrent",
+        [
+            node("Scan", ["zero", "x"], ["total", "sums"], body=body, num_scan_inputs=1),
+            node("LSTM", ["x", "lw", "lr", "lb"], ["lstm"], hidden_size=3),
+            node("GRU", ["x", "gw", "gr", "gb"], ["gru"], hidden_size=3, linear_before_reset=1),
+        ],
+        [value("x", FLOAT, [4, 1, 2])],
+        [
+            value("total", FLOAT, [1, 2]),
+            value("sums", FLOAT, [4, 1, 2]),
+            value("lstm", FLOAT, [4, 1, 1, 3]),
+            value("gru", FLOAT, [4, 1, 1, 3]),
+        ],
+        [
+            const("zero", f32([[0, 0]])),
+            *[normal("lw", 1, 12, 2), normal("lr", 1, 12, 3), normal("lb", 1, 24)],
+            *[normal("gw", 1, 9, 2), normal("gr", 1, 9, 3), normal("gb", 1, 18)],
+        ],
+    )
+    cases("recurrent", {name: {"x": f32(rng.normal(size=(4, 1, 2)))} for name in ("one", "two", "three")})
+
+
+def make_pipeline():
+    """What scikit-learn's pipelines are exported as: features made ready, linear models, labels, and a ZipMap at the
+    end. onnxruntime's answer to a ZipMap is dictionaries: their values are expected here."""
+    rng = np.random.default_rng(6)
+    normal = lambda *shape: f32(rng.normal(size=shape)).ravel().tolist()
+    ml = lambda kind, inputs, outputs, **attributes: node(
+        kind, inputs, outputs, domain="ai.onnx.ml", **attributes
+    )
+    classes = ["red", "green", "blue"]
+    save(
+        "pipeline",
+        [
+            ml("Imputer", ["x"], ["filled"], imputed_value_floats=normal(4), replaced_value_float=float("nan")),
+            ml("Scaler", ["filled"], ["scaled"], offset=normal(4), scale=normal(4)),
+            ml("Normalizer", ["scaled"], ["l2"], norm="L2"),
+            ml("Normalizer", ["scaled"], ["l1"], norm="L1"),
+            ml("Normalizer", ["scaled"], ["max"], norm="MAX"),
+            ml("Binarizer", ["scaled"], ["signs"], threshold=0.25),
+            ml(
+                "LinearClassifier",
+                ["l2"],
+                ["colour", "scores"],
+                coefficients=normal(3, 4),
+                intercepts=normal(3),
+                classlabels_strings=classes,
+                post_transform="SOFTMAX",
+            ),
+            ml("ZipMap", ["scores"], ["probabilities"], classlabels_strings=classes),
+            ml(
+                "LinearClassifier",
+                ["scaled"],
+                ["side", "sides"],
+                coefficients=normal(4),
+                intercepts=normal(1),
+                classlabels_ints=[5, 7],
+                post_transform="LOGISTIC",
+            ),
+            ml("LinearRegressor", ["scaled"], ["values"], targets=2, coefficients=normal(2, 4), intercepts=normal(2)),
+            ml(
+                "LabelEncoder",
+                ["colour"],
+                ["number"],
+                keys_strings=["blue", "red"],
+                values_int64s=[3, 1],
+                default_int64=-7,
+            ),
+            ml("LabelEncoder", ["side"], ["word"], keys_int64s=[5], values_strings=["left"], default_string="right"),
+            node("ArgMax", ["scores"], ["best"], axis=1, keepdims=0),
+            ml("ArrayFeatureExtractor", ["prices", "best"], ["price"]),
+            ml("ArrayFeatureExtractor", ["x", "places"], ["some"]),
+        ],
+        [value("x", FLOAT, ["N", 4])],
+        [
+            value("colour", TensorProto.STRING, ["N"]),
+            helper.make_value_info(
+                "probabilities",
+                helper.make_sequence_type_proto(
+                    helper.make_map_type_proto(TensorProto.STRING, helper.make_tensor_type_proto(FLOAT, []))
+                ),
+            ),
+            value("l1", FLOAT, ["N", 4]),
+            value("max", FLOAT, ["N", 4]),
+            value("signs", FLOAT, ["N", 4]),
+            value("side", INT64, ["N"]),
+            value("sides", FLOAT, ["N", 2]),
+            value("values", FLOAT, ["N", 2]),
+            value("number", INT64, ["N"]),
+            value("word", TensorProto.STRING, ["N"]),
+            value("price", FLOAT, [1, "N"]),
+            value("some", FLOAT, ["N", 2]),
+        ],
+        [const("prices", f32([10, 20, 30])), const("places", np.array([2, 0]))],
+        check=False,
+        ml=2,
+    )
+    sess = oracle.session(HERE / "pipeline" / "model.onnx")
+    for rows in (1, 9):
+        x = f32(rng.normal(size=(rows, 4)))
+        wanted = dict(zip([o.name for o in sess.get_outputs()], sess.run(None, {"x": x})))
+        # The dictionaries are in the order of their keys, not of the columns.
+        wanted["probabilities"] = f32([[row[key] for key in classes] for row in wanted["probabilities"]])
+        oracle.write_case(HERE / "pipeline" / "cases", f"rows-{rows}", {"x": x}, wanted)
+
+
+def make_quantlstm():
+    """An operator that onnxruntime's dynamic quantization makes, and the engine does not have."""
+    save(
+        "quantlstm",
+        [node("DynamicQuantizeLSTM", ["x", "w", "r"], ["y"], domain="com.microsoft", name="lstm", hidden_size=1)],
+        [value("x", FLOAT, [1, 1, 1])],
+        [value("y", FLOAT, [1, 1, 1, 1])],
+        [const("w", np.zeros((1, 1, 4), np.int8)), const("r", np.zeros((1, 1, 4), np.int8))],
+        check=False,
+    )
+
+
+def make_trees():
+    """Regressors with each aggregate, each comparison and all of them mixed, and NaN: one output each."""
+    rng = np.random.default_rng(3)
+    nodes, outputs = [], []
+    for at, aggregate in enumerate(["SUM", "AVERAGE", "MIN", "MAX"] * 2):
+        targets = 1 + at // 4 * 2
+        mode = MODES[at] if at < 6 else None
+        trees = [grown(rng, 4, 3, mode) for _ in range(3)]
+        attributes = listed(rng, trees, "target", range(targets), lambda: float(f32(rng.normal())))
+        name = f"{aggregate.lower()}_{targets}"
+        nodes.append(
+            node(
+                "TreeEnsembleRegressor",
+                ["x"],
+                [name],
+                domain="ai.onnx.ml",
+                n_targets=targets,
+                aggregate_function=aggregate,
+                base_values=f32(rng.normal(size=targets)),
+                **attributes,
+            )
+        )
+        outputs.append(value(name, FLOAT, ["N", targets]))
+    save("trees", nodes, [value("x", FLOAT, ["N", 4])], outputs, ml=3)
+    cases("trees", {f"rows-{n}": {"x": tree_rows(rng, n, 4)} for n in (1, 9, 20)})
+
+
+def make_votes():
+    """Classifiers: labels in numbers and words, one column of weights for two classes and one for each of four, each
+    transform, integers as features."""
+    rng = np.random.default_rng(4)
+    nodes, outputs = [], []
+    for at, (classes, transform, words, positive) in enumerate(
+        [
+            (2, "NONE", False, True),
+            (2, "NONE", True, False),
+            (2, "LOGISTIC", False, False),
+            (4, "NONE", True, True),
+            (4, "SOFTMAX", False, False),
+            (4, "SOFTMAX_ZERO", False, False),
+            (4, "LOGISTIC", True, False),
+        ]
+    ):
+        trees = [grown(rng, 4, 3, None) for _ in range(3)]
+        weight = lambda: float(f32(abs(rng.normal()) / 3 if positive else rng.normal()))
+        columns = range(1 if classes == 2 else classes)
+        attributes = listed(rng, trees, "class", columns, weight)
+        labels = [f"class {c}" for c in range(classes)] if words else [10 * c - 1 for c in range(classes)]
+        attributes["classlabels_strings" if words else "classlabels_int64s"] = labels
+        nodes.append(
+            node(
+                "TreeEnsembleClassifier",
+                ["i" if at == 0 else "x"],
+                [f"label_{at}", f"score_{at}"],
+                domain="ai.onnx.ml",
+                post_transform=transform,
+                **attributes,
+            )
+        )
+        outputs.append(value(f"label_{at}", TensorProto.STRING if words else INT64, ["N"]))
+        outputs.append(value(f"score_{at}", FLOAT, ["N", classes]))
+    save("votes", nodes, [value("x", FLOAT, ["N", 4]), value("i", INT64, ["N", 4])], outputs, ml=3)
+    given = {
+        f"rows-{n}": {"x": tree_rows(rng, n, 4), "i": rng.integers(-3, 4, (n, 4))} for n in (1, 9, 20)
+    }
+    cases("votes", given)
+
+
+def make_trees5():
+    """TreeEnsemble of ai.onnx.ml 5, in single and double precision: sets, a tree of one leaf, each aggregate. No
+    transform: onnxruntime takes the number of SOFTMAX for that of LOGISTIC. Features are whole, as it rounds what it
+    looks up in a set."""
+    rng = np.random.default_rng(5)
+    nodes, outputs, inputs = [], [], []
+    for at, kind in enumerate([np.float32, np.float64, np.float32, np.float64]):
+        trees = [grown(rng, 4, 3, None) for _ in range(4)]
+        lists = {
+            f"nodes_{name}": []
+            for name in ["featureids", "truenodeids", "falsenodeids", "trueleafs", "falseleafs"]
+        }
+        modes, splits, missing, members, roots, targets = [], [], [], [], [], []
+        for tree in trees:
+            roots.append(len(modes))
+            branches = [n for n, fields in enumerate(tree) if fields[0] != "LEAF"]
+            if not branches:
+                # A single leaf is a node both of whose branches are that leaf.
+                tree, branches = [("BRANCH_LEQ", 0, 0.0, 1, 1, 0), tree[0]], [0]
+            places = {n: len(modes) + place for place, n in enumerate(branches)}
+            for n in branches:
+                mode, feature, split, *ways, nan = tree[n]
+                is_set = rng.random() < 0.25
+                modes.append(6 if is_set else MODES.index(mode))
+                splits.append(0.0 if is_set else split)
+                missing.append(0 if is_set else nan)
+                if is_set:
+                    size = int(rng.integers(1, 6))
+                    members += [*rng.choice(np.arange(-2, 9), size, replace=False), np.nan]
+                lists["nodes_featureids"].append(feature)
+                for name, way in zip(["true", "false"], ways):
+                    is_leaf = way not in places
+                    lists[f"nodes_{name}leafs"].append(int(is_leaf))
+                    lists[f"nodes_{name}nodeids"].append(len(targets) if is_leaf else places[way])
+                    if is_leaf:
+                        targets.append(int(rng.integers(3)))
+        name = np.dtype(kind).name
+        nodes.append(
+            node(
+                "TreeEnsemble",
+                [name],
+                [f"y{at}"],
+                domain="ai.onnx.ml",
+                n_targets=3,
+                aggregate_function=at,
+                tree_roots=roots,
+                nodes_modes=const("modes", np.array(modes, dtype=np.uint8)),
+                nodes_splits=const("splits", np.array(splits, dtype=kind)),
+                nodes_missing_value_tracks_true=missing,
+                membership_values=const("members", np.array(members, dtype=kind)),
+                leaf_targetids=targets,
+                leaf_weights=const("weights", rng.normal(size=len(targets)).astype(kind)),
+                **lists,
+            )
+        )
+        outputs.append(value(f"y{at}", helper.np_dtype_to_tensor_dtype(np.dtype(kind)), ["N", 3]))
+    for kind in (np.float32, np.float64):
+        onnx_kind = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+        inputs.append(value(np.dtype(kind).name, onnx_kind, ["N", 4]))
+    save("trees5", nodes, inputs, outputs, ml=5)
+    given = {}
+    for rows in (1, 9, 20):
+        x = rng.integers(-3, 9, (rows, 4)).astype(np.float32)
+        x[rng.random((rows, 4)) < 0.1] = np.nan
+        given[f"rows-{rows}"] = {"float32": x, "float64": x.astype(np.float64)}
+    cases("trees5", given)
+
+
 MODELS = {
+    "branch": make_branch,
+    "recurrent": make_recurrent,
+    "pipeline": make_pipeline,
+    "quantlstm": make_quantlstm,
+    "trees": make_trees,
+    "votes": make_votes,
+    "trees5": make_trees5,
     "dft": make_dft,
     "outside": make_outside,
     "running": make_running,

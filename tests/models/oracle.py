@@ -65,13 +65,18 @@ def frame(body, key, tensors):
     body[key] = []
     for name, value in tensors.items():
         value = np.asarray(value)
-        # tobytes() is row major whatever the array's own layout.
-        blob = value.astype(value.dtype.newbyteorder("<")).tobytes()
+        if value.dtype.kind in "OU":
+            # Each string with its length before it, as the protocol has it.
+            words = [str(word).encode() for word in value.ravel()]
+            blob = b"".join(struct.pack("<I", len(word)) + word for word in words)
+        else:
+            # tobytes() is row major whatever the array's own layout.
+            blob = value.astype(value.dtype.newbyteorder("<")).tobytes()
         body[key].append(
             {
                 "name": name,
                 "shape": list(value.shape),
-                "datatype": DATATYPES[value.dtype.name],
+                "datatype": "BYTES" if value.dtype.kind in "OU" else DATATYPES[value.dtype.name],
                 "parameters": {"binary_data_size": len(blob)},
             }
         )

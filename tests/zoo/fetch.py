@@ -204,6 +204,18 @@ ZOO = [
         "cases": silero_cases,
     },
     {
+        # The network as most people have it: both rates, and `If` in `If` on rates, ranks and lengths, all
+        # settled by the parameter and the shapes. The branches for other shapes fit nothing.
+        "name": "silero-vad-full",
+        "package": "silero-vad==6.2.3",
+        "member": "silero_vad/data/silero_vad.onnx",
+        "sha256": "1a153a22f4509e292a94e67d6f9b85e8deb25b4988682b7e174c65279d8788e3",
+        "inputs": SILERO_INPUTS,
+        "outputs": ["output", "stateN"],
+        "parameters": {"sr": 16000},
+        "cases": silero_cases,
+    },
+    {
         "name": "ocr-det",
         "package": "rapidocr-onnxruntime==1.4.4",
         "member": "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx",

@@ -1,4 +1,5 @@
-//! Reading ONNX files: parsing, operators that tract lacks, and the inputs as the file has them.
+//! Reading ONNX files: parsing, operators that the engine lacks, what of a file is left out, and the inputs as the
+//! file has them.
 
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::{InferenceFact, InferenceModel};
 
 use super::convert::{chain, datatype_of, dim_of};
-use super::{LoadError, guarded};
+use super::{LoadError, guarded, operators};
 use crate::model::{Datatype, Dim, TensorMetadata};
 
 /// An ONNX file, parsed; not planned for any shapes yet.
@@ -17,6 +18,14 @@ pub struct Graph {
     pub(super) model: InferenceModel,
     pub(super) inputs: Vec<TensorMetadata>,
     pub(super) output_names: Vec<String>,
+    class_labels: Vec<ClassLabels>,
+}
+
+/// What the columns of an output stand for, as the file itself tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClassLabels {
+    pub output: String,
+    pub labels: Vec<String>,
 }
 
 impl Graph {
@@ -35,8 +44,10 @@ impl Graph {
         };
         // The files' own notes on shapes clash often with what is pinned, and all of them follow
         // from the inputs.
-        let onnx = onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
-        let proto = onnx.proto_model_for_path(path).map_err(failed)?;
+        let mut onnx = onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
+        operators::register(&mut onnx);
+        let mut proto = onnx.proto_model_for_path(path).map_err(failed)?;
+        let class_labels = proto.graph.as_mut().map(leave_out_zip_maps).unwrap_or_default();
         let graph = proto.graph.as_ref().ok_or_else(|| LoadError {
             what: "reading the model",
             cause: "the file holds no graph".into(),
@@ -44,10 +55,15 @@ impl Graph {
         })?;
         let unknown = unknown_operators(graph, &onnx);
         if !unknown.is_empty() {
+            let names: Vec<String> =
+                unknown.iter().map(|(operator, node)| format!("`{operator}` (node `{node}`)")).collect();
+            let advice = unknown.iter().find_map(|(operator, _)| advice(operator));
             return Err(LoadError {
                 what: "reading the model",
-                cause: format!("the engine has no operator {}", unknown.join(", ")),
-                advice: Some("export the model without it, or cut the graph before it".into()),
+                cause: format!("the engine has no operator {}", names.join(", ")),
+                advice: Some(
+                    advice.unwrap_or("export the model without it, or cut the graph before it").into(),
+                ),
             });
         }
         let folder = path.parent().and_then(Path::to_str);
@@ -72,7 +88,12 @@ impl Graph {
             })
             .collect::<Result<_, _>>()?;
         let output_names = graph.output.iter().map(|output| output.name.clone()).collect();
-        Ok(Graph { model, inputs, output_names })
+        Ok(Graph { model, inputs, output_names, class_labels })
+    }
+
+    /// What the file tells of its outputs' columns.
+    pub fn class_labels(&self) -> &[ClassLabels] {
+        &self.class_labels
     }
 
     /// Inputs as the file declares them.
@@ -140,9 +161,71 @@ fn graphs(graph: Option<&pb::GraphProto>) -> Vec<&pb::GraphProto> {
     all
 }
 
-/// Operators of the graph and its sub-graphs that tract has not registered, each once, with the name
+/// Serves the tensor that a `ZipMap` gets. It ends classifiers of scikit-learn: it makes of a tensor of
+/// scores `[rows, classes]` a list of dictionaries, which no other runtime's clients get either and the protocol
+/// has no word for. The output keeps its name, and the dictionaries' keys are its labels.
+fn leave_out_zip_maps(graph: &mut pb::GraphProto) -> Vec<ClassLabels> {
+    let mut all = Vec::new();
+    for node in graph.node.iter_mut().filter(|node| node.op_type == "ZipMap") {
+        let numbers = node.attribute.iter().find(|attribute| attribute.name == "classlabels_int64s");
+        let words = node.attribute.iter().find(|attribute| attribute.name == "classlabels_strings");
+        let mut labels: Vec<String> =
+            numbers.iter().flat_map(|attribute| &attribute.ints).map(i64::to_string).collect();
+        labels.extend(
+            words
+                .iter()
+                .flat_map(|attribute| &attribute.strings)
+                .map(|word| String::from_utf8_lossy(word).into_owned()),
+        );
+        let output = node.output.first().cloned().unwrap_or_default();
+        if graph.output.iter().any(|declared| declared.name == output) {
+            all.push(ClassLabels { output, labels });
+        }
+        "Identity".clone_into(&mut node.op_type);
+        node.domain.clear();
+        node.attribute.clear();
+    }
+    all
+}
+
+/// What to do about an operator that is known to be missing.
+fn advice(operator: &str) -> Option<&'static str> {
+    Some(match operator {
+        "DynamicQuantizeLSTM" => {
+            "serve the float model, or quantize it with the LSTM left out: \
+             quantize_dynamic(..., op_types_to_quantize=[\"MatMul\", \"Gemm\"])"
+        }
+        "DynamicQuantizeMatMul"
+        | "MatMulIntegerToFloat"
+        | "QAttention"
+        | "QGemm"
+        | "QLinearAdd"
+        | "QLinearConcat"
+        | "QLinearGlobalAveragePool"
+        | "QLinearLeakyRelu"
+        | "QLinearMul"
+        | "QLinearSigmoid"
+        | "FusedConv"
+        | "FusedGemm"
+        | "FusedMatMul"
+        | "SkipLayerNormalization"
+        | "EmbedLayerNormalization"
+        | "BiasGelu"
+        | "FastGelu" => {
+            "the file was rewritten for onnxruntime alone: serve the model from before its optimizer, or \
+             quantize in the QDQ format (quant_format=QuantFormat.QDQ)"
+        }
+        "StringNormalizer" | "TfIdfVectorizer" | "Tokenizer" | "RegexFullMatch" | "StringSplit"
+        | "StringConcat" => {
+            "the engine takes no text: export the model from behind its text processing and send numbers"
+        }
+        _ => return None,
+    })
+}
+
+/// Operators of the graph and its sub-graphs that neither tract nor we have, each once, with the name
 /// of a node that uses it.
-fn unknown_operators(graph: &pb::GraphProto, onnx: &tract_onnx::Onnx) -> Vec<String> {
+fn unknown_operators(graph: &pb::GraphProto, onnx: &tract_onnx::Onnx) -> Vec<(String, String)> {
     let mut unknown: Vec<(String, String)> = Vec::new();
     for graph in graphs(Some(graph)) {
         for node in &graph.node {
@@ -154,5 +237,5 @@ fn unknown_operators(graph: &pb::GraphProto, onnx: &tract_onnx::Onnx) -> Vec<Str
             }
         }
     }
-    unknown.iter().map(|(operator, node)| format!("`{operator}` (node `{node}`)")).collect()
+    unknown
 }

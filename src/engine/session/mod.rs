@@ -24,8 +24,10 @@ mod batches;
 mod convert;
 pub mod graph;
 mod guard;
+mod operators;
 mod plan;
 pub mod planner;
+mod recurrence;
 mod runner;
 mod trial;
 
@@ -45,7 +47,7 @@ use batches::{Cost, Schedule};
 use convert::{chain, to_tract};
 use plan::Plan;
 
-pub use graph::Graph;
+pub use graph::{ClassLabels, Graph};
 pub use planner::{Finding, Planner, Verdict};
 pub use runner::{Item, Runner};
 

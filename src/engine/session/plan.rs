@@ -10,7 +10,7 @@ use tract_onnx::tract_hir::internal::{
 
 use super::convert::{chain, datatype_of, dim_of, from_tract, to_tract};
 use super::guard::Guard;
-use super::{LoadError, failed};
+use super::{LoadError, failed, recurrence};
 use crate::model::{self, Dim, TensorMetadata};
 use crate::wire::RequestError;
 
@@ -52,7 +52,9 @@ impl Plan {
             let datum_type = declared.datum_type.concretize().expect("read() admits typed inputs only");
             model.set_input_fact(at, InferenceFact::dt_shape(datum_type, dims)).map_err(failed)?;
         }
-        let typed = model.into_typed().and_then(|typed| typed.into_decluttered()).map_err(failed)?;
+        let mut typed = model.into_typed().map_err(failed)?;
+        recurrence::begin_anew(&mut typed);
+        let typed = typed.into_decluttered().map_err(failed)?;
         let guard = Arc::new(Guard::of(&typed, max_tensor_bytes).map_err(failed)?);
         let constants =
             typed.nodes().iter().flat_map(|node| &node.outputs).filter_map(|o| o.fact.konst.as_ref());

@@ -1,0 +1,190 @@
+//! What comes before a model in a scikit-learn pipeline: `Scaler`, `Imputer`, `Binarizer`, `Normalizer`.
+//!
+//! tract has a `Normalizer` of its own, whose norms are not the ones that onnxruntime divides by.
+
+use tract_onnx::model::ParsingContext;
+use tract_onnx::pb::NodeProto;
+use tract_onnx::prelude::*;
+
+use super::attributes::Attributes;
+use super::{Built, Kind, Operator, built};
+
+#[derive(Debug)]
+struct Features {
+    name: &'static str,
+    change: Change,
+}
+
+#[derive(Debug)]
+enum Change {
+    /// (x - offset) * scale; a number each, or one for all.
+    Scale {
+        offset: Vec<f32>,
+        scale: Vec<f32>,
+    },
+    /// What equals `missing` (NaN equals NaN) becomes the feature's number, or the one for all.
+    Fill {
+        missing: f64,
+        with: Vec<f64>,
+    },
+    /// 1 above the threshold, else 0.
+    Threshold(f32),
+    Norm(Norm),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Norm {
+    Max,
+    L1,
+    L2,
+}
+
+/// An entry of tract's register.
+pub fn scaler(context: &ParsingContext, node: &NodeProto) -> Built {
+    let attributes = Attributes { context, node };
+    let (offset, scale) = (attributes.floats("offset")?.to_vec(), attributes.floats("scale")?.to_vec());
+    if offset.is_empty() || scale.is_empty() {
+        return Err(attributes.wrong("expected numbers in both `offset` and `scale`"));
+    }
+    built(node, Features { name: "Scaler", change: Change::Scale { offset, scale } })
+}
+
+/// An entry of tract's register.
+pub fn imputer(context: &ParsingContext, node: &NodeProto) -> Built {
+    let attributes = Attributes { context, node };
+    let (floats, ints) =
+        (attributes.floats("imputed_value_floats")?, attributes.ints("imputed_value_int64s")?);
+    let change = match (floats.is_empty(), ints.is_empty()) {
+        (false, true) => Change::Fill {
+            missing: node.get_attr_opt::<f32>("replaced_value_float")?.unwrap_or(0.0).into(),
+            with: floats.iter().map(|value| f64::from(*value)).collect(),
+        },
+        (true, false) => Change::Fill {
+            missing: attributes.int("replaced_value_int64", 0)? as f64,
+            with: ints.iter().map(|value| *value as f64).collect(),
+        },
+        _ => {
+            return Err(attributes.wrong("expected one of `imputed_value_floats` and `imputed_value_int64s`"));
+        }
+    };
+    built(node, Features { name: "Imputer", change })
+}
+
+/// An entry of tract's register.
+pub fn binarizer(_: &ParsingContext, node: &NodeProto) -> Built {
+    let threshold = node.get_attr_opt::<f32>("threshold")?.unwrap_or(0.0);
+    built(node, Features { name: "Binarizer", change: Change::Threshold(threshold) })
+}
+
+/// An entry of tract's register.
+pub fn normalizer(context: &ParsingContext, node: &NodeProto) -> Built {
+    let attributes = Attributes { context, node };
+    let norm = match attributes.string("norm", "MAX")? {
+        "MAX" => Norm::Max,
+        "L1" => Norm::L1,
+        "L2" => Norm::L2,
+        other => return Err(attributes.wrong(format!("`norm` is {other}: expected MAX, L1 or L2"))),
+    };
+    built(node, Features { name: "Normalizer", change: Change::Norm(norm) })
+}
+
+impl Operator for Features {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn outputs(&self, inputs: &[Kind]) -> TractResult<TVec<Kind>> {
+        let [input] = inputs else {
+            return Err(TractError::msg(format!("{} inputs came: expected 1", inputs.len())));
+        };
+        let features = input.shape.last().and_then(|dim| dim.to_i64().ok());
+        let per_feature = match &self.change {
+            Change::Scale { offset, scale } => vec![offset.len(), scale.len()],
+            Change::Fill { with, .. } => vec![with.len()],
+            Change::Threshold(_) | Change::Norm(_) => vec![],
+        };
+        for count in per_feature {
+            if count != 1 && features.is_some_and(|features| features != count as i64) {
+                return Err(TractError::msg(format!(
+                    "{count} numbers for {} features: expected one each, or one for all",
+                    features.unwrap_or_default()
+                )));
+            }
+        }
+        let datum_type = match &self.change {
+            // These keep what they get.
+            Change::Fill { .. } | Change::Threshold(_) => input.datum_type,
+            Change::Scale { .. } | Change::Norm(_) => f32::datum_type(),
+        };
+        Ok(tvec![Kind { datum_type, shape: input.shape.clone() }])
+    }
+
+    fn run(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
+        let input = inputs[0];
+        let width = input.shape().last().copied().unwrap_or(1).max(1);
+        let output = match &self.change {
+            Change::Scale { offset, scale } => on_rows::<f32>(input, width, |row| {
+                for ((value, offset), scale) in row.iter_mut().zip(each(offset)).zip(each(scale)) {
+                    *value = (*value - offset) * scale;
+                }
+            })?,
+            Change::Threshold(threshold) => on_rows::<f32>(input, width, |row| {
+                row.iter_mut().for_each(|value| *value = f32::from(u8::from(*value > *threshold)));
+            })?,
+            Change::Fill { missing, with } => on_rows::<f64>(input, width, |row| {
+                for (value, with) in row.iter_mut().zip(each(with)) {
+                    if *value == *missing || value.is_nan() && missing.is_nan() {
+                        *value = *with;
+                    }
+                }
+            })?,
+            Change::Norm(norm) => on_rows::<f32>(input, width, |row| norm.apply(row))?,
+        };
+        let datum_type = match self.change {
+            Change::Fill { .. } | Change::Threshold(_) => input.datum_type(),
+            Change::Scale { .. } | Change::Norm(_) => f32::datum_type(),
+        };
+        Ok(tvec![output.cast_to_dt(datum_type)?.into_owned()])
+    }
+}
+
+/// A number for each feature, or the one again and again.
+fn each<T>(numbers: &[T]) -> impl Iterator<Item = &T> {
+    numbers.iter().cycle()
+}
+
+fn on_rows<T: Datum + Copy>(
+    input: &Tensor,
+    width: usize,
+    change: impl FnMut(&mut [T]),
+) -> TractResult<Tensor> {
+    let mut output = input.cast_to::<T>()?.into_owned();
+    output.try_as_plain_ram_mut()?.as_slice_mut::<T>()?.chunks_mut(width).for_each(change);
+    Ok(output)
+}
+
+impl Norm {
+    /// Where the norm is zero, rows stay as they are.
+    fn apply(self, row: &mut [f32]) {
+        match self {
+            // The largest, not the largest by its size: so onnxruntime has it.
+            Norm::Max => divide(row, row.iter().copied().fold(f32::MIN, f32::max)),
+            Norm::L1 => divide(row, row.iter().map(|value| value.abs()).sum()),
+            Norm::L2 => {
+                let sum: f32 = row.iter().map(|value| value * value).sum();
+                if sum != 0.0 {
+                    row.iter_mut().for_each(|value| {
+                        let size = (*value * *value / sum).sqrt();
+                        *value = if *value < 0.0 { -size } else { size };
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn divide(row: &mut [f32], by: f32) {
+    if by != 0.0 {
+        row.iter_mut().for_each(|value| *value /= by);
+    }
+}

@@ -1,0 +1,261 @@
+//! From places to what stands there: `ArrayFeatureExtractor`, and `LabelEncoder`.
+
+use std::collections::HashMap;
+
+use tract_onnx::model::ParsingContext;
+use tract_onnx::pb::NodeProto;
+use tract_onnx::prelude::*;
+
+use super::attributes::Attributes;
+use super::{Built, Kind, Operator, built};
+
+/// Takes the places that its second input names from each row of its first.
+#[derive(Debug)]
+struct Extractor;
+
+/// An entry of tract's register.
+pub fn extractor(_: &ParsingContext, node: &NodeProto) -> Built {
+    built(node, Extractor)
+}
+
+impl Operator for Extractor {
+    fn name(&self) -> &'static str {
+        "ArrayFeatureExtractor"
+    }
+
+    fn outputs(&self, inputs: &[Kind]) -> TractResult<TVec<Kind>> {
+        let [data, places] = inputs else {
+            return Err(TractError::msg(format!("{} inputs came: expected 2", inputs.len())));
+        };
+        let mut shape = data.shape.clone();
+        if shape.is_empty() {
+            return Err(TractError::msg("its data is a scalar: expected one dimension or more"));
+        }
+        let count: TDim = places.shape.iter().product();
+        // A list gives one row.
+        if shape.len() == 1 {
+            shape.insert(0, 1.into());
+        }
+        if let Some(last) = shape.last_mut() {
+            *last = count;
+        }
+        Ok(tvec![Kind { datum_type: data.datum_type, shape }])
+    }
+
+    fn run(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
+        let data = inputs[0];
+        let places = inputs[1].cast_to::<i64>()?;
+        let places = places.try_as_plain_ram()?;
+        let width = data.shape().last().copied().unwrap_or(0);
+        let places: Vec<usize> = places
+            .as_slice::<i64>()?
+            .iter()
+            .map(|place| {
+                let found = usize::try_from(*place).ok().filter(|place| *place < width);
+                found.ok_or_else(|| {
+                    TractError::msg(format!("place {place} of {width}: expected 0 to {width} less 1"))
+                })
+            })
+            .collect::<TractResult<_>>()?;
+        let mut shape: TVec<usize> = data.shape().into();
+        if shape.len() == 1 {
+            shape.insert(0, 1);
+        }
+        if let Some(last) = shape.last_mut() {
+            *last = places.len();
+        }
+        Ok(tvec![
+            match data.datum_type() {
+                DatumType::F32 => taken::<f32>(data, width, &places)?,
+                DatumType::F64 => taken::<f64>(data, width, &places)?,
+                DatumType::I32 => taken::<i32>(data, width, &places)?,
+                DatumType::I64 => taken::<i64>(data, width, &places)?,
+                DatumType::TDim => taken::<TDim>(data, width, &places)?,
+                DatumType::String => taken::<String>(data, width, &places)?,
+                other => {
+                    return Err(TractError::msg(format!(
+                        "its data is of type {other:?}: expected numbers or strings"
+                    )));
+                }
+            }
+            .into_shape(&shape)?
+        ])
+    }
+}
+
+fn taken<T: Datum>(data: &Tensor, width: usize, places: &[usize]) -> TractResult<Tensor> {
+    let data = data.try_as_plain_ram()?;
+    let rows = data.as_slice::<T>()?.chunks_exact(width.max(1));
+    let all: Vec<T> = rows.flat_map(|row| places.iter().map(|place| row[*place].clone())).collect();
+    Ok(tensor1(&all))
+}
+
+/// Replaces keys by values, and all that is no key by a default.
+#[derive(Debug)]
+struct Encoder {
+    /// Of the bits of a number (NaN is one key, both zeros are one), or of a word.
+    places: HashMap<Key, usize>,
+    values: Words,
+    default: Words,
+    takes: DatumType,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Key {
+    Number(i64),
+    Float(u64),
+    Word(String),
+}
+
+/// A list of one type.
+#[derive(Debug)]
+enum Words {
+    Numbers(Vec<i64>),
+    Floats(Vec<f32>),
+    Doubles(Vec<f64>),
+    Strings(Vec<String>),
+}
+
+impl Words {
+    fn len(&self) -> usize {
+        match self {
+            Words::Numbers(all) => all.len(),
+            Words::Floats(all) => all.len(),
+            Words::Doubles(all) => all.len(),
+            Words::Strings(all) => all.len(),
+        }
+    }
+
+    fn datum_type(&self) -> DatumType {
+        match self {
+            Words::Numbers(_) => DatumType::I64,
+            Words::Floats(_) => DatumType::F32,
+            Words::Doubles(_) => DatumType::F64,
+            Words::Strings(_) => DatumType::String,
+        }
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        match self {
+            Words::Numbers(all) => all.iter().map(|value| Key::Number(*value)).collect(),
+            Words::Floats(all) => all.iter().map(|value| float(f64::from(*value))).collect(),
+            Words::Doubles(all) => all.iter().map(|value| float(*value)).collect(),
+            Words::Strings(all) => all.iter().map(|word| Key::Word(word.clone())).collect(),
+        }
+    }
+
+    /// A list under any of the names that the standard has for it.
+    fn read(attributes: &Attributes, prefix: &str) -> TractResult<Option<Words>> {
+        let name = |kind: &str| format!("{prefix}_{kind}");
+        let (numbers, floats) = (attributes.ints(&name("int64s"))?, attributes.floats(&name("floats"))?);
+        let strings = attributes.strings(&name("strings"))?;
+        Ok(if !numbers.is_empty() {
+            Some(Words::Numbers(numbers.to_vec()))
+        } else if !floats.is_empty() {
+            Some(Words::Floats(floats.to_vec()))
+        } else if !strings.is_empty() {
+            Some(Words::Strings(strings))
+        } else {
+            Words::of_tensor(attributes, &name("tensor"))?
+        })
+    }
+
+    fn of_tensor(attributes: &Attributes, name: &str) -> TractResult<Option<Words>> {
+        let Some(proto) = attributes.node.get_attr_opt::<&tract_onnx::pb::TensorProto>(name)? else {
+            return Ok(None);
+        };
+        let tensor = attributes.context.load_tensor(proto)?;
+        Words::of(&tensor).map(Some)
+    }
+
+    fn of(tensor: &Tensor) -> TractResult<Words> {
+        Ok(match tensor.datum_type() {
+            DatumType::F32 => Words::Floats(tensor.try_as_plain_ram()?.as_slice::<f32>()?.to_vec()),
+            DatumType::F64 => Words::Doubles(tensor.try_as_plain_ram()?.as_slice::<f64>()?.to_vec()),
+            DatumType::String => Words::Strings(tensor.try_as_plain_ram()?.as_slice::<String>()?.to_vec()),
+            _ => {
+                let tensor = tensor.cast_to::<i64>()?;
+                Words::Numbers(tensor.try_as_plain_ram()?.as_slice::<i64>()?.to_vec())
+            }
+        })
+    }
+
+    /// Values at places; the default where there is none.
+    fn picked(&self, default: &Words, places: &[Option<usize>]) -> TractResult<Tensor> {
+        fn pick<T: Datum>(values: &[T], default: &[T], places: &[Option<usize>]) -> Option<Tensor> {
+            let one =
+                |place: &Option<usize>| place.map_or(default.first(), |place| values.get(place)).cloned();
+            Some(tensor1(&places.iter().map(one).collect::<Option<Vec<T>>>()?))
+        }
+        let picked = match (self, default) {
+            (Words::Numbers(values), Words::Numbers(default)) => pick(values, default, places),
+            (Words::Floats(values), Words::Floats(default)) => pick(values, default, places),
+            (Words::Doubles(values), Words::Doubles(default)) => pick(values, default, places),
+            (Words::Strings(values), Words::Strings(default)) => pick(values, default, places),
+            _ => None,
+        };
+        picked.ok_or_else(|| TractError::msg("the default is not of the values' type"))
+    }
+}
+
+fn float(value: f64) -> Key {
+    let value = if value.is_nan() { f64::NAN } else { value + 0.0 };
+    Key::Float(value.to_bits())
+}
+
+/// An entry of tract's register.
+pub fn encoder(context: &ParsingContext, node: &NodeProto) -> Built {
+    let attributes = Attributes { context, node };
+    let (keys, values) = (Words::read(&attributes, "keys")?, Words::read(&attributes, "values")?);
+    let (Some(keys), Some(values)) = (keys, values) else {
+        return Err(attributes.wrong("expected `keys_` and `values_` (ai.onnx.ml 2 or later)"));
+    };
+    if keys.len() != values.len() {
+        return Err(attributes.wrong(format!("{} keys for {} values", keys.len(), values.len())));
+    }
+    let default = match (Words::of_tensor(&attributes, "default_tensor")?, &values) {
+        (Some(default), _) => default,
+        (None, Words::Numbers(_)) => Words::Numbers(vec![attributes.int("default_int64", -1)?]),
+        (None, Words::Floats(_)) => {
+            Words::Floats(vec![node.get_attr_opt::<f32>("default_float")?.unwrap_or(-0.0)])
+        }
+        (None, Words::Doubles(_)) => Words::Doubles(vec![-0.0]),
+        (None, Words::Strings(_)) => {
+            Words::Strings(vec![attributes.string("default_string", "_Unused")?.to_owned()])
+        }
+    };
+    let takes = keys.datum_type();
+    let mut places = HashMap::new();
+    for (at, key) in keys.keys().into_iter().enumerate() {
+        // Of equal keys the first counts.
+        places.entry(key).or_insert(at);
+    }
+    built(node, Encoder { places, values, default, takes })
+}
+
+impl Operator for Encoder {
+    fn name(&self) -> &'static str {
+        "LabelEncoder"
+    }
+
+    fn outputs(&self, inputs: &[Kind]) -> TractResult<TVec<Kind>> {
+        let [input] = inputs else {
+            return Err(TractError::msg(format!("{} inputs came: expected 1", inputs.len())));
+        };
+        let word = DatumType::String;
+        if (input.datum_type == word) != (self.takes == word) {
+            return Err(TractError::msg(format!(
+                "the input is of type {:?}, but the keys are {:?}",
+                input.datum_type, self.takes
+            )));
+        }
+        Ok(tvec![Kind { datum_type: self.values.datum_type(), shape: input.shape.clone() }])
+    }
+
+    fn run(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
+        let input = inputs[0].cast_to_dt(self.takes)?;
+        let keys = Words::of(&input)?.keys();
+        let places: Vec<Option<usize>> = keys.iter().map(|key| self.places.get(key).copied()).collect();
+        Ok(tvec![self.values.picked(&self.default, &places)?.into_shape(inputs[0].shape())?])
+    }
+}
