@@ -286,3 +286,44 @@ fn a_manifest_that_does_not_fit_its_model_is_told_at_start() {
         assert!(said.contains(part), "{manifest}: {said}");
     }
 }
+
+#[test]
+fn of_declared_shapes_each_has_a_plan_and_another_is_refused_with_the_list() {
+    let manifest = r#"{"shapes": [{"x": [1, 4]}, {"x": [1, 8]}]}"#;
+    let program = Program::serve(&with_manifest("open", "declared-shapes", manifest), &[]);
+    let mut client = program.connect("/");
+    let request = |length: usize| {
+        let ones = vec![1; length];
+        Message::text(format!(
+            r#"{{"inputs": [{{"name": "x", "shape": [1, {length}], "datatype": "FP32", "data": {ones:?}}}]}}"#
+        ))
+    };
+    for length in [4, 8, 4] {
+        let reply = ask_json(&mut client, request(length));
+        assert_eq!(reply["outputs"][0]["data"], serde_json::json!([length as f32]), "{reply}");
+    }
+    let refused = ask_json(&mut client, request(5));
+    assert_eq!(refused["code"], "invalid_request");
+    assert!(refused["error"].as_str().unwrap().ends_with("expected [1, 4], or [1, 8]"), "{refused}");
+    let metadata = program.get("/v2/models/declared-shapes").json();
+    assert_eq!(metadata["inputs"][0]["shape"], serde_json::json!([-1, -1]));
+}
+
+#[test]
+fn rows_of_each_declared_shape_are_batched_with_their_like() {
+    let manifest = r#"{"max_batch_size": 4, "shapes": [{"x": [-1, 4]}, {"x": [-1, 8]}],
+        "dynamic_batching": {"preferred_batch_size": [4]}}"#;
+    let program = Program::serve(&with_manifest("open", "batched-shapes", manifest), &["--workers", "1"]);
+    let mut clients: Vec<Client> = (0..12).map(|_| program.connect("/")).collect();
+    for _ in 0..10 {
+        for (at, client) in clients.iter_mut().enumerate() {
+            let row = vec![at; if at % 3 == 0 { 4 } else { 8 }];
+            client.send(Message::text(format!(r#"{{"instances": [{row:?}]}}"#))).unwrap();
+        }
+        for (at, client) in clients.iter_mut().enumerate() {
+            let sum = (at * if at % 3 == 0 { 4 } else { 8 }) as f64;
+            let reply = json(&answer(client));
+            assert_eq!(reply["predictions"][0]["y"], sum, "{reply}");
+        }
+    }
+}
