@@ -13,12 +13,12 @@
 //! | open dimensions, nothing declared | one for a single row, and a symbolic one where that loads |
 //!
 //! # Operators
-//! Some are our own, over tract's or where it has none: see [`operators`].
+//! Some are our own, over tract's or where it has none: see `operators`.
 //!
 //! # State
 //! A plan is shared; its running state is a [`Runner`]'s own, one a worker. After a failed run that
 //! state refuses good input, so a `Runner` is thrown away on any error. Recurrent operators keep
-//! nothing in it: see [`recurrence`].
+//! nothing in it: see `recurrence`.
 
 mod convert;
 pub mod graph;
