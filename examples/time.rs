@@ -1,8 +1,9 @@
-//! Times models in the engine alone, without the server: `cargo run --release --example time -- SECONDS BATCH MODEL...`
+//! Times models in the engine alone, without the server:
+//! `cargo run --release --example time -- SECONDS BATCH MODEL...`
 //!
-//! One line a model: the minimum and the median of a run in microseconds, on one thread, on rows of pseudo-random
-//! numbers from -2 to 2 (as `tests/zoo/time.py` gives them to onnxruntime). A run is what a worker does: the tensor in, the
-//! plan, the tensors out.
+//! One line a model: the minimum and the median of a run in microseconds, on one thread, on rows of
+//! pseudo-random numbers from -2 to 2, the same that `tests/zoo/time.py` gives to onnxruntime. A run is
+//! what a worker does: the tensor in, the plan, the tensors out.
 #![allow(clippy::unwrap_used)] // An example: a panic says what is wrong.
 
 use std::path::Path;

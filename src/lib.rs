@@ -67,7 +67,8 @@
 //!    taken for it.
 //! 5. After any failed request the next good one succeeds, on the same conversation and on the same
 //!    worker.
-//! 6. `#![forbid(unsafe_code)]`.
+//! 6. Nothing of a request is left in the engine for the next.
+//! 7. `#![forbid(unsafe_code)]`.
 //!
 //! # What is deliberately absent
 //!

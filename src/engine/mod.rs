@@ -1,5 +1,5 @@
 //! Running models: a bounded [`queue`] of jobs, a fixed pool of [`worker`]s, and the [`session`]
-//! that each of them runs. Nothing here knows of sockets or JSON; `session` is the only file of the
+//! that each of them runs. Nothing here knows of sockets or JSON; `session` is the only room of the
 //! crate that imports tract.
 
 pub mod intake;

@@ -1,5 +1,5 @@
-//! Reading ONNX files: parsing, operators that the engine lacks, what of a file is left out, and the inputs as the
-//! file has them.
+//! Reading ONNX files: parsing, operators that the engine lacks, what of a file is left out, and the
+//! inputs as the file has them.
 
 use std::path::Path;
 
@@ -161,9 +161,9 @@ fn graphs(graph: Option<&pb::GraphProto>) -> Vec<&pb::GraphProto> {
     all
 }
 
-/// Serves the tensor that a `ZipMap` gets. It ends classifiers of scikit-learn: it makes of a tensor of
-/// scores `[rows, classes]` a list of dictionaries, which no other runtime's clients get either and the protocol
-/// has no word for. The output keeps its name, and the dictionaries' keys are its labels.
+/// Serves the tensor that a `ZipMap` gets. It ends classifiers of scikit-learn, and makes of a tensor of
+/// scores `[rows, classes]` a list of dictionaries, which the protocol has no word for. The output keeps
+/// its name, and the dictionaries' keys are its labels.
 fn leave_out_zip_maps(graph: &mut pb::GraphProto) -> Vec<ClassLabels> {
     let mut all = Vec::new();
     for node in graph.node.iter_mut().filter(|node| node.op_type == "ZipMap") {

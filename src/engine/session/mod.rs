@@ -13,12 +13,16 @@
 //! | `shapes` are declared | one for each of them |
 //! | open dimensions, nothing declared | one for a single row, and a symbolic one where that loads |
 //!
+//! # Operators
+//! Some are our own, over tract's or where it has none: see `operators`.
+//!
 //! # States
 //! Inputs and outputs that `sequence.states` ties together leave the signature: an [`Item`] carries them.
 //!
 //! # Running
 //! A plan is shared; its running state is a [`Runner`]'s own, one a worker. After a failed run that
-//! state refuses good input, so a `Runner` is thrown away on any error.
+//! state refuses good input, so a `Runner` is thrown away on any error. Recurrent operators keep
+//! nothing in it: see `recurrence`.
 
 mod batches;
 mod convert;

@@ -1,6 +1,6 @@
-//! `LinearClassifier` and `LinearRegressor`: a product with constant coefficients, in one step with what follows it.
+//! `LinearClassifier` and `LinearRegressor`: a product with constant coefficients, and what follows it.
 //!
-//! tract has both, but not with all transforms, and of labels it takes the first of equals only by chance of its argmax.
+//! tract has both, but not all transforms, and answers two classes with one score otherwise.
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;

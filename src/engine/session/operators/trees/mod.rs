@@ -3,7 +3,7 @@
 //!
 //! tract has the first of them only. It is hundreds of times slower than need be, and it takes every
 //! `BRANCH_GTE` node for a leaf, so that models with that comparison get wrong answers without an
-//! error (0.23.9; its reader of comparisons stops one short of the last).
+//! error (0.23.9, tried: one answer for every row; its reader of comparisons stops one short of the last).
 //!
 //! What is here reads attributes; [`forest`] lays trees out and walks them, [`scores`] makes outputs of what
 //! they say.
@@ -21,8 +21,8 @@
 //! - With weights for both of two classes the higher score decides, and the answer is its label
 //!   (onnxruntime: 1 if the second score is above zero, else 0, whatever the labels are).
 //! - A leaf's weights all count (onnxruntime: only the first, with a single target).
-//! - In ai.onnx.ml 5 the numbers of `SOFTMAX` and `LOGISTIC` are the standard's (onnxruntime: exchanged), and a set holds
-//!   its members only (onnxruntime: all that is cut down to one of them).
+//! - In ai.onnx.ml 5 the numbers of `SOFTMAX` and `LOGISTIC` are the standard's (onnxruntime: exchanged),
+//!   and a set holds its members only (onnxruntime: all that is cut down to one of them).
 //! - The one label of a classifier with a single class is its answer (onnxruntime: 0 or 1).
 
 mod forest;
