@@ -113,6 +113,13 @@ fn report(mut loaded: Loaded, took: Duration, whole: bool) {
         Some(error) => println!("warm-up  failed on zeros, which some models cannot take: {error}"),
         None => latency(loaded),
     }
+    if let Some(finding) = &loaded.threads {
+        let verdict = if finding.helps() { "used" } else { "not used" };
+        println!(
+            "threads  {} a run: {:.3} ms instead of {:.3} ms: {verdict}",
+            finding.threads, finding.together, finding.alone
+        );
+    }
     if let Some(planner) = planner {
         batches(planner, session);
     }

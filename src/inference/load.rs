@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::config::Limits;
 use crate::engine::intake::Intake;
 use crate::engine::panic::panic_message;
-use crate::engine::session::{ClassLabels, Planner, StateOption, zeros};
+use crate::engine::session::{ClassLabels, Planner, StateOption, ThreadFinding, zeros};
 use crate::engine::worker::{self, Workload};
 use crate::engine::{Graph, Options, Queue, Session};
 use crate::model::signature::{nearest, quoted};
@@ -43,6 +43,8 @@ pub struct Loaded {
     audio: Option<AudioStream>,
     /// Outputs that are dictionaries in the file, and their keys.
     pub class_labels: Vec<ClassLabels>,
+    /// Whether threads inside a run help, where they were asked for.
+    pub threads: Option<ThreadFinding>,
     /// Of the warm-up's runs on zeros.
     pub warmup: Vec<Duration>,
     /// Why the warm-up failed, when it did. Some models cannot run on zeros and serve well.
@@ -73,8 +75,13 @@ pub fn load(files: ModelFiles, limits: &Limits) -> Result<Loaded, LoadError> {
     }
     let class_labels = graph.class_labels().to_vec();
     drop(graph);
+    let threads = match files.manifest.intra_op_threads.filter(|count| *count > 1) {
+        Some(count) => Some(try_threads(&mut session, count).map_err(failed)?),
+        None => None,
+    };
     let workload = Workload { session, preprocessor };
     Ok(Loaded {
+        threads,
         workload,
         postprocessors,
         planner,
@@ -100,7 +107,9 @@ impl Loaded {
         let (queue, jobs) = Queue::new(limits.queue_capacity);
         let signature = self.workload.session.signature().clone();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = manifest.instance_group.count.unwrap_or(cores);
+        let threads =
+            self.threads.as_ref().filter(|finding| finding.helps()).map_or(1, |finding| finding.threads);
+        let count = manifest.instance_group.count.unwrap_or((cores / threads).max(1));
         let workload = Arc::new(self.workload);
         let delay = Duration::from_micros(manifest.dynamic_batching.max_queue_delay_microseconds);
         let intake = Arc::new(Intake::new(jobs, delay));
@@ -328,6 +337,14 @@ fn postprocessor(
         ));
     }
     Ok(Postprocessor { activation: said.activation, labels, classification: said.classification })
+}
+
+fn try_threads(session: &mut Session, count: usize) -> Result<ThreadFinding, String> {
+    let finding = session.try_threads(count, &zeros(session)?)?;
+    let ThreadFinding { alone, together, .. } = finding;
+    let verdict = if finding.helps() { "used" } else { "not used" };
+    log::info!("{count} threads a run: {together:.3} ms instead of {alone:.3} ms: {verdict}");
+    Ok(finding)
 }
 
 fn warm_up(session: &Session, runs: u32) -> (Vec<Duration>, Option<String>) {

@@ -37,6 +37,9 @@ pub struct Manifest {
     /// The model keeps a state from request to request.
     pub sequence: Option<SequenceManifest>,
     pub instance_group: InstanceGroup,
+    /// Threads that work on one request, where that was measured to be faster. Default: 1. The workers are then as many
+    /// as the cores have room for, unless `instance_group` says.
+    pub intra_op_threads: Option<usize>,
     pub inputs: Vec<InputManifest>,
     pub outputs: Vec<OutputManifest>,
     /// Inputs that always get the same value (a sample rate, say). They leave the signature.

@@ -33,6 +33,7 @@ mod plan;
 pub mod planner;
 mod recurrence;
 mod runner;
+pub mod threads;
 mod trial;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -50,10 +51,12 @@ use crate::wire::{Code, RequestError};
 use batches::{Cost, Schedule};
 use convert::{chain, to_tract};
 use plan::Plan;
+use threads::Threads;
 
 pub use graph::{ClassLabels, Graph};
 pub use planner::{Finding, Planner, Verdict};
 pub use runner::{Item, Runner};
+pub use threads::ThreadFinding;
 
 /// Why a model does not load, and what its owner can do about it.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +107,8 @@ pub struct Session {
     states: Vec<TensorMetadata>,
     layout: Arc<Layout>,
     families: Vec<Arc<Family>>,
+    /// Of one run, where they help.
+    threads: Option<Threads>,
 }
 
 /// Where the graph's inputs come from and its outputs go, and along which axes their rows lie.
@@ -265,7 +270,7 @@ impl Session {
             max_plan_bytes: options.max_plan_bytes,
             max_tensor_bytes: options.max_tensor_bytes,
         });
-        Ok((Session { signature, states, layout, families }, planner))
+        Ok((Session { signature, states, layout, families, threads: None }, planner))
     }
 
     pub fn signature(&self) -> &Signature {
@@ -311,7 +316,21 @@ impl Session {
 
     /// A running form for one thread.
     pub fn runner(&self) -> Runner {
-        Runner::new(self.layout.clone(), &self.families)
+        Runner::new(self.layout.clone(), &self.families, self.threads.clone())
+    }
+
+    /// Tries a run with so many threads, and keeps them when it is faster.
+    pub fn try_threads(&mut self, count: usize, item: &Item) -> Result<ThreadFinding, String> {
+        let pool = Threads::new(count).map_err(|error| error.to_string())?;
+        let time = |threads: Option<&Threads>| {
+            let mut runner = Runner::new(self.layout.clone(), &self.families, threads.cloned());
+            guarded("a trial", || Ok(trial::least_of_clock(|| runner.run(item).is_ok())))
+                .map_err(|error| error.cause)?
+                .ok_or_else(|| "a trial run failed".to_owned())
+        };
+        let finding = ThreadFinding { threads: count, alone: time(None)?, together: time(Some(&pool))? };
+        self.threads = finding.helps().then_some(pool);
+        Ok(finding)
     }
 }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::plan::PlanState;
+use super::threads::Threads;
 use super::{Batches, Family, Layout, Place, failed};
 use crate::model::Tensor;
 use crate::wire::RequestError;
@@ -22,6 +23,7 @@ pub struct Item {
 pub struct Runner {
     layout: Arc<Layout>,
     families: Vec<FamilyState>,
+    threads: Option<Threads>,
 }
 
 #[derive(Debug)]
@@ -49,8 +51,8 @@ impl FamilyState {
 }
 
 impl Runner {
-    pub(super) fn new(layout: Arc<Layout>, families: &[Arc<Family>]) -> Runner {
-        Runner { layout, families: families.iter().map(FamilyState::new).collect() }
+    pub(super) fn new(layout: Arc<Layout>, families: &[Arc<Family>], threads: Option<Threads>) -> Runner {
+        Runner { layout, families: families.iter().map(FamilyState::new).collect(), threads }
     }
 
     /// Runs a single item, which agrees with the signature. After [`Code::InferenceFailed`](crate::wire::Code), or a
@@ -62,6 +64,13 @@ impl Runner {
 
     /// Runs items of one family ([`Session::family_of`](super::Session::family_of)); one result an item.
     pub fn run_together(&mut self, items: &[Item]) -> Result<Vec<Item>, RequestError> {
+        match self.threads.clone() {
+            Some(threads) => threads.run(|| self.run_items(items)),
+            None => self.run_items(items),
+        }
+    }
+
+    fn run_items(&mut self, items: &[Item]) -> Result<Vec<Item>, RequestError> {
         let layout = self.layout.clone();
         let Some(first) = items.first() else { return Ok(Vec::new()) };
         let at = self.families.iter().position(|state| state.family.admits(&first.tensors));
