@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use http::HeaderValue;
 
-use super::flags::duration;
+use super::duration::duration;
 
 /// Models that `model.json` names by `url`, or that are named by a URL themselves.
 #[derive(Debug, Clone, Args)]

@@ -43,7 +43,9 @@ pub enum Inputs {
 /// A step of a sequence.
 #[derive(Debug, Clone)]
 pub struct Step {
-    pub sequence: Arc<Sequence>,
+    pub sequence: Arc<Sequence<Job>>,
+    /// Where the steps behind it go.
+    pub queue: Queue,
     /// It begins with the initial state, whatever was before.
     pub restart: bool,
     /// The sequence begins anew behind it.
@@ -130,10 +132,28 @@ impl Queue {
         (Queue { jobs }, receiver)
     }
 
-    /// Puts a job in at once or not at all; the refused job comes back with its reply still to give.
+    /// Puts a job in at once or not at all; the refused job comes back with its reply still to give. A step of a
+    /// sequence waits in that until it is its turn.
     // The refused job is as large as the one given, and moves back to where it came from.
     #[allow(clippy::result_large_err)]
     pub fn submit(&self, job: Job) -> Result<(), (Job, RequestError)> {
+        let Some(step) = job.sequence.clone() else { return self.put(job) };
+        let Some(job) = step.sequence.begin_or_wait(job) else { return Ok(()) };
+        let refused = self.put(job);
+        if refused.is_err() {
+            // Another may have come to wait behind it, which is refused for the same reason unless there is room by now.
+            let mut next = step.sequence.end_step(None);
+            while let Some(Err((job, error))) = next.map(|job| self.put(job)) {
+                job.reply.send(Err(error));
+                next = step.sequence.end_step(None);
+            }
+        }
+        refused
+    }
+
+    /// Puts a job in that has nothing to wait for.
+    #[allow(clippy::result_large_err)]
+    pub fn put(&self, job: Job) -> Result<(), (Job, RequestError)> {
         self.jobs.try_send(job).map_err(|refused| match refused {
             TrySendError::Full(job) => {
                 let waiting = self.jobs.len();

@@ -1,55 +1,53 @@
 //! Sequences: requests that share a state, each of which begins with what the one before left.
 //!
 //! A sequence has at most one step with the workers. The next one waits here until that has come back, so steps keep
-//! their order whatever the pool does, and the state travels with the job. A step that fails changes nothing: the next
+//! their order whatever the pool does, and the state travels with the step. A step that fails changes nothing: the next
 //! begins with the state that the failed one began with.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::queue::{Job, Queue};
 use crate::model::Tensor;
-use crate::wire::RequestError;
 
-/// One sequence. Its steps wait in it, and are bounded by what its connection may have in flight.
+/// One sequence, and its steps that wait (jobs of whatever kind). They are bounded by what its connection may have in
+/// flight.
 #[derive(Debug)]
-pub struct Sequence {
+pub struct Sequence<J> {
     initial: Arc<Vec<Tensor>>,
-    queue: Queue,
-    progress: Mutex<Progress>,
+    progress: Mutex<Progress<J>>,
 }
 
 #[derive(Debug)]
-struct Progress {
+struct Progress<J> {
     states: Vec<Tensor>,
     /// A step is with the workers.
     running: bool,
-    waiting: VecDeque<Job>,
+    waiting: VecDeque<J>,
 }
 
-impl Sequence {
-    /// At its start; `queue` is the model's.
-    pub fn new(initial: Arc<Vec<Tensor>>, queue: Queue) -> Sequence {
-        let progress =
-            Progress { states: initial.as_ref().clone(), running: false, waiting: VecDeque::new() };
-        Sequence { initial, queue, progress: Mutex::new(progress) }
+impl<J> Sequence<J> {
+    /// At its start.
+    pub fn new(initial: Arc<Vec<Tensor>>) -> Sequence<J> {
+        let states = initial.as_ref().clone();
+        Sequence {
+            initial,
+            progress: Mutex::new(Progress { states, running: false, waiting: VecDeque::new() }),
+        }
     }
 
-    fn progress(&self) -> MutexGuard<'_, Progress> {
+    fn progress(&self) -> MutexGuard<'_, Progress<J>> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the next step, whose `sequence` is this one.
-    #[allow(clippy::result_large_err)] // As the queue does it.
-    pub fn submit(&self, job: Job) -> Result<(), (Job, RequestError)> {
+    /// Takes the next step. It comes back when it is its turn already, and has then begun.
+    pub fn begin_or_wait(&self, job: J) -> Option<J> {
         let mut progress = self.progress();
         if progress.running {
             progress.waiting.push_back(job);
-            return Ok(());
+            return None;
         }
-        self.queue.submit(job)?;
         progress.running = true;
-        Ok(())
+        Some(job)
     }
 
     /// What the step that is being run begins with.
@@ -57,21 +55,44 @@ impl Sequence {
         if restart { self.initial.as_ref().clone() } else { self.progress().states.clone() }
     }
 
-    /// The step has come back, with new states unless it failed. The next one goes into the queue; when there is no
-    /// room it is given back, to be run at once: a sequence must not lose a step on the way.
-    pub fn step_done(&self, states: Option<Vec<Tensor>>) -> Option<Job> {
+    /// The step that had begun is over, with new states unless it failed; the next one, which has begun.
+    pub fn end_step(&self, states: Option<Vec<Tensor>>) -> Option<J> {
         let mut progress = self.progress();
         if let Some(states) = states {
             progress.states = states;
         }
         let next = progress.waiting.pop_front();
         progress.running = next.is_some();
-        drop(progress);
-        self.queue.submit(next?).err().map(|(job, _)| job)
+        next
     }
 
     /// No step is under way or waiting.
     pub fn is_idle(&self) -> bool {
         !self.progress().running
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Elements;
+
+    fn state(value: i8) -> Vec<Tensor> {
+        vec![Tensor::new(vec![1], Elements::Int8(vec![value])).unwrap()]
+    }
+
+    #[test]
+    fn steps_wait_for_each_other_and_hand_their_state_on() {
+        let sequence: Sequence<u8> = Sequence::new(Arc::new(state(0)));
+        assert_eq!(sequence.begin_or_wait(1), Some(1));
+        assert_eq!((sequence.begin_or_wait(2), sequence.begin_or_wait(3)), (None, None));
+        assert_eq!(sequence.end_step(Some(state(5))), Some(2));
+        assert_eq!(sequence.states(false), state(5));
+        assert_eq!(sequence.end_step(None), Some(3), "a step that failed is over as well");
+        assert_eq!(sequence.states(false), state(5), "and has changed nothing");
+        assert!(!sequence.is_idle());
+        assert_eq!(sequence.end_step(None), None);
+        assert!(sequence.is_idle());
+        assert_eq!(sequence.states(true), state(0));
     }
 }

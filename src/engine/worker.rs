@@ -186,7 +186,9 @@ impl Worker {
             // A step that was to begin anew and failed leaves nothing of what was before.
             let anew = step.last || step.restart && states.is_none();
             let states = if anew { Some(step.sequence.states(true)) } else { states };
-            self.overflow.extend(step.sequence.step_done(states));
+            // Behind the others; when there is no room it is run at once, for a sequence must not lose a step on the way.
+            let next = step.sequence.end_step(states);
+            self.overflow.extend(next.and_then(|next| step.queue.put(next).err()).map(|(next, _)| next));
         }
         reply.send(outcome);
     }

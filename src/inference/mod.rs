@@ -108,11 +108,7 @@ impl ServedModel {
         let deadline = self.clock.now() + timeout.min(self.request_timeout);
         let cancelled = cancelled.clone();
         let job = Job { inputs, sequence, arrived: Instant::now(), deadline, cancelled, reply };
-        let refused = match job.sequence.clone() {
-            Some(step) => step.sequence.submit(job),
-            None => self.queue.submit(job),
-        };
-        if let Err((job, error)) = refused {
+        if let Err((job, error)) = self.queue.submit(job) {
             job.reply.send(Err(error));
         }
     }

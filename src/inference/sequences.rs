@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::clock::Clock;
-use crate::engine::{Queue, Sequence, Step};
+use crate::engine::{Job, Queue, Sequence, Step};
 use crate::model::Tensor;
 use crate::wire::error::shorten;
 use crate::wire::{Code, RequestError, SequenceParameters};
+
+type JobSequence = Arc<Sequence<Job>>;
 
 /// How a model's sequences begin, and how many there may be.
 #[derive(Debug)]
@@ -21,16 +23,20 @@ pub struct SequenceRules {
 }
 
 impl SequenceRules {
-    fn begin(&self) -> Arc<Sequence> {
-        Arc::new(Sequence::new(self.initial.clone(), self.queue.clone()))
+    fn begin(&self) -> JobSequence {
+        Arc::new(Sequence::new(self.initial.clone()))
+    }
+
+    fn step(&self, sequence: JobSequence, restart: bool, last: bool) -> Step {
+        Step { sequence, queue: self.queue.clone(), restart, last }
     }
 }
 
 /// The sequences of one conversation. Nobody else can reach them.
 #[derive(Debug, Default)]
 pub struct ConversationSequences {
-    own: Option<Arc<Sequence>>,
-    named: BTreeMap<String, Arc<Sequence>>,
+    own: Option<JobSequence>,
+    named: BTreeMap<String, JobSequence>,
 }
 
 impl ConversationSequences {
@@ -42,7 +48,7 @@ impl ConversationSequences {
         let SequenceParameters { id, start, end } = parameters;
         let Some(id) = id else {
             let sequence = self.own.get_or_insert_with(|| rules.begin()).clone();
-            return Ok(Step { sequence, restart: start, last: end });
+            return Ok(rules.step(sequence, start, end));
         };
         let sequence = match self.named.get(&id) {
             Some(sequence) => sequence.clone(),
@@ -55,7 +61,7 @@ impl ConversationSequences {
         } else {
             self.named.insert(id, sequence.clone());
         }
-        Ok(Step { sequence, restart: start, last: end })
+        Ok(rules.step(sequence, start, end))
     }
 }
 
@@ -63,7 +69,7 @@ impl ConversationSequences {
 #[derive(Debug)]
 pub struct SharedSequences {
     clock: Clock,
-    named: Mutex<BTreeMap<String, (Arc<Sequence>, Instant)>>,
+    named: Mutex<BTreeMap<String, (JobSequence, Instant)>>,
 }
 
 impl SharedSequences {
@@ -75,11 +81,12 @@ impl SharedSequences {
     pub fn step(&self, parameters: SequenceParameters, rules: &SequenceRules) -> Result<Step, RequestError> {
         let SequenceParameters { id, start, end } = parameters;
         let Some(id) = id else {
-            return Ok(Step { sequence: rules.begin(), restart: true, last: true });
+            return Ok(rules.step(rules.begin(), true, true));
         };
         let now = self.clock.now();
         let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_alive = |sequence: &Sequence, used: Instant| !sequence.is_idle() || now < used + rules.idle;
+        let is_alive =
+            |sequence: &Sequence<Job>, used: Instant| !sequence.is_idle() || now < used + rules.idle;
         let known = named.remove(&id).filter(|(sequence, used)| is_alive(sequence, *used));
         let sequence = match known {
             Some((sequence, _)) => sequence,
@@ -97,7 +104,7 @@ impl SharedSequences {
         if !end {
             named.insert(id, (sequence.clone(), now));
         }
-        Ok(Step { sequence, restart: start, last: end })
+        Ok(rules.step(sequence, start, end))
     }
 }
 

@@ -11,7 +11,7 @@ use tract_onnx::tract_hir::internal::InferenceModel;
 
 use super::batches::Cost;
 use super::plan::Plan;
-use super::trial::Trial;
+use super::trial::{Trial, Trouble};
 use super::{Family, Layout, guarded, with_rows};
 
 /// A plan must save so much of a row's time to be kept.
@@ -57,6 +57,15 @@ pub enum Verdict {
     Failed(String),
     /// The rows' results are not those of single rows.
     Differs(String),
+}
+
+impl From<Trouble> for Verdict {
+    fn from(trouble: Trouble) -> Verdict {
+        match trouble {
+            Trouble::Failed(error) => Verdict::Failed(error),
+            Trouble::Differs(error) => Verdict::Differs(error),
+        }
+    }
 }
 
 impl Planner {

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::plan::{Plan, PlanState};
-use super::planner::Verdict;
 use super::runner::Item;
 use super::{Layout, Place, failed, guarded};
 use crate::model::{Elements, Tensor, TensorMetadata};
@@ -17,6 +16,14 @@ use crate::wire::RequestError;
 /// How long one plan is timed, and the fewest rounds.
 const MEASURE: Duration = Duration::from_millis(50);
 const ROUNDS: usize = 5;
+
+/// Why a plan is not to be used.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    Failed(String),
+    /// The rows' results are not those of single rows.
+    Differs(String),
+}
 
 /// Made-up rows, and what they give alone.
 pub(super) struct Trial<'l> {
@@ -49,21 +56,21 @@ impl<'l> Trial<'l> {
     }
 
     /// Runs `rows` rows at once and holds each against the single one's; the seconds that all of them take.
-    pub fn run(&self, plan: &Plan, rows: usize) -> Result<f64, Verdict> {
+    pub fn run(&self, plan: &Plan, rows: usize) -> Result<f64, Trouble> {
         let items = &self.items[..rows];
         let mut state = PlanState::new(plan);
         let outputs =
-            joined(self.layout, &mut state, items).map_err(|error| Verdict::Failed(error.message))?;
+            joined(self.layout, &mut state, items).map_err(|error| Trouble::Failed(error.message))?;
         for (row, expected) in self.expected.iter().take(rows).enumerate() {
             for ((whole, single), axis) in outputs.iter().zip(expected).zip(&self.layout.output_axes) {
                 if let Some(difference) = difference(&whole.slice(*axis, row..row + 1), single) {
                     let message = format!("row {row} of it is {difference} off what it is alone");
-                    return Err(Verdict::Differs(message));
+                    return Err(Trouble::Differs(message));
                 }
             }
         }
         least(|| joined(self.layout, &mut state, items).is_ok())
-            .ok_or_else(|| Verdict::Failed("it failed when it was timed".into()))
+            .ok_or_else(|| Trouble::Failed("it failed when it was timed".into()))
     }
 }
 
