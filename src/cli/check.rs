@@ -8,7 +8,6 @@ use clap::Args;
 
 use super::logging;
 use crate::config::{Limits, LogFlags};
-use crate::engine::session::zeros;
 use crate::inference::{self, Loaded};
 use crate::model::{TensorMetadata, repository};
 use crate::wire::example::{example, whole_example};
@@ -70,10 +69,10 @@ fn report(loaded: &Loaded, took: Duration, whole: bool) {
     let signature = session.signature();
     println!("loads    in {} ms", took.as_millis());
     for (at, input) in signature.inputs.iter().enumerate() {
-        println!("{}{}", if at == 0 { "takes    " } else { "         " }, describe(input));
+        println!("{}{}", if at == 0 { "takes    " } else { "         " }, describe(input, &signature.inputs));
     }
     for (at, output) in signature.outputs.iter().enumerate() {
-        println!("{}{}", if at == 0 { "gives    " } else { "         " }, describe(output));
+        println!("{}{}", if at == 0 { "gives    " } else { "         " }, describe(output, &[]));
     }
     match signature.max_batch_size {
         Some(most) => println!("rows     up to {most} a request (max_batch_size)"),
@@ -83,7 +82,9 @@ fn report(loaded: &Loaded, took: Duration, whole: bool) {
         ),
     }
     match &loaded.warmup_error {
-        Some(error) => println!("warm-up  failed on zeros, which some models cannot take: {error}"),
+        Some(error) => {
+            println!("warm-up  failed on {}, which some models cannot take: {error}", sample_of(loaded))
+        }
         None => latency(loaded),
     }
     // Up to a screenful it can be pasted as it is.
@@ -97,7 +98,7 @@ fn report(loaded: &Loaded, took: Duration, whole: bool) {
 
 fn latency(loaded: &Loaded) {
     let session = &loaded.workload.session;
-    let Ok(inputs) = zeros(session.signature()) else { return };
+    let Ok(inputs) = inference::sample(&loaded.workload) else { return };
     let mut runner = session.runner();
     let mut times = Vec::new();
     let begun = Instant::now();
@@ -111,13 +112,19 @@ fn latency(loaded: &Loaded) {
     times.sort_unstable();
     let median = times[times.len() / 2];
     println!(
-        "latency  {:.3} ms, median of {} runs on zeros, one thread",
+        "latency  {:.3} ms, median of {} runs on {}, one thread",
         median.as_secs_f64() * 1e3,
-        times.len()
+        times.len(),
+        sample_of(loaded)
     );
 }
 
-fn describe(tensor: &TensorMetadata) -> String {
+/// What was run, in a word.
+fn sample_of(loaded: &Loaded) -> &'static str {
+    if loaded.workload.preprocessor.takes_text() { "the sentence below" } else { "zeros" }
+}
+
+fn describe(tensor: &TensorMetadata, inputs: &[TensorMetadata]) -> String {
     let dims: Vec<String> = tensor
         .shape
         .iter()
@@ -127,10 +134,10 @@ fn describe(tensor: &TensorMetadata) -> String {
             crate::model::Dim::Open(None) => "-1".into(),
         })
         .collect();
-    let files = if tensor.accepts.is_empty() {
-        String::new()
-    } else {
-        format!(", or BYTES [n]: {}", tensor.accepts.join(", "))
+    let files = match tensor.filled_by.and_then(|source| inputs.get(source)) {
+        Some(source) => format!(", or made of the text in {}", source.name),
+        None if tensor.accepts.is_empty() => String::new(),
+        None => format!(", or BYTES [n]: {}", tensor.accepts.join(", ")),
     };
     format!("{}: {} [{}]{files}", tensor.name, tensor.datatype, dims.join(", "))
 }

@@ -16,6 +16,7 @@ use super::session::{Runner, Session};
 use crate::clock::Clock;
 use crate::model::Tensor;
 use crate::processing::Preprocessor;
+use crate::processing::embedding::Embeddings;
 use crate::wire::{Code, RequestError};
 
 /// Bytes of stack a worker has: graphs with deep sub-graphs recurse.
@@ -26,6 +27,7 @@ const STACK: usize = 8 << 20;
 pub struct Workload {
     pub session: Session,
     pub preprocessor: Preprocessor,
+    pub embeddings: Embeddings,
 }
 
 /// A worker's thread. `alive` is disconnected when the thread has ended, which can be waited for with
@@ -85,6 +87,7 @@ impl Worker {
 
     fn run(&mut self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, RequestError> {
         let inputs = self.workload.preprocessor.prepare(inputs, self.workload.session.signature())?;
-        self.runner.run(&inputs)
+        let outputs = self.runner.run(&inputs)?;
+        self.workload.embeddings.finish(&inputs, outputs)
     }
 }

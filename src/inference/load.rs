@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{ServedModel, Workers};
+use super::{ServedModel, Workers, embedding};
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::engine::panic::panic_message;
@@ -16,6 +16,7 @@ use crate::model::{Dim, Manifest, ModelFiles, Tensor, TensorMetadata};
 use crate::processing::Preprocessor;
 use crate::processing::image::{ImageDecoder, MEDIA_TYPES};
 use crate::processing::scores::{Postprocessor, parse_labels};
+use crate::processing::text::TextEncoder;
 use crate::wire::elements;
 
 /// Why a model is not served.
@@ -32,9 +33,9 @@ pub struct Loaded {
     pub files: ModelFiles,
     pub workload: Workload,
     pub postprocessors: Vec<Postprocessor>,
-    /// Of the warm-up's runs on zeros.
+    /// Of the warm-up's runs.
     pub warmup: Vec<Duration>,
-    /// Why the warm-up failed, when it did. Some models cannot run on zeros and serve well.
+    /// Why the warm-up failed, when it did. Some models cannot run on a [`sample`] and serve well.
     pub warmup_error: Option<String>,
 }
 
@@ -44,16 +45,20 @@ pub fn load(files: ModelFiles, limits: &Limits) -> Result<Loaded, LoadError> {
     let graph = Graph::read(&files.onnx).map_err(|error| failed(error.to_string()))?;
     let options = options(&graph, &files.manifest, limits).map_err(failed)?;
     let mut session = Session::load(&graph, &options).map_err(|error| failed(error.to_string()))?;
-    let preprocessor = preprocessor(&mut session, &files.manifest, limits).map_err(failed)?;
+    let texts = embedding::texts(session.signature_mut(), &files, limits).map_err(failed)?;
+    let embeddings =
+        embedding::embeddings(session.signature_mut(), &files.manifest, &texts).map_err(failed)?;
+    let preprocessor = preprocessor(&mut session, &files.manifest, texts, limits).map_err(failed)?;
     let postprocessors = postprocessors(&session, &files).map_err(failed)?;
-    let (warmup, warmup_error) = warm_up(&session, files.manifest.warmup.unwrap_or(1));
+    let workload = Workload { session, preprocessor, embeddings };
+    let (warmup, warmup_error) = warm_up(&workload, files.manifest.warmup.unwrap_or(1));
     if files.manifest.dynamic_batching.is_some() {
         log::warn!("model `{}`: dynamic_batching has no effect yet, requests are run one by one", files.name);
     }
     if let Some(error) = &warmup_error {
-        log::warn!("model `{}`: the warm-up on zeros failed: {error}", files.name);
+        log::warn!("model `{}`: the warm-up failed: {error}", files.name);
     }
-    Ok(Loaded { workload: Workload { session, preprocessor }, postprocessors, warmup, warmup_error, files })
+    Ok(Loaded { workload, postprocessors, warmup, warmup_error, files })
 }
 
 impl Loaded {
@@ -115,7 +120,11 @@ fn options(graph: &Graph, manifest: &Manifest, limits: &Limits) -> Result<Option
     Ok(Options { shapes, constants, max_batch_size, max_tensor_bytes: limits.max_tensor_bytes })
 }
 
-fn find<'a>(field: &str, name: &str, known: &'a [TensorMetadata]) -> Result<&'a TensorMetadata, String> {
+pub(super) fn find<'a>(
+    field: &str,
+    name: &str,
+    known: &'a [TensorMetadata],
+) -> Result<&'a TensorMetadata, String> {
     known.iter().find(|metadata| metadata.name == name).ok_or_else(|| {
         let names = || known.iter().map(|metadata| metadata.name.as_str());
         let meant =
@@ -156,7 +165,12 @@ fn constant(input: &TensorMetadata, value: &serde_json::Value) -> Result<Tensor,
     Tensor::new(shape, values)
 }
 
-fn preprocessor(session: &mut Session, manifest: &Manifest, limits: &Limits) -> Result<Preprocessor, String> {
+fn preprocessor(
+    session: &mut Session,
+    manifest: &Manifest,
+    texts: Vec<TextEncoder>,
+    limits: &Limits,
+) -> Result<Preprocessor, String> {
     let inputs = &mut session.signature_mut().inputs;
     let decoders = inputs
         .iter_mut()
@@ -169,7 +183,7 @@ fn preprocessor(session: &mut Session, manifest: &Manifest, limits: &Limits) -> 
             Ok(Some(decoder))
         })
         .collect::<Result<_, String>>()?;
-    Ok(Preprocessor::new(decoders))
+    Ok(Preprocessor::new(decoders, texts))
 }
 
 fn postprocessors(session: &Session, files: &ModelFiles) -> Result<Vec<Postprocessor>, String> {
@@ -215,10 +229,17 @@ fn postprocessor(output: &TensorMetadata, files: &ModelFiles) -> Result<Postproc
     Ok(Postprocessor { activation: said.activation, labels, classification: said.classification })
 }
 
-fn warm_up(session: &Session, runs: u32) -> (Vec<Duration>, Option<String>) {
+/// What a model is tried on: zeros, and a sentence where it takes text.
+pub fn sample(workload: &Workload) -> Result<Vec<Tensor>, String> {
+    let signature = workload.session.signature();
+    let zeros = zeros(signature)?;
+    workload.preprocessor.sample(zeros, signature).map_err(|error| error.message)
+}
+
+fn warm_up(workload: &Workload, runs: u32) -> (Vec<Duration>, Option<String>) {
     let mut times = Vec::new();
-    let mut runner = session.runner();
-    let inputs = match zeros(session.signature()) {
+    let mut runner = workload.session.runner();
+    let inputs = match sample(workload) {
         Ok(inputs) => inputs,
         Err(error) => return (times, Some(error)),
     };

@@ -3,6 +3,7 @@
 //!
 //! Both ways in use it, the WebSocket conversation and HTTP; it knows neither.
 
+mod embedding;
 mod load;
 
 use std::collections::BTreeMap;
@@ -22,7 +23,7 @@ use crate::wire::request::WantedOutput;
 use crate::wire::response::Encoded;
 use crate::wire::{Code, Form, InferRequest, InferResponse, OutputTensor, RequestError};
 
-pub use load::{LoadError, Loaded, load};
+pub use load::{LoadError, Loaded, load, sample};
 
 /// A model that answers requests.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ pub struct ModelFiles {
     pub version: String,
     /// The ONNX file.
     pub onnx: PathBuf,
-    /// Where the manifest's relative paths (labels) begin.
+    /// Where the manifest's relative paths (labels, tokenizers) begin.
     pub folder: PathBuf,
     pub manifest: Manifest,
     /// Where the manifest was read; a bare ONNX file has none.
@@ -111,6 +111,9 @@ impl ModelFiles {
             onnx = PathBuf::from(self.manifest.file.as_deref().unwrap_or(DEFAULT_FILE));
             for labels in self.manifest.outputs.iter().filter_map(|output| output.labels.as_deref()) {
                 parts.push((labels.into(), self.folder.join(labels)));
+            }
+            for text in self.manifest.inputs.iter().filter_map(|input| input.text.as_ref()) {
+                parts.push(((&text.tokenizer).into(), self.folder.join(&text.tokenizer)));
             }
         }
         let beside = |path: &Path| path.parent().unwrap_or(Path::new("")).to_path_buf();

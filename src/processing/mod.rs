@@ -1,13 +1,18 @@
-//! Between the wire and the model: image files become tensors, scores become classes. Pure
+//! Between the wire and the model: image files and text become tensors, hidden states become embeddings,
+//! scores become classes. Pure
 //! functions of their input and of what `model.json` says.
 
+pub mod embedding;
 pub mod image;
 pub mod scores;
+pub mod text;
 
 use crate::model::{Elements, Signature, Tensor};
+use crate::wire::example::EXAMPLE_TEXT;
 use crate::wire::{Code, RequestError};
 
 use self::image::ImageDecoder;
+use self::text::TextEncoder;
 
 /// Turns what the wire took into what the model takes. Runs on a worker, not on the connection's
 /// thread: decoding a photograph takes longer than most inferences, a conversation must answer its
@@ -16,28 +21,45 @@ use self::image::ImageDecoder;
 pub struct Preprocessor {
     /// One an input, in the signature's order.
     decoders: Vec<Option<ImageDecoder>>,
+    texts: Vec<TextEncoder>,
 }
 
 impl Preprocessor {
-    pub fn new(decoders: Vec<Option<ImageDecoder>>) -> Preprocessor {
-        Preprocessor { decoders }
+    pub fn new(decoders: Vec<Option<ImageDecoder>>, texts: Vec<TextEncoder>) -> Preprocessor {
+        Preprocessor { decoders, texts }
     }
 
-    /// Decodes the inputs that came as files; the others pass untouched.
+    /// Decodes the inputs that came as files or text; the others pass untouched.
     pub fn prepare(&self, inputs: Vec<Tensor>, signature: &Signature) -> Result<Vec<Tensor>, RequestError> {
         let pairs = inputs.into_iter().zip(&self.decoders).zip(&signature.inputs);
-        pairs
-            .map(|((tensor, decoder), input)| match (decoder, tensor.elements()) {
-                (Some(decoder), Elements::Bytes(files)) => {
-                    let rows = decoder.decode(files).map_err(|error| {
-                        RequestError::new(error.code, format!("input `{}`, {}", input.name, error.message))
-                    })?;
-                    let mut shape = input.shape_with_open(1);
-                    shape[0] = files.len();
-                    Tensor::new(shape, rows).map_err(|error| RequestError::new(Code::InvalidRequest, error))
-                }
-                _ => Ok(tensor),
-            })
-            .collect()
+        let decoded = pairs.map(|((tensor, decoder), input)| match (decoder, tensor.elements()) {
+            (Some(decoder), Elements::Bytes(files)) => {
+                let rows = decoder.decode(files).map_err(|error| {
+                    RequestError::new(error.code, format!("input `{}`, {}", input.name, error.message))
+                })?;
+                let mut shape = input.shape_with_open(1);
+                shape[0] = files.len();
+                Tensor::new(shape, rows).map_err(|error| RequestError::new(Code::InvalidRequest, error))
+            }
+            _ => Ok(tensor),
+        });
+        let mut decoded = decoded.collect::<Result<Vec<Tensor>, RequestError>>()?;
+        self.texts.iter().try_for_each(|text| text.fill(&mut decoded, signature))?;
+        Ok(decoded)
+    }
+
+    /// What a warm-up runs: `zeros`, and a sentence where text is taken, whose attention mask is not zero.
+    pub fn sample(&self, mut zeros: Vec<Tensor>, signature: &Signature) -> Result<Vec<Tensor>, RequestError> {
+        for text in &self.texts {
+            let rows = signature.inputs[text.source()].shape_with_open(1)[0];
+            let texts = Elements::Bytes(vec![EXAMPLE_TEXT.into(); rows]);
+            zeros[text.source()] = Tensor::new(vec![rows], texts).map_err(RequestError::invalid)?;
+        }
+        self.prepare(zeros, signature)
+    }
+
+    /// True when some input takes text.
+    pub fn takes_text(&self) -> bool {
+        !self.texts.is_empty()
     }
 }
