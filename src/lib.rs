@@ -24,7 +24,7 @@
 //! | `main` | 1 | starts everything, waits for a signal, drains, joins | a signal |
 //! | `accept` | 1 | takes a permit for each connection and spawns its thread; no accept error ends it | the listener, the end |
 //! | `conn-N` | one a connection | owns its socket alone: TLS, head, upgrade, frames both ways | `poll` on the socket and its bells |
-//! | `<model>-wN` | `instance_group.count` a model, or the cores | decodes files, runs tract, replies | the model's queue |
+//! | `<model>-wN` | `instance_group.count` a model, or the cores | decodes files and text, runs tract, replies | the model's queue |
 //! | `<model>-plan` | 1 a model, for its first seconds | measures which batches pay, at low priority | nothing |
 //! | `reload` | 1 | loads models again, beside those that are served | SIGHUP, its clock |
 //! | `ops` | 1, with `--ops-listen` | health, readiness and metadata on a private address | its listener |
@@ -42,7 +42,7 @@
 //! |---|---|
 //! | [`model`] | models as files and words: repository, `model.json`, signature, tensors |
 //! | [`wire`] | Open Inference Protocol v2 and rows, bytes to requests and responses to bytes; pure |
-//! | [`processing`] | image files to tensors, scores to classes; pure |
+//! | [`processing`] | image files and text to tensors, hidden states to embeddings, scores to classes; pure |
 //! | [`engine`] | queue, workers, sessions; `engine::session` is the only room that imports tract |
 //! | [`inference`] | a model in service: where wire, processing and engine meet |
 //! | [`net`] | sockets: listener, TLS, head, HTTP, conversation; knows a `Service`, and no model |

@@ -9,7 +9,7 @@ use clap::Args;
 use super::logging;
 use crate::config::{FetchFlags, Limits, LogFlags};
 use crate::engine::Session;
-use crate::engine::session::{Finding, Planner, zeros};
+use crate::engine::session::{Finding, Planner};
 use crate::fetch::Fetcher;
 use crate::inference::{self, Loaded, batching};
 use crate::model::{ModelFiles, TensorMetadata};
@@ -83,13 +83,13 @@ fn report(mut loaded: Loaded, took: Duration, whole: bool) {
     let signature = session.signature();
     println!("loads    in {} ms", took.as_millis());
     for (at, input) in signature.inputs.iter().enumerate() {
-        println!("{}{}", if at == 0 { "takes    " } else { "         " }, describe(input));
+        println!("{}{}", if at == 0 { "takes    " } else { "         " }, describe(input, &signature.inputs));
     }
     for (at, output) in signature.outputs.iter().enumerate() {
-        println!("{}{}", if at == 0 { "gives    " } else { "         " }, describe(output));
+        println!("{}{}", if at == 0 { "gives    " } else { "         " }, describe(output, &[]));
     }
     for state in session.states() {
-        println!("state    {}, kept from request to request", describe(state));
+        println!("state    {}, kept from request to request", describe(state, &[]));
     }
     if let Some(stream) = loaded.workload.preprocessor.stream() {
         println!("stream   {}", stream.describe());
@@ -110,7 +110,9 @@ fn report(mut loaded: Loaded, took: Duration, whole: bool) {
         ),
     }
     match &loaded.warmup_error {
-        Some(error) => println!("warm-up  failed on zeros, which some models cannot take: {error}"),
+        Some(error) => {
+            println!("warm-up  failed on {}, which some models cannot take: {error}", sample_of(loaded))
+        }
         None => latency(loaded),
     }
     if let Some(finding) = &loaded.threads {
@@ -148,7 +150,7 @@ fn batches(planner: Planner, session: &Session) {
 
 fn latency(loaded: &Loaded) {
     let session = &loaded.workload.session;
-    let Ok(item) = zeros(session) else { return };
+    let Ok(item) = inference::sample(&loaded.workload) else { return };
     let mut runner = session.runner();
     let mut times = Vec::new();
     let begun = Instant::now();
@@ -162,13 +164,19 @@ fn latency(loaded: &Loaded) {
     times.sort_unstable();
     let median = times[times.len() / 2];
     println!(
-        "latency  {:.3} ms, median of {} runs on zeros, one thread",
+        "latency  {:.3} ms, median of {} runs on {}, one thread",
         median.as_secs_f64() * 1e3,
-        times.len()
+        times.len(),
+        sample_of(loaded)
     );
 }
 
-fn describe(tensor: &TensorMetadata) -> String {
+/// What was run, in a word.
+fn sample_of(loaded: &Loaded) -> &'static str {
+    if loaded.workload.preprocessor.takes_text() { "the sentence below" } else { "zeros" }
+}
+
+fn describe(tensor: &TensorMetadata, inputs: &[TensorMetadata]) -> String {
     let dims: Vec<String> = tensor
         .shape
         .iter()
@@ -178,10 +186,10 @@ fn describe(tensor: &TensorMetadata) -> String {
             crate::model::Dim::Open(None) => "-1".into(),
         })
         .collect();
-    let files = if tensor.accepts.is_empty() {
-        String::new()
-    } else {
-        format!(", or BYTES [n]: {}", tensor.accepts.join(", "))
+    let files = match tensor.filled_by.and_then(|source| inputs.get(source)) {
+        Some(source) => format!(", or made of the text in {}", source.name),
+        None if tensor.accepts.is_empty() => String::new(),
+        None => format!(", or BYTES [n]: {}", tensor.accepts.join(", ")),
     };
     format!("{}: {} [{}]{files}", tensor.name, tensor.datatype, dims.join(", "))
 }

@@ -18,6 +18,7 @@ use super::queue::{Inputs, Job};
 use super::session::{Item, Runner, Session};
 use crate::clock::Clock;
 use crate::processing::Preprocessor;
+use crate::processing::embedding::Embeddings;
 use crate::wire::{Code, RequestError};
 
 /// Bytes of stack a worker has: graphs with deep sub-graphs recurse.
@@ -28,6 +29,7 @@ const STACK: usize = 8 << 20;
 pub struct Workload {
     pub session: Session,
     pub preprocessor: Preprocessor,
+    pub embeddings: Embeddings,
 }
 
 /// A worker's thread. `alive` is disconnected when the thread has ended, which can be waited for with
@@ -152,8 +154,9 @@ impl Worker {
         }
         match caught(|| self.runner.run_together(&items)) {
             Ok(results) => {
-                for (job, result) in jobs.into_iter().zip(results) {
-                    self.finish(job, Ok(result));
+                for ((job, item), result) in jobs.into_iter().zip(&items).zip(results) {
+                    let result = self.embed(item, result);
+                    self.finish(job, result);
                 }
             }
             Err(error) => {
@@ -171,8 +174,16 @@ impl Worker {
                 // Whatever the failed run left behind goes with it.
                 self.runner = self.workload.session.runner();
             }
+            let result = result.and_then(|result| self.embed(item, result));
             self.finish(job, result);
         }
+    }
+
+    /// Pools and normalises where that is declared; the mask is among the run's inputs.
+    fn embed(&self, item: &Item, result: Item) -> Result<Item, RequestError> {
+        let Item { tensors, states } = result;
+        let tensors = self.workload.embeddings.finish(&item.tensors, tensors)?;
+        Ok(Item { tensors, states })
     }
 
     /// Lets the job's sequence go on, and replies.

@@ -5,12 +5,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::sequences::{SequenceRules, SharedSequences};
-use super::{Fingerprint, ServedModel, Workers, batching};
+use super::{Fingerprint, ServedModel, Workers, batching, embedding};
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::engine::intake::Intake;
 use crate::engine::panic::panic_message;
-use crate::engine::session::{ClassLabels, Planner, StateOption, ThreadFinding, zeros};
+use crate::engine::session::{ClassLabels, Item, Planner, StateOption, ThreadFinding, zeros};
 use crate::engine::worker::{self, Workload};
 use crate::engine::{Graph, Options, Queue, Session};
 use crate::model::signature::{nearest, quoted};
@@ -19,6 +19,7 @@ use crate::model::{Dim, Manifest, ModelFiles, Tensor, TensorMetadata};
 use crate::processing::audio::{self, AudioStream};
 use crate::processing::image::{self, ImageDecoder};
 use crate::processing::scores::{Postprocessor, parse_labels};
+use crate::processing::text::TextEncoder;
 use crate::processing::{Decoder, Preprocessor};
 use crate::wire::elements;
 
@@ -45,9 +46,9 @@ pub struct Loaded {
     pub class_labels: Vec<ClassLabels>,
     /// Whether threads inside a run help, where they were asked for.
     pub threads: Option<ThreadFinding>,
-    /// Of the warm-up's runs on zeros.
+    /// Of the warm-up's runs.
     pub warmup: Vec<Duration>,
-    /// Why the warm-up failed, when it did. Some models cannot run on zeros and serve well.
+    /// Why the warm-up failed, when it did. Some models cannot run on a [`sample`] and serve well.
     pub warmup_error: Option<String>,
 }
 
@@ -59,7 +60,10 @@ pub fn load(files: ModelFiles, limits: &Limits) -> Result<Loaded, LoadError> {
     let (mut session, planner) =
         Session::load(&graph, &options).map_err(|error| failed(error.to_string()))?;
     let initial = initial_states(&session, &files.manifest).map_err(failed)?;
-    let preprocessor = preprocessor(&mut session, &files.manifest, limits).map_err(failed)?;
+    let texts = embedding::texts(session.signature_mut(), &files, limits).map_err(failed)?;
+    let embeddings =
+        embedding::embeddings(session.signature_mut(), &files.manifest, &texts).map_err(failed)?;
+    let preprocessor = preprocessor(&mut session, &files.manifest, texts, limits).map_err(failed)?;
     let audio = preprocessor.stream().cloned();
     let postprocessors = postprocessors(&session, &files, graph.class_labels()).map_err(failed)?;
     for ClassLabels { output, labels } in graph.class_labels() {
@@ -69,17 +73,17 @@ pub fn load(files: ModelFiles, limits: &Limits) -> Result<Loaded, LoadError> {
             quoted(labels.iter().map(String::as_str))
         );
     }
-    let (warmup, warmup_error) = warm_up(&session, files.manifest.warmup.unwrap_or(1));
+    let mut workload = Workload { session, preprocessor, embeddings };
+    let (warmup, warmup_error) = warm_up(&workload, files.manifest.warmup.unwrap_or(1));
     if let Some(error) = &warmup_error {
-        log::warn!("model `{}`: the warm-up on zeros failed: {error}", files.name);
+        log::warn!("model `{}`: the warm-up failed: {error}", files.name);
     }
     let class_labels = graph.class_labels().to_vec();
     drop(graph);
     let threads = match files.manifest.intra_op_threads.filter(|count| *count > 1) {
-        Some(count) => Some(try_threads(&mut session, count).map_err(failed)?),
+        Some(count) => Some(try_threads(&mut workload, count).map_err(failed)?),
         None => None,
     };
-    let workload = Workload { session, preprocessor };
     Ok(Loaded {
         threads,
         workload,
@@ -216,7 +220,11 @@ fn filled(state: &TensorMetadata, value: &serde_json::Value) -> Result<Tensor, S
     Tensor::new(shape, values)
 }
 
-fn find<'a>(field: &str, name: &str, known: &'a [TensorMetadata]) -> Result<&'a TensorMetadata, String> {
+pub(super) fn find<'a>(
+    field: &str,
+    name: &str,
+    known: &'a [TensorMetadata],
+) -> Result<&'a TensorMetadata, String> {
     known.iter().find(|metadata| metadata.name == name).ok_or_else(|| {
         let names = || known.iter().map(|metadata| metadata.name.as_str());
         let meant =
@@ -257,10 +265,15 @@ fn constant(input: &TensorMetadata, value: &serde_json::Value) -> Result<Tensor,
     Tensor::new(shape, values)
 }
 
-fn preprocessor(session: &mut Session, manifest: &Manifest, limits: &Limits) -> Result<Preprocessor, String> {
+fn preprocessor(
+    session: &mut Session,
+    manifest: &Manifest,
+    texts: Vec<TextEncoder>,
+    limits: &Limits,
+) -> Result<Preprocessor, String> {
     for said in &manifest.inputs {
         let is_state = session.states().iter().any(|state| state.name == said.name);
-        if is_state && (said.image.is_some() || said.audio.is_some()) {
+        if is_state && (said.image.is_some() || said.audio.is_some() || said.text.is_some()) {
             return Err(format!("input `{}` is a state: it takes no files", said.name));
         }
     }
@@ -280,7 +293,7 @@ fn preprocessor(session: &mut Session, manifest: &Manifest, limits: &Limits) -> 
             Ok(Some(Decoder::Image(decoder)))
         })
         .collect::<Result<_, String>>()?;
-    Ok(Preprocessor::new(decoders))
+    Ok(Preprocessor::new(decoders, texts))
 }
 
 fn postprocessors(
@@ -339,18 +352,26 @@ fn postprocessor(
     Ok(Postprocessor { activation: said.activation, labels, classification: said.classification })
 }
 
-fn try_threads(session: &mut Session, count: usize) -> Result<ThreadFinding, String> {
-    let finding = session.try_threads(count, &zeros(session)?)?;
+fn try_threads(workload: &mut Workload, count: usize) -> Result<ThreadFinding, String> {
+    let item = sample(workload)?;
+    let finding = workload.session.try_threads(count, &item)?;
     let ThreadFinding { alone, together, .. } = finding;
     let verdict = if finding.helps() { "used" } else { "not used" };
     log::info!("{count} threads a run: {together:.3} ms instead of {alone:.3} ms: {verdict}");
     Ok(finding)
 }
 
-fn warm_up(session: &Session, runs: u32) -> (Vec<Duration>, Option<String>) {
+/// What a model is tried on: zeros, and a sentence where it takes text.
+pub fn sample(workload: &Workload) -> Result<Item, String> {
+    let Item { tensors, states } = zeros(&workload.session)?;
+    let tensors = workload.preprocessor.sample(tensors, workload.session.signature());
+    Ok(Item { tensors: tensors.map_err(|error| error.message)?, states })
+}
+
+fn warm_up(workload: &Workload, runs: u32) -> (Vec<Duration>, Option<String>) {
     let mut times = Vec::new();
-    let mut runner = session.runner();
-    let item = match zeros(session) {
+    let mut runner = workload.session.runner();
+    let item = match sample(workload) {
         Ok(item) => item,
         Err(error) => return (times, Some(error)),
     };

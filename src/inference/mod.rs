@@ -5,6 +5,7 @@
 
 pub mod batching;
 mod catalogue;
+mod embedding;
 mod fingerprint;
 mod load;
 mod loader;
@@ -29,7 +30,7 @@ use sequences::{SequenceRules, SharedSequences};
 
 pub use catalogue::{Catalogue, Entry, Models, Workers};
 pub use fingerprint::Fingerprint;
-pub use load::{LoadError, Loaded, load};
+pub use load::{LoadError, Loaded, load, sample};
 pub use loader::{Changes, Loader};
 
 /// A model that answers requests.

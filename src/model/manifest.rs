@@ -134,6 +134,8 @@ pub struct InputManifest {
     pub image: Option<ImageInput>,
     /// The input also takes sound, and a stream of it.
     pub audio: Option<AudioInput>,
+    /// The input also takes text, made into tokens as this says.
+    pub text: Option<TextInput>,
 }
 
 /// How sound becomes tensors. Lengths are in samples.
@@ -181,6 +183,10 @@ pub struct OutputManifest {
     /// Must be what the file says; here for the reader, and checked.
     #[serde(default, deserialize_with = "datatype")]
     pub datatype: Option<Datatype>,
+    /// One vector for each row of `[batch, sequence, hidden]`: answered as `[batch, hidden]`.
+    pub pooling: Option<Pooling>,
+    /// Makes each vector of the last axis one of length 1, after pooling.
+    pub normalize: Option<Normalize>,
     /// Applied along the last axis before the output is answered.
     pub activation: Option<Activation>,
     /// A file beside the manifest, one label a line, in the order of the last axis.
@@ -194,6 +200,73 @@ pub struct OutputManifest {
 pub enum Activation {
     Softmax,
     Sigmoid,
+}
+
+/// How a sequence of vectors becomes one. Only what the attention mask leaves takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pooling {
+    Mean,
+    /// The first token's.
+    Cls,
+    Max,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Normalize {
+    /// By the Euclidean length.
+    L2,
+}
+
+/// How text becomes the token ids of the input that this stands on, and the tensors beside it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TextInput {
+    /// The file that all libraries of the field read and write. Default: `tokenizer.json`.
+    pub tokenizer: String,
+    /// The most tokens of a text, special ones included. Default: what the tokenizer's file says, or the
+    /// input's own fixed length, or 512.
+    pub max_length: Option<usize>,
+    /// Whether a longer text is cut (the default) or refused.
+    pub truncation: bool,
+    /// Default: what the tokenizer's file says, or the longest.
+    pub padding: Option<Padding>,
+    /// The input that gets 1 for a token and 0 for padding. Default: `attention_mask`, if there is one.
+    pub attention_mask: Option<String>,
+    /// The input that gets each token's segment. Default: `token_type_ids`, if there is one.
+    pub token_type_ids: Option<String>,
+}
+
+impl Default for TextInput {
+    fn default() -> Self {
+        TextInput {
+            tokenizer: "tokenizer.json".into(),
+            max_length: None,
+            truncation: true,
+            padding: None,
+            attention_mask: None,
+            token_type_ids: None,
+        }
+    }
+}
+
+/// To how many tokens the texts of a request are filled up, all to the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Padding {
+    Word(PaddingWord),
+    /// So many, or the longest if that has more.
+    Length(usize),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PaddingWord {
+    /// As many as the longest text of the request has.
+    Longest,
+    /// `max_length`, always.
+    MaxLength,
 }
 
 /// How an image file becomes a tensor: value = (pixel × scale − mean) ÷ std, pixels 0–255.
@@ -386,8 +459,15 @@ impl Manifest {
             if let Some(audio) = &input.audio {
                 audio.validate().map_err(|error| format!("inputs[`{}`].audio.{error}", input.name))?;
             }
-            if input.image.is_some() && input.audio.is_some() {
-                return Err(format!("inputs[`{}`] is both `image` and `audio`: it can be one", input.name));
+            if let Some(text) = &input.text {
+                text.validate().map_err(|error| format!("inputs[`{}`].text.{error}", input.name))?;
+            }
+            let kinds = [input.image.is_some(), input.audio.is_some(), input.text.is_some()];
+            if kinds.into_iter().filter(|is| *is).count() > 1 {
+                return Err(format!(
+                    "inputs[`{}`] is more than one of `image`, `audio` and `text`: it can be one",
+                    input.name
+                ));
             }
         }
         for output in &self.outputs {
@@ -474,6 +554,23 @@ impl ImageInput {
     }
 }
 
+impl TextInput {
+    fn validate(&self) -> Result<(), String> {
+        if self.max_length == Some(0) {
+            return Err("max_length is 0: expected a number of tokens".into());
+        }
+        match (self.padding, self.max_length) {
+            (Some(Padding::Length(0)), _) => {
+                Err("padding is 0: expected `longest`, `max_length` or a number of tokens".into())
+            }
+            (Some(Padding::Length(length)), Some(most)) if length > most => {
+                Err(format!("padding is {length}, but max_length is {most}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// A name becomes part of a path, so it may hold only what a path segment holds unescaped.
 pub fn check_name(field: &str, name: &str) -> Result<(), String> {
     let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -527,6 +624,13 @@ mod tests {
             (r#"{"inputs":[{"name":"x","image":{"mean":[1,2]}}]}"#, "one a channel (3)"),
             (r#"{"inputs":[{"name":"x","image":{"std":[0]}}]}"#, "divided by it"),
             (r#"{"inputs":[{"name":"x","image":{"color":"grey"}}]}"#, "did you mean `gray`"),
+            (r#"{"inputs":[{"name":"x","text":{"max_length":0}}]}"#, "expected a number of tokens"),
+            (r#"{"inputs":[{"name":"x","text":{"max_length":8,"padding":9}}]}"#, "but max_length is 8"),
+            (
+                r#"{"inputs":[{"name":"x","text":{},"image":{}}]}"#,
+                "more than one of `image`, `audio` and `text`",
+            ),
+            (r#"{"outputs":[{"name":"x","pooling":"men"}]}"#, "did you mean `mean`"),
             (r#"{"instance_group":{"count":0}}"#, "at least one worker"),
             (r#"{"name":"a/b"}"#, "letters, digits"),
             (r#"{"url":"https://example.org/model.onnx"}"#, "`sha256sum FILE` prints it"),

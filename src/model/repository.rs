@@ -18,7 +18,7 @@ pub struct ModelFiles {
     pub version: String,
     /// The ONNX file. Of a model with a `url` it is there once it was fetched.
     pub onnx: PathBuf,
-    /// Where the manifest's relative paths (labels) begin; of an archive, in the cache.
+    /// Where the manifest's relative paths (labels, tokenizers) begin; of an archive, in the cache.
     pub folder: PathBuf,
     pub manifest: Manifest,
     /// Where the manifest was read; a bare ONNX file has none.
@@ -235,6 +235,9 @@ impl ModelFiles {
             onnx = version.join(self.manifest.file.as_deref().unwrap_or(DEFAULT_FILE));
             for labels in self.manifest.outputs.iter().filter_map(|output| output.labels.as_deref()) {
                 parts.push((base.join(labels), self.folder.join(labels)));
+            }
+            for text in self.manifest.inputs.iter().filter_map(|input| input.text.as_ref()) {
+                parts.push(((&text.tokenizer).into(), self.folder.join(&text.tokenizer)));
             }
         }
         if self.manifest.url.is_none() {

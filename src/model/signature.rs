@@ -34,9 +34,22 @@ pub struct TensorMetadata {
     /// Media types of files that may come in the tensor's place, one file a row, as BYTES of shape
     /// `[n]`. Empty for a plain tensor, and for every output.
     pub accepts: &'static [&'static str],
+    /// The place of the input that takes text, when this one is made of the same text. It may be left
+    /// out then, and must be.
+    pub filled_by: Option<usize>,
 }
 
 impl TensorMetadata {
+    /// True when the files that may come in the tensor's place are text, which JSON holds as it is.
+    pub fn takes_text(&self) -> bool {
+        self.accepts.iter().any(|media_type| media_type.starts_with("text/"))
+    }
+
+    /// True when they are sound, which is better given as a stream.
+    pub fn takes_sound(&self) -> bool {
+        self.accepts.iter().any(|media_type| media_type.starts_with("audio/"))
+    }
+
     pub fn shape_i64(&self) -> Vec<i64> {
         self.shape.iter().map(Dim::as_i64).collect()
     }
@@ -74,6 +87,18 @@ impl Signature {
         self.inputs.iter().enumerate().find(|(_, input)| input.name == name)
     }
 
+    /// The inputs that a request has to give when files or text come where they may: all but those that
+    /// are made of another's text.
+    pub fn asked(&self) -> impl Iterator<Item = (usize, &TensorMetadata)> {
+        self.inputs.iter().enumerate().filter(|(_, input)| input.filled_by.is_none())
+    }
+
+    /// The only input that a request has to give, if it is only one.
+    pub fn single(&self) -> Option<(usize, &TensorMetadata)> {
+        let mut asked = self.asked();
+        asked.next().filter(|_| asked.next().is_none())
+    }
+
     pub fn output(&self, name: &str) -> Option<(usize, &TensorMetadata)> {
         self.outputs.iter().enumerate().find(|(_, output)| output.name == name)
     }
@@ -106,6 +131,7 @@ mod tests {
             datatype: Datatype::Fp32,
             shape: vec![Dim::Open(None), Dim::Fixed(1), Dim::Fixed(28), Dim::Fixed(28)],
             accepts: &[],
+            filled_by: None,
         };
         assert!(image.admits(&[7, 1, 28, 28]));
         assert!(!image.admits(&[7, 3, 28, 28]));

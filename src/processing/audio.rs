@@ -184,6 +184,7 @@ mod tests {
             datatype: Datatype::Int16,
             shape: vec![Dim::Open(None), Dim::Fixed(context + window)],
             accepts: &[],
+            filled_by: None,
         };
         let said = AudioInput {
             encoding: Encoding::PcmS16le,

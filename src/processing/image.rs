@@ -374,8 +374,13 @@ mod tests {
     fn decoder(image: &str, shape: [usize; 4]) -> Result<ImageDecoder, String> {
         let manifest = Manifest::parse(&format!(r#"{{"inputs":[{{"name":"x","image":{image}}}]}}"#)).unwrap();
         let shape = shape.map(Dim::Fixed).to_vec();
-        let input =
-            TensorMetadata { name: "x".into(), datatype: Datatype::Fp32, shape, accepts: MEDIA_TYPES };
+        let input = TensorMetadata {
+            name: "x".into(),
+            datatype: Datatype::Fp32,
+            shape,
+            accepts: MEDIA_TYPES,
+            filled_by: None,
+        };
         ImageDecoder::new(
             manifest.inputs[0].image.as_ref().unwrap(),
             &input,

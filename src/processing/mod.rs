@@ -1,15 +1,19 @@
-//! Between the wire and the model: image files and sound become tensors, scores become classes. Pure
-//! functions of their input and of what `model.json` says.
+//! Between the wire and the model: image files, sound and text become tensors, hidden states become embeddings,
+//! scores become classes. Pure functions of their input and of what `model.json` says.
 
 pub mod audio;
+pub mod embedding;
 pub mod image;
 pub mod scores;
+pub mod text;
 
 use crate::model::{Elements, Signature, Tensor, TensorMetadata};
+use crate::wire::example::EXAMPLE_TEXT;
 use crate::wire::{Code, RequestError};
 
 use self::audio::AudioStream;
 use self::image::ImageDecoder;
+use self::text::TextEncoder;
 
 /// Turns what the wire took into what the model takes. Runs on a worker, not on the connection's
 /// thread: decoding a photograph takes longer than most inferences, a conversation must answer its
@@ -18,6 +22,7 @@ use self::image::ImageDecoder;
 pub struct Preprocessor {
     /// One an input, in the signature's order.
     decoders: Vec<Option<Decoder>>,
+    texts: Vec<TextEncoder>,
 }
 
 /// How an input's files become its tensor.
@@ -43,8 +48,8 @@ impl Decoder {
 }
 
 impl Preprocessor {
-    pub fn new(decoders: Vec<Option<Decoder>>) -> Preprocessor {
-        Preprocessor { decoders }
+    pub fn new(decoders: Vec<Option<Decoder>>, texts: Vec<TextEncoder>) -> Preprocessor {
+        Preprocessor { decoders, texts }
     }
 
     /// The stream of sound that a model's single input is.
@@ -55,16 +60,32 @@ impl Preprocessor {
         }
     }
 
-    /// Decodes the inputs that came as files; the others pass untouched.
+    /// Decodes the inputs that came as files or text; the others pass untouched.
     pub fn prepare(&self, inputs: Vec<Tensor>, signature: &Signature) -> Result<Vec<Tensor>, RequestError> {
         let pairs = inputs.into_iter().zip(&self.decoders).zip(&signature.inputs);
-        pairs
-            .map(|((tensor, decoder), input)| match (decoder, tensor.elements()) {
-                (Some(decoder), Elements::Bytes(files)) => decoder.decode(files, input).map_err(|error| {
-                    RequestError::new(error.code, format!("input `{}`, {}", input.name, error.message))
-                }),
-                _ => Ok(tensor),
-            })
-            .collect()
+        let decoded = pairs.map(|((tensor, decoder), input)| match (decoder, tensor.elements()) {
+            (Some(decoder), Elements::Bytes(files)) => decoder.decode(files, input).map_err(|error| {
+                RequestError::new(error.code, format!("input `{}`, {}", input.name, error.message))
+            }),
+            _ => Ok(tensor),
+        });
+        let mut decoded = decoded.collect::<Result<Vec<Tensor>, RequestError>>()?;
+        self.texts.iter().try_for_each(|text| text.fill(&mut decoded, signature))?;
+        Ok(decoded)
+    }
+
+    /// What a warm-up runs: `zeros`, and a sentence where text is taken, whose attention mask is not zero.
+    pub fn sample(&self, mut zeros: Vec<Tensor>, signature: &Signature) -> Result<Vec<Tensor>, RequestError> {
+        for text in &self.texts {
+            let rows = signature.inputs[text.source()].shape_with_open(1)[0];
+            let texts = Elements::Bytes(vec![EXAMPLE_TEXT.into(); rows]);
+            zeros[text.source()] = Tensor::new(vec![rows], texts).map_err(RequestError::invalid)?;
+        }
+        self.prepare(zeros, signature)
+    }
+
+    /// True when some input takes text.
+    pub fn takes_text(&self) -> bool {
+        !self.texts.is_empty()
     }
 }

@@ -27,6 +27,8 @@ enum Body {
     Json,
     /// The payload of the single input: a length header of 0, or a content type that is no JSON.
     Raw,
+    /// What a text message on a WebSocket holds: JSON, or the text itself.
+    Text,
     JsonAndTensors {
         json_length: usize,
     },
@@ -47,6 +49,7 @@ impl InferenceExchange {
             .map(|value| value.to_str().ok().and_then(|text| text.parse().ok()))
         {
             None if raw_type => Body::Raw,
+            None if content_type.starts_with("text/") => Body::Text,
             None => Body::Json,
             Some(Some(0)) => Body::Raw,
             Some(Some(json_length)) => Body::JsonAndTensors { json_length },
@@ -72,6 +75,7 @@ impl InferenceExchange {
         let signature = &self.model.signature;
         match self.body {
             Body::Raw => decode::from_raw(body, signature, &self.defaults),
+            Body::Text => decode::from_text_body(body, signature, &self.defaults),
             Body::Json => decode::from_json_and_tensors(body, body.len(), signature, &self.defaults),
             Body::JsonAndTensors { json_length } => {
                 decode::from_json_and_tensors(body, json_length, signature, &self.defaults)

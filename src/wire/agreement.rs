@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::error::{Code, RequestError, shorten, show_shape};
 use crate::model::signature::{Dim, nearest, quoted};
-use crate::model::{Signature, Tensor, TensorMetadata};
+use crate::model::{Datatype, Elements, Signature, Tensor, TensorMetadata};
 
 /// Holds the shape of one input against its declaration, before anything is made of that size.
 /// `files` is true for an input that came as files, a row each, in the shape `[n]`.
@@ -65,6 +65,32 @@ pub(super) fn check_shared(inputs: &[Tensor], signature: &Signature) -> Result<(
         }
     }
     Ok(())
+}
+
+/// One tensor for every input, out of those that came. The inputs that are made of another's text hold
+/// nothing yet, for as many rows.
+pub(super) fn complete(
+    mut found: Vec<Option<Tensor>>,
+    signature: &Signature,
+) -> Result<Vec<Tensor>, RequestError> {
+    for (index, input) in signature.inputs.iter().enumerate() {
+        let Some(source) = input.filled_by else { continue };
+        let text = found[source].as_ref().filter(|tensor| tensor.datatype() == Datatype::Bytes);
+        let Some(rows) = text.map(|text| text.shape()[0]) else { continue };
+        if found[index].is_some() {
+            return Err(RequestError::invalid(format!(
+                "input `{}` is made of the text in input `{}`: leave it out, or send both as tensors",
+                input.name, signature.inputs[source].name
+            )));
+        }
+        found[index] = Tensor::new(vec![rows, 0], Elements::Bytes(Vec::new())).ok();
+    }
+    let missing = signature.inputs.iter().zip(&found).filter(|(_, tensor)| tensor.is_none());
+    let missing = quoted(missing.map(|(input, _)| input.name.as_str()));
+    if !missing.is_empty() {
+        return Err(RequestError::invalid(format!("missing input {missing}")));
+    }
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// The request brings more than the model's declared batch.

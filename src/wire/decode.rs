@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::agreement::{check_shape, check_shared, unknown_name};
+use super::agreement::{check_shape, check_shared, complete, unknown_name};
 use super::elements;
 use super::error::{RequestError, shorten, shorten_middle, show_shape};
 use super::example::example;
@@ -108,9 +108,37 @@ struct OutputParameters {
     binary_data: Option<bool>,
 }
 
-/// Reads a text message: OIP or rows.
+/// Reads a text message: OIP, rows, or the text that the model's single input takes.
+///
+/// The first character tells which: a request begins with `{`, and a text that begins so has to come inside
+/// one. Whatever else JSON may begin with is text, `42` and `"quoted"` too: a message that is taken now as
+/// one thing and now as the other, by what follows, would be answered wrongly and nobody would notice.
 pub fn from_text(text: &str, signature: &Signature, defaults: &Defaults) -> Result<InferRequest, Rejected> {
+    if takes_text(signature) && !is_object(text) {
+        return from_raw(text.as_bytes(), signature, defaults);
+    }
     from_json(text, &[], signature, defaults)
+}
+
+fn takes_text(signature: &Signature) -> bool {
+    signature.single().is_some_and(|(_, input)| input.takes_text())
+}
+
+fn is_object(json: &str) -> bool {
+    json.trim_ascii_start().starts_with('{')
+}
+
+/// Reads the body of a plain HTTP request that calls itself text. Of a model that takes no text it is JSON
+/// all the same, as browsers send it.
+pub fn from_text_body(
+    body: &[u8],
+    signature: &Signature,
+    defaults: &Defaults,
+) -> Result<InferRequest, Rejected> {
+    match std::str::from_utf8(body) {
+        Ok(text) => from_text(text, signature, defaults),
+        Err(error) => Err(RequestError::invalid(format!("the text is not UTF-8: {error}")).into()),
+    }
 }
 
 /// Reads a binary message of a `framing=v2` conversation.
@@ -146,14 +174,14 @@ pub fn from_json_and_tensors(
     from_json(json, tensors, signature, defaults)
 }
 
-/// Reads a payload that is the model's single input and nothing else: a file where the input accepts
-/// one, otherwise the tensor's bytes, whose open dimension follows from their number.
+/// Reads a payload that is the model's single input and nothing else: a file or a text where the input
+/// accepts one, otherwise the tensor's bytes, whose open dimension follows from their number.
 pub fn from_raw(
     payload: &[u8],
     signature: &Signature,
     defaults: &Defaults,
 ) -> Result<InferRequest, Rejected> {
-    let [input] = signature.inputs.as_slice() else {
+    let Some((index, input)) = signature.single() else {
         let names = quoted(signature.inputs.iter().map(|input| input.name.as_str()));
         return Err(RequestError::invalid(format!(
             "a raw payload needs a model with a single input, but this one has {names}: send JSON, or connect with ?framing=v2"
@@ -170,7 +198,9 @@ pub fn from_raw(
         Ok(tensor)
     });
     let tensor = checked.map_err(|error| error.within(&format!("input `{}`", input.name)))?;
-    Ok(of_tensors(vec![tensor], signature, defaults)?)
+    let mut found = vec![None; signature.inputs.len()];
+    found[index] = Some(tensor);
+    Ok(of_tensors(complete(found, signature)?, signature, defaults)?)
 }
 
 /// A request for all outputs, of tensors that agree with the signature each for itself.
@@ -269,7 +299,7 @@ fn from_json(
         return Err(RequestError::invalid(message).into());
     }
     // serde would take a list for an object, field by field.
-    if !json.trim_ascii_start().starts_with('{') {
+    if !is_object(json) {
         let message = format!(
             "expected a request in JSON, but `{}` came; an example for this model: {}",
             shorten(json),
@@ -277,8 +307,11 @@ fn from_json(
         );
         return Err(RequestError::invalid(message).into());
     }
-    let envelope: Envelope<'_> = serde_json::from_str(json)
-        .map_err(|error| Rejected { id: id_of(json), error: RequestError::invalid(explain(&error, json)) })?;
+    let envelope: Envelope<'_> = serde_json::from_str(json).map_err(|error| {
+        let hint = if takes_text(signature) { "; a text that begins with { goes into `inputs`" } else { "" };
+        let message = format!("{}{hint}", explain(&error, json));
+        Rejected { id: id_of(json), error: RequestError::invalid(message) }
+    })?;
     let id = match envelope.id {
         Some(id) => Some(check_id(id)?),
         None => None,
@@ -347,12 +380,7 @@ fn named_inputs(
             return Err(RequestError::invalid(format!("input `{}` is given twice", metadata.name)));
         }
     }
-    let missing = signature.inputs.iter().zip(&found).filter(|(_, tensor)| tensor.is_none());
-    let missing = quoted(missing.map(|(input, _)| input.name.as_str()));
-    if !missing.is_empty() {
-        return Err(RequestError::invalid(format!("missing input {missing}")));
-    }
-    Ok(found.into_iter().flatten().collect())
+    complete(found, signature)
 }
 
 fn read_input(
@@ -383,12 +411,12 @@ fn read_input(
     })?;
     check_shape(&shape, files, metadata, signature)?;
     let datatype = if files { Datatype::Bytes } else { metadata.datatype };
-    read_elements(input, tensors, datatype, files, &shape)
+    read_elements(input, tensors, datatype, files && !metadata.takes_text(), &shape)
         .and_then(|elements| Tensor::new(shape, elements))
         .map_err(RequestError::invalid)
 }
 
-/// The elements of an input, from the JSON or from behind it.
+/// The elements of an input, from the JSON or from behind it. In JSON, `files` are base64.
 fn read_elements(
     input: &InputJson<'_>,
     tensors: &mut &[u8],

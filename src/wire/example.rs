@@ -7,6 +7,9 @@ use crate::model::{Datatype, Signature};
 const EXAMPLE_PNG: &str =
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mNoAAAAggCB2kUIOwAAAABJRU5ErkJggg==";
 
+/// What an example has for text.
+pub const EXAMPLE_TEXT: &str = "The quick brown fox jumps over the lazy dog.";
+
 /// A request that the model takes, with zeros: in errors, so that a client sees the form.
 ///
 /// Data longer than a line is cut with an ellipsis; [`whole_example`] can be sent as it is.
@@ -21,14 +24,13 @@ pub fn whole_example(signature: &Signature) -> String {
 
 fn example_of(signature: &Signature, most: usize) -> String {
     let inputs: Vec<String> = signature
-        .inputs
-        .iter()
-        .map(|input| {
+        .asked()
+        .map(|(_, input)| {
             let name = serde_json::to_string(&input.name).expect("a string always serializes");
-            if input.accepts.iter().any(|media| media.starts_with("image/")) {
-                return format!(
-                    r#"{{"name":{name},"shape":[1],"datatype":"BYTES","data":["{EXAMPLE_PNG}"]}}"#,
-                );
+            // Sound is a stream, and JSON is better given its tensor.
+            if !input.accepts.is_empty() && !input.takes_sound() {
+                let content = if input.takes_text() { EXAMPLE_TEXT } else { EXAMPLE_PNG };
+                return format!(r#"{{"name":{name},"shape":[1],"datatype":"BYTES","data":["{content}"]}}"#);
             }
             let shape = input.shape_with_open(1);
             let count = volume(&shape).unwrap_or(0);

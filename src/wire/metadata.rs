@@ -43,13 +43,18 @@ struct Tensor<'a> {
 #[derive(Serialize)]
 struct Parameters<'a> {
     /// Media types taken in the tensor's place.
+    #[serde(skip_serializing_if = "<[&str]>::is_empty")]
     accepts: &'a [&'a str],
+    /// The input whose text this tensor is made of, when text comes there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filled_by: Option<&'a str>,
 }
 
 /// `GET /v2/models/{m}`: of all versions that are served, and the signature of one. Shapes have -1 for an open
 /// dimension.
 pub fn model(name: &str, versions: Vec<&str>, signature: &Signature) -> String {
-    let list = |tensors| <[TensorMetadata]>::iter(tensors).map(tensor).collect();
+    let list =
+        |tensors| <[TensorMetadata]>::iter(tensors).map(|tensor| describe(tensor, signature)).collect();
     let model = Model {
         name,
         versions,
@@ -60,11 +65,13 @@ pub fn model(name: &str, versions: Vec<&str>, signature: &Signature) -> String {
     serde_json::to_string(&model).expect("strings and numbers always serialize")
 }
 
-fn tensor(metadata: &TensorMetadata) -> Tensor<'_> {
+fn describe<'a>(metadata: &'a TensorMetadata, signature: &'a Signature) -> Tensor<'a> {
+    let filled_by = metadata.filled_by.map(|source| signature.inputs[source].name.as_str());
+    let is_plain = metadata.accepts.is_empty() && filled_by.is_none();
     Tensor {
         name: &metadata.name,
         datatype: metadata.datatype.name(),
         shape: metadata.shape_i64(),
-        parameters: (!metadata.accepts.is_empty()).then_some(Parameters { accepts: metadata.accepts }),
+        parameters: (!is_plain).then_some(Parameters { accepts: metadata.accepts, filled_by }),
     }
 }

@@ -128,8 +128,9 @@ pub struct InferRequest {
     /// As it came (a string or a number), to be given back.
     pub id: Option<Box<RawValue>>,
     pub form: Form,
-    /// One tensor an input, in the signature's order. An input that accepts files may hold BYTES of
-    /// shape `[n]` instead of its own datatype.
+    /// One tensor an input, in the signature's order. An input that accepts files or text may hold BYTES
+    /// of shape `[n]` instead of its own datatype; those that are made of that text hold BYTES of shape
+    /// `[n, 0]`.
     pub inputs: Vec<Tensor>,
     /// In the order asked for; all of the model's when none was named.
     pub outputs: Vec<WantedOutput>,

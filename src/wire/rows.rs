@@ -7,12 +7,12 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::agreement::check_shape;
+use super::agreement::{check_shape, complete};
 use super::elements;
 use super::error::{Code, RequestError, shorten, shorten_middle, show_shape};
 use super::request::Form;
 use crate::model::signature::quoted;
-use crate::model::{Dim, Signature, Tensor, TensorMetadata};
+use crate::model::{Datatype, Dim, Signature, Tensor, TensorMetadata};
 
 /// TensorFlow Serving's rows: a value an instance for a single input, or an object of values by
 /// input name. Instances become tensors one by one, so that too many cost no more than the limit.
@@ -33,12 +33,17 @@ pub(super) fn rows(instances: &RawValue, signature: &Signature) -> Result<(Form,
     if count == 0 {
         return Err(RequestError::invalid("`instances` is empty: expected at least one row"));
     }
-    let tensors: Vec<Tensor> = columns.tensors.into_iter().flatten().collect();
-    for (tensor, input) in tensors.iter().zip(&signature.inputs) {
+    for (tensor, input) in columns.tensors.iter().zip(&signature.inputs) {
+        let Some(tensor) = tensor else { continue };
+        if tensor.shape()[0] != count {
+            let message = format!("`instances`: input `{}` is in some rows and not in others", input.name);
+            return Err(RequestError::invalid(message));
+        }
         let files = tensor.datatype() != input.datatype;
         check_shape(tensor.shape(), files, input, signature)
             .map_err(|error| error.within(&format!("the instances as input `{}`", input.name)))?;
     }
+    let tensors = complete(columns.tensors, signature)?;
     Ok((Form::Rows { instances: count }, tensors))
 }
 
@@ -65,6 +70,7 @@ impl Columns<'_> {
             |error: String| RequestError::invalid(error).within(&format!("instances[{}]", self.count));
         let values = values_of(instance, self.signature).map_err(wrong)?;
         for ((value, input), column) in values.iter().zip(&self.signature.inputs).zip(&mut self.tensors) {
+            let Some(value) = value else { continue };
             let tensor = row_value(value, input).map_err(wrong)?;
             match column {
                 Some(tensors) => tensors.append(tensor).map_err(wrong)?,
@@ -94,13 +100,21 @@ impl<'de> Visitor<'de> for &mut Columns<'_> {
     }
 }
 
-/// The values of one instance, one an input, in the signature's order.
-fn values_of<'a>(instance: &'a RawValue, signature: &Signature) -> Result<Vec<&'a RawValue>, String> {
+/// The values of one instance, one an input, in the signature's order; none for an input that may be made
+/// of another's text.
+fn values_of<'a>(instance: &'a RawValue, signature: &Signature) -> Result<Vec<Option<&'a RawValue>>, String> {
     let names = || quoted(signature.inputs.iter().map(|input| input.name.as_str()));
     let is_object = instance.get().starts_with('{');
-    match signature.inputs.as_slice() {
-        [_] if !is_object => return Ok(vec![instance]),
-        [input] if !input.accepts.is_empty() && strip_b64(instance).is_some() => return Ok(vec![instance]),
+    let alone = |index: usize| {
+        let mut values = vec![None; signature.inputs.len()];
+        values[index] = Some(instance);
+        Ok(values)
+    };
+    match signature.single() {
+        Some((index, _)) if !is_object => return alone(index),
+        Some((index, input)) if !input.accepts.is_empty() && strip_b64(instance).is_some() => {
+            return alone(index);
+        }
         _ if !is_object => return Err(format!("expected an object with {}", names())),
         _ => {}
     }
@@ -108,8 +122,10 @@ fn values_of<'a>(instance: &'a RawValue, signature: &Signature) -> Result<Vec<&'
         .map_err(|error| shorten_middle(&error.to_string()).into_owned())?;
     let mut values = Vec::with_capacity(signature.inputs.len());
     for input in &signature.inputs {
-        let value =
-            fields.remove(input.name.as_str()).ok_or_else(|| format!("missing input `{}`", input.name))?;
+        let value = fields.remove(input.name.as_str());
+        if value.is_none() && input.filled_by.is_none() {
+            return Err(format!("missing input `{}`", input.name));
+        }
         values.push(value);
     }
     match fields.keys().next() {
@@ -121,9 +137,12 @@ fn values_of<'a>(instance: &'a RawValue, signature: &Signature) -> Result<Vec<&'
 /// One instance's value as a row: its shape with a 1 in front.
 fn row_value(value: &RawValue, input: &TensorMetadata) -> Result<Tensor, String> {
     let prefix = |error| format!("input `{}` {error}", input.name);
-    let file = strip_b64(value).unwrap_or(value);
+    let base64 = strip_b64(value);
+    let file = base64.unwrap_or(value);
     let is_file = !input.accepts.is_empty() && file.get().starts_with('"');
-    let (mut shape, elements) = if is_file {
+    let (mut shape, elements) = if is_file && input.takes_text() && base64.is_none() {
+        elements::parse(file.get(), Datatype::Bytes).map_err(prefix)?
+    } else if is_file {
         elements::parse_base64(file.get()).map_err(prefix)?
     } else {
         elements::parse(value.get(), input.datatype).map_err(prefix)?

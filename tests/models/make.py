@@ -10,12 +10,14 @@ to change them. `digits` has no model here: its cases are for
 model/digits/model.onnx and come from tests/data/digits-heldout.bin.
 """
 
+import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 import oracle
 
@@ -774,7 +776,107 @@ def make_trees5():
     cases("trees5", given)
 
 
+SENTENCES = {
+    "one": ["the cat sat on the mat"],
+    "unequal": ["the cat", "a dog ran after the black cat !", ""],
+    "pieces": ["The dogs are unlikely to be BLACK, catlike dogs."],
+    "long": ["the cat sat on the mat and " * 40],
+    "unknown": ["zebra \U0001f431 \u732b\u304c\u5ea7\u3063\u305f caf\u00e9"],
+}
+
+
+def make_embed():
+    """A sentence embedding model as they come, but small: token ids, mask and segments in, a vector a token
+    out. Filling gives vectors that would show in any mean."""
+    hidden = 6
+    words = "the a cat dog mat sat ran on after and black are to be un ##likely ##like ##s cat ##lik ##e , . !"
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    vocabulary = {word: at for at, word in enumerate(dict.fromkeys(special + words.split() + list("猫座")))}
+    rng = np.random.default_rng(23)
+    path = save(
+        "embed",
+        [
+            node("Gather", ["words", "input_ids"], ["word"]),
+            node("Gather", ["segments", "token_type_ids"], ["segment"]),
+            node("Add", ["word", "segment"], ["token"]),
+            node("Sub", ["one", "attention_mask"], ["filling"]),
+            node("Cast", ["filling"], ["filling_float"], to=FLOAT),
+            node("Mul", ["filling_float", "hundred"], ["filling_loud"]),
+            node("Unsqueeze", ["filling_loud", "last"], ["filling_vector"]),
+            node("Add", ["token", "filling_vector"], ["hidden"]),
+        ],
+        [value(name, INT64, ["batch", "sequence"]) for name in ("input_ids", "attention_mask", "token_type_ids")],
+        [value("hidden", FLOAT, ["batch", "sequence", hidden])],
+        [
+            const("words", f32(rng.normal(size=(len(vocabulary), hidden)))),
+            const("segments", f32(rng.normal(size=(2, hidden)))),
+            const("one", np.array(1, dtype=np.int64)),
+            const("hundred", f32(100)),
+            const("last", np.array([2], dtype=np.int64)),
+        ],
+    )
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")],
+    )
+    tokenizer.save(str(path.parent / "tokenizer.json"))
+    manifest = {
+        "inputs": [{"name": "input_ids", "text": {"max_length": 12}}],
+        "outputs": [{"name": "hidden", "pooling": "mean", "normalize": "l2"}],
+    }
+    (path.parent / "model.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    sess = oracle.session(path)
+    for case, sentences in SENTENCES.items():
+        inputs = oracle.tokens(tokenizer, sentences, 12)
+        answer = oracle.embedding(oracle.run(sess, inputs)["hidden"], inputs["attention_mask"])
+        folder = path.parent / "cases"
+        oracle.write_case(folder, case, {"input_ids": oracle.texts(*sentences)}, {"hidden": answer})
+        oracle.write_case(folder, f"{case}-ready", inputs, {"hidden": answer})
+
+
+def make_bag():
+    """Token ids and nothing else in, as INT32; the ids by a byte-level BPE, which adds no token of its own."""
+    merges = [("t", "h"), ("th", "e"), ("c", "a"), ("ca", "t"), ("Ġ", "c"), ("Ġc", "a"), ("Ġca", "t"), ("Ġ", "the")]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces = ["<pad>"] + alphabet + [a + b for a, b in merges]
+    vocabulary = {piece: at for at, piece in enumerate(pieces)}
+    rng = np.random.default_rng(29)
+    path = save(
+        "bag",
+        [node("Gather", ["table", "tokens"], ["vectors"])],
+        [value("tokens", TensorProto.INT32, ["batch", "sequence"])],
+        [value("vectors", FLOAT, ["batch", "sequence", 5])],
+        [const("table", f32(rng.normal(size=(len(vocabulary), 5))))],
+    )
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<pad>"])
+    tokenizer.save(str(path.parent / "tokenizer.json"))
+    manifest = {
+        "max_batch_size": 8,
+        "inputs": [{"name": "tokens", "text": {"max_length": 20}}],
+        "outputs": [{"name": "vectors", "pooling": "mean", "normalize": "l2"}],
+    }
+    (path.parent / "model.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    sess = oracle.session(path)
+    for case, sentences in SENTENCES.items():
+        sentences = [sentence for sentence in sentences if sentence]
+        inputs = oracle.tokens(tokenizer, sentences, 20, pad="<pad>")
+        mask, ids = inputs["attention_mask"], inputs["input_ids"].astype(np.int32)
+        answer = oracle.embedding(oracle.run(sess, {"tokens": ids})["vectors"], mask)
+        folder = path.parent / "cases"
+        oracle.write_case(folder, case, {"tokens": oracle.texts(*sentences)}, {"vectors": answer})
+        oracle.write_case(folder, f"{case}-ready", {"tokens": ids}, {"vectors": answer})
+
+
 MODELS = {
+    "embed": make_embed,
+    "bag": make_bag,
     "branch": make_branch,
     "recurrent": make_recurrent,
     "pipeline": make_pipeline,

@@ -32,6 +32,7 @@ DATATYPES = {
     "float16": "FP16",
     "float32": "FP32",
     "float64": "FP64",
+    "object": "BYTES",
 }
 
 
@@ -86,10 +87,40 @@ def frame(body, key, tensors):
     return struct.pack("<I", len(text)) + text + b"".join(blobs)
 
 
-def write_case(folder, case, inputs, outputs):
+def texts(*sentences):
+    """Text as an input of BYTES, for a case's request."""
+    return np.array(sentences, dtype=object)
+
+
+def tokens(tokenizer, sentences, max_length, pad="[PAD]"):
+    """What the tokenizer library makes of sentences: cut to max_length, filled
+    up to the longest, and nothing of what its file says about both."""
+    tokenizer.enable_truncation(max_length=max_length)
+    tokenizer.enable_padding(pad_id=tokenizer.token_to_id(pad), pad_token=pad)
+    encodings = tokenizer.encode_batch(list(sentences))
+    parts = {
+        "input_ids": [e.ids for e in encodings],
+        "attention_mask": [e.attention_mask for e in encodings],
+        "token_type_ids": [e.type_ids for e in encodings],
+    }
+    return {name: np.array(part, dtype=np.int64) for name, part in parts.items()}
+
+
+def embedding(hidden, mask):
+    """Mean over the tokens that the mask leaves, then length 1, as the models of
+    this kind want it."""
+    weights = mask[..., None].astype(np.float64)
+    mean = (hidden * weights).sum(axis=1) / weights.sum(axis=1)
+    return (mean / np.linalg.norm(mean, axis=1, keepdims=True)).astype(np.float32)
+
+
+def write_case(folder, case, inputs, outputs, wanted=()):
+    """wanted: the outputs to ask for, when not all."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     request = {"id": case, "inputs": [], "parameters": {"binary_data_output": True}}
+    if wanted:
+        request["outputs"] = [{"name": name} for name in wanted]
     (folder / f"{case}.request.bin").write_bytes(frame(request, "inputs", inputs))
     (folder / f"{case}.expected.bin").write_bytes(frame({}, "outputs", outputs))
 

@@ -122,7 +122,7 @@ fn input_metadata(name: String, fact: &InferenceFact) -> Result<TensorMetadata, 
     }
     let shape =
         fact.shape.dims().map(|dim| dim.concretize().map_or(Dim::Open(None), |dim| dim_of(&dim))).collect();
-    Ok(TensorMetadata { name, datatype, shape, accepts: &[] })
+    Ok(TensorMetadata { name, datatype, shape, accepts: &[], filled_by: None })
 }
 
 /// The files that hold the model's large tensors, when they are not in the ONNX file itself (ONNX, "external

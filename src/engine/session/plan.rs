@@ -82,7 +82,7 @@ impl Plan {
                     advice: None,
                 })?;
                 let shape = fact.shape.iter().map(dim_of).collect();
-                Ok(TensorMetadata { name: name.clone(), datatype, shape, accepts: &[] })
+                Ok(TensorMetadata { name: name.clone(), datatype, shape, accepts: &[], filled_by: None })
             })
             .collect()
     }

@@ -1,0 +1,113 @@
+//! What `model.json` says about text and embeddings, held against the model.
+
+use crate::config::Limits;
+use crate::model::manifest::TextInput;
+use crate::model::{Dim, Manifest, ModelFiles, Signature, TensorMetadata};
+use crate::processing::embedding::{Embedding, Embeddings, Mask};
+use crate::processing::text::{MEDIA_TYPES, Part, TextEncoder};
+
+use super::load::find;
+
+/// The usual name of the input that tells tokens from filling, and of the one with each token's segment.
+const ATTENTION_MASK: &str = "attention_mask";
+const TOKEN_TYPE_IDS: &str = "token_type_ids";
+
+/// An encoder for each input that takes text; the signature then says so.
+pub fn texts(
+    signature: &mut Signature,
+    files: &ModelFiles,
+    limits: &Limits,
+) -> Result<Vec<TextEncoder>, String> {
+    let mut encoders = Vec::new();
+    for said in &files.manifest.inputs {
+        let Some(text) = &said.text else { continue };
+        let wrong = |error: String| format!("inputs[`{}`].text: {error}", said.name);
+        let parts = parts(text, &said.name, signature).map_err(wrong)?;
+        let path = files.folder.join(&text.tokenizer);
+        let file = std::fs::read(&path).map_err(|error| wrong(format!("{}: {error}", path.display())))?;
+        let source = parts[0].0;
+        for (index, part) in &parts {
+            let input = &mut signature.inputs[*index];
+            if input.filled_by.is_some() || !input.accepts.is_empty() {
+                return Err(wrong(format!("input `{}` is made of something else already", input.name)));
+            }
+            match part {
+                Part::Ids => input.accepts = MEDIA_TYPES,
+                _ => input.filled_by = Some(source),
+            }
+        }
+        encoders.push(TextEncoder::new(text, &file, parts, signature, limits).map_err(wrong)?);
+    }
+    Ok(encoders)
+}
+
+/// The inputs that one text fills, the one that takes it first. Those of the usual names need not be named.
+fn parts(text: &TextInput, source: &str, signature: &Signature) -> Result<Vec<(usize, Part)>, String> {
+    let inputs = &signature.inputs;
+    let known = |name: &str| find("inputs", name, inputs).map(|_| place(name, inputs));
+    let mut parts: Vec<(usize, Part)> = known(source)?.map(|index| (index, Part::Ids)).into_iter().collect();
+    let others = [
+        (&text.attention_mask, ATTENTION_MASK, Part::AttentionMask),
+        (&text.token_type_ids, TOKEN_TYPE_IDS, Part::TokenTypeIds),
+    ];
+    for (said, usual, part) in others {
+        let index = match said {
+            Some(name) => known(name)?,
+            None => place(usual, inputs),
+        };
+        parts.extend(index.map(|index| (index, part)));
+    }
+    Ok(parts)
+}
+
+fn place(name: &str, tensors: &[TensorMetadata]) -> Option<usize> {
+    tensors.iter().position(|tensor| tensor.name == name)
+}
+
+/// What becomes of the outputs; the signature then has the shapes that are answered.
+pub fn embeddings(
+    signature: &mut Signature,
+    manifest: &Manifest,
+    texts: &[TextEncoder],
+) -> Result<Embeddings, String> {
+    let mut embeddings = vec![Embedding::default(); signature.outputs.len()];
+    for said in &manifest.outputs {
+        let (pooling, normalize) = (said.pooling, said.normalize);
+        // A name that the model does not have is told with the other words about outputs.
+        let Some(index) = place(&said.name, &signature.outputs) else { continue };
+        let output = &mut signature.outputs[index];
+        if (pooling.is_some() || normalize.is_some()) && !output.datatype.is_float() {
+            return Err(format!(
+                "output `{}` is {}: pooling and normalize need floats",
+                said.name, output.datatype
+            ));
+        }
+        if pooling.is_some() {
+            output.shape = pooled(output)?;
+        }
+        embeddings[index] = Embedding { pooling, normalize };
+    }
+    Ok(Embeddings::new(mask(signature, manifest, texts), embeddings))
+}
+
+fn pooled(output: &TensorMetadata) -> Result<Vec<Dim>, String> {
+    match output.shape.as_slice() {
+        [batch, _, hidden] => Ok(vec![batch.clone(), hidden.clone()]),
+        _ => Err(format!(
+            "output `{}` has shape {:?}, but pooling needs [batch, sequence, hidden]",
+            output.name,
+            output.shape_i64()
+        )),
+    }
+}
+
+/// A mask that is an input tells best, whoever made it; next best are token ids, of which one only fills up.
+fn mask(signature: &Signature, manifest: &Manifest, texts: &[TextEncoder]) -> Mask {
+    let said = manifest.inputs.iter().filter_map(|input| input.text.as_ref()?.attention_mask.as_deref());
+    let name = said.chain([ATTENTION_MASK]).find_map(|name| place(name, &signature.inputs));
+    match (name, texts.first()) {
+        (Some(input), _) => Mask::Input(input),
+        (None, Some(text)) => Mask::Filling { input: text.source(), id: text.filling() },
+        (None, None) => Mask::Absent,
+    }
+}

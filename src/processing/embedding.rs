@@ -1,0 +1,207 @@
+//! From what a model says about each token to one vector a text: pooling over the sequence, and length 1.
+//!
+//! Done by the worker, right behind the run, because the mask is one of the run's inputs.
+
+use half::f16;
+
+use crate::model::manifest::{Normalize, Pooling};
+use crate::model::{Elements, Tensor};
+use crate::wire::error::show_shape;
+use crate::wire::{Code, RequestError};
+
+/// What becomes of a model's outputs before they leave the worker.
+#[derive(Debug, Default)]
+pub struct Embeddings {
+    mask: Mask,
+    /// One an output, in the signature's order.
+    outputs: Vec<Embedding>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Embedding {
+    pub pooling: Option<Pooling>,
+    pub normalize: Option<Normalize>,
+}
+
+/// Where it is told which tokens count.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Mask {
+    /// Nowhere: all do.
+    #[default]
+    Absent,
+    /// An input that is 0 for a token that does not.
+    Input(usize),
+    /// An input of token ids, with the one that only fills up.
+    Filling { input: usize, id: u32 },
+}
+
+impl Embeddings {
+    pub fn new(mask: Mask, outputs: Vec<Embedding>) -> Embeddings {
+        Embeddings { mask, outputs }
+    }
+
+    /// Pools and normalises the outputs of a run on `inputs`, as declared; the others pass untouched.
+    pub fn finish(&self, inputs: &[Tensor], outputs: Vec<Tensor>) -> Result<Vec<Tensor>, RequestError> {
+        let embeddings = self.outputs.iter().copied().chain(std::iter::repeat(Embedding::default()));
+        let pairs = outputs.into_iter().zip(embeddings);
+        pairs.map(|(tensor, embedding)| self.finish_one(inputs, tensor, embedding)).collect()
+    }
+
+    fn finish_one(
+        &self,
+        inputs: &[Tensor],
+        tensor: Tensor,
+        embedding: Embedding,
+    ) -> Result<Tensor, RequestError> {
+        if embedding.pooling.is_none() && embedding.normalize.is_none() {
+            return Ok(tensor);
+        }
+        let shape = tensor.shape().to_vec();
+        let mut vectors = Vectors::of(tensor)?;
+        let mut shape = shape;
+        if let Some(pooling) = embedding.pooling {
+            let [rows, length, hidden] = shape[..] else {
+                return Err(failed(format!(
+                    "{} cannot be pooled: expected 3 dimensions",
+                    show_shape(&shape)
+                )));
+            };
+            let mask = self.mask.read(inputs, rows * length)?;
+            vectors.values = pool(&vectors.values, &mask, length, hidden, pooling);
+            shape = vec![rows, hidden];
+        }
+        if embedding.normalize == Some(Normalize::L2) {
+            let size = shape.last().copied().unwrap_or(1).max(1);
+            vectors.values.chunks_mut(size).for_each(to_length_one);
+        }
+        Tensor::new(shape, vectors.into_elements()).map_err(failed)
+    }
+}
+
+impl Mask {
+    /// One flag a token, row by row.
+    fn read(self, inputs: &[Tensor], tokens: usize) -> Result<Vec<bool>, RequestError> {
+        let flags: Vec<bool> = match self {
+            Mask::Absent => vec![true; tokens],
+            Mask::Input(input) => differing(inputs[input].elements(), 0),
+            Mask::Filling { input, id } => differing(inputs[input].elements(), id),
+        };
+        if flags.len() != tokens {
+            return Err(failed(format!("the mask has {} tokens, but the output {tokens}", flags.len())));
+        }
+        Ok(flags)
+    }
+}
+
+/// Which elements are another number. Types that no mask and no token has are.
+fn differing(elements: &Elements, from: u32) -> Vec<bool> {
+    match elements {
+        Elements::Int64(v) => v.iter().map(|x| *x != i64::from(from)).collect(),
+        Elements::Int32(v) => v.iter().map(|x| i64::from(*x) != i64::from(from)).collect(),
+        Elements::Fp32(v) => v.iter().map(|x| *x != from as f32).collect(),
+        Elements::Bool(v) => v.iter().map(|x| u32::from(*x) != from).collect(),
+        other => vec![true; other.len()],
+    }
+}
+
+/// Rows of `[length, hidden]` to rows of `[hidden]`. A row without any token becomes zeros.
+fn pool(values: &[f64], mask: &[bool], length: usize, hidden: usize, pooling: Pooling) -> Vec<f64> {
+    let mut pooled = Vec::with_capacity(mask.len() / length.max(1) * hidden);
+    for (row, mask) in values.chunks(length.max(1) * hidden.max(1)).zip(mask.chunks(length.max(1))) {
+        let mut tokens =
+            row.chunks(hidden.max(1)).zip(mask).filter(|(_, counts)| **counts).map(|(token, _)| token);
+        let mut vector = tokens.next().map_or_else(|| vec![0.0; hidden], <[f64]>::to_vec);
+        let mut count = 1.0;
+        match pooling {
+            Pooling::Cls => {}
+            Pooling::Max => {
+                tokens.for_each(|token| {
+                    vector.iter_mut().zip(token).for_each(|(most, value)| *most = most.max(*value))
+                });
+            }
+            Pooling::Mean => {
+                for token in tokens {
+                    vector.iter_mut().zip(token).for_each(|(sum, value)| *sum += value);
+                    count += 1.0;
+                }
+                vector.iter_mut().for_each(|sum| *sum /= count);
+            }
+        }
+        pooled.extend(vector);
+    }
+    pooled
+}
+
+/// Divides a vector by its Euclidean length; one of zeros stays so.
+fn to_length_one(vector: &mut [f64]) {
+    let length = vector.iter().map(|value| value * value).sum::<f64>().sqrt();
+    vector.iter_mut().for_each(|value| *value /= length.max(1e-12));
+}
+
+/// A tensor's numbers, widened for sums, and what they were.
+struct Vectors {
+    values: Vec<f64>,
+    narrow: fn(Vec<f64>) -> Elements,
+}
+
+impl Vectors {
+    fn of(tensor: Tensor) -> Result<Vectors, RequestError> {
+        Ok(match tensor.into_elements() {
+            Elements::Fp32(v) => Vectors {
+                values: v.into_iter().map(f64::from).collect(),
+                narrow: |v| Elements::Fp32(v.into_iter().map(|x| x as f32).collect()),
+            },
+            Elements::Fp16(v) => Vectors {
+                values: v.into_iter().map(f64::from).collect(),
+                narrow: |v| Elements::Fp16(v.into_iter().map(f16::from_f64).collect()),
+            },
+            Elements::Fp64(values) => Vectors { values, narrow: Elements::Fp64 },
+            other => return Err(failed(format!("{} cannot be pooled: expected floats", other.datatype()))),
+        })
+    }
+
+    fn into_elements(self) -> Elements {
+        (self.narrow)(self.values)
+    }
+}
+
+fn failed(message: String) -> RequestError {
+    RequestError::new(Code::InvalidRequest, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two texts of two tokens of two numbers; the second's last token is filling.
+    fn run(pooling: Pooling, normalize: Option<Normalize>, mask: Mask) -> Vec<f32> {
+        let hidden = Elements::Fp32(vec![1.0, 2.0, 3.0, 6.0, 3.0, 4.0, 100.0, -100.0]);
+        let output = Tensor::new(vec![2, 2, 2], hidden).unwrap();
+        let ids = Tensor::new(vec![2, 2], Elements::Int64(vec![7, 8, 9, 5])).unwrap();
+        let flags = Tensor::new(vec![2, 2], Elements::Int64(vec![1, 1, 1, 0])).unwrap();
+        let embeddings = Embeddings::new(mask, vec![Embedding { pooling: Some(pooling), normalize }]);
+        let pooled = embeddings.finish(&[ids, flags], vec![output]).unwrap().remove(0);
+        assert_eq!(pooled.shape(), [2, 2]);
+        let Elements::Fp32(values) = pooled.into_elements() else { panic!() };
+        values
+    }
+
+    #[test]
+    fn filling_takes_no_part_however_it_is_told_apart() {
+        for mask in [Mask::Input(1), Mask::Filling { input: 0, id: 5 }] {
+            assert_eq!(run(Pooling::Mean, None, mask), [2.0, 4.0, 3.0, 4.0]);
+            assert_eq!(run(Pooling::Max, None, mask), [3.0, 6.0, 3.0, 4.0]);
+            assert_eq!(run(Pooling::Cls, None, mask), [1.0, 2.0, 3.0, 4.0]);
+        }
+        assert_eq!(run(Pooling::Mean, None, Mask::Absent), [2.0, 4.0, 51.5, -48.0]);
+    }
+
+    #[test]
+    fn a_normalised_vector_has_length_one_and_zeros_stay_zeros() {
+        let values = run(Pooling::Mean, Some(Normalize::L2), Mask::Input(1));
+        assert_eq!(values[2..], [0.6, 0.8]);
+        let mut zeros = [0.0, 0.0];
+        to_length_one(&mut zeros);
+        assert_eq!(zeros, [0.0, 0.0]);
+    }
+}

@@ -1,0 +1,258 @@
+//! Text into token tensors: each text cut to the most tokens, all filled up to the same number, with the mask
+//! that tells tokens from filling.
+
+#[cfg_attr(not(feature = "text"), path = "text/absent.rs")]
+mod tokenizer;
+
+use crate::config::Limits;
+use crate::model::manifest::{Padding, PaddingWord, TextInput};
+use crate::model::{Datatype, Elements, Signature, Tensor, TensorMetadata};
+use crate::wire::error::show_shape;
+use crate::wire::{Code, RequestError};
+
+use tokenizer::Tokenizer;
+
+/// The media type that [`TextEncoder`] takes.
+pub const MEDIA_TYPES: &[&str] = &["text/plain"];
+
+/// The most tokens of a text when nobody says: what the models of this kind were mostly made for.
+const MAX_LENGTH: usize = 512;
+
+/// Makes the tensors of one text input, and of those that go with it.
+#[derive(Debug)]
+pub struct TextEncoder {
+    tokenizer: Tokenizer,
+    /// The input that takes the text.
+    source: usize,
+    /// The inputs that are filled, the source among them.
+    parts: Vec<(usize, Part)>,
+    max_length: usize,
+    /// Whether a longer text is cut.
+    truncation: bool,
+    /// Tokens that a request is filled up to at least.
+    at_least: usize,
+    /// And to a multiple of so many.
+    multiple: usize,
+    fill: Fill,
+    max_tensor_bytes: usize,
+}
+
+/// What an input holds for each token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Ids,
+    AttentionMask,
+    TokenTypeIds,
+}
+
+/// What stands where a text has no more tokens.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Fill {
+    pub id: u32,
+    pub type_id: u32,
+    pub on_the_left: bool,
+}
+
+/// What a tokenizer's file says about lengths.
+#[derive(Debug, Default)]
+pub struct FileSays {
+    pub max_length: Option<usize>,
+    /// Tokens that each text is filled up to; none is the longest.
+    pub padding: Option<usize>,
+    pub multiple: Option<usize>,
+    pub fill: Fill,
+}
+
+/// The tokens of a request's texts, one after the other.
+#[derive(Default)]
+struct Tokens {
+    ids: Vec<u32>,
+    type_ids: Vec<u32>,
+    /// Where each text ends.
+    ends: Vec<usize>,
+    longest: usize,
+}
+
+impl TextEncoder {
+    /// Fits a declaration and a tokenizer's file to the inputs `parts`, the first of which takes the text. The
+    /// error says what about them disagrees.
+    pub fn new(
+        spec: &TextInput,
+        file: &[u8],
+        parts: Vec<(usize, Part)>,
+        signature: &Signature,
+        limits: &Limits,
+    ) -> Result<TextEncoder, String> {
+        let (mut tokenizer, says) =
+            Tokenizer::parse(file).map_err(|error| format!("{}: {error}", spec.tokenizer))?;
+        let inputs = || parts.iter().map(|(index, _)| &signature.inputs[*index]);
+        for input in inputs() {
+            check(input)?;
+        }
+        let mut fixed = inputs().filter_map(|input| Some((&input.name, input.shape[1].fixed()?)));
+        let first = fixed.next();
+        if let (Some((name, length)), Some((other, differs))) =
+            (first, fixed.find(|(_, length)| Some(*length) != first.map(|(_, length)| length)))
+        {
+            return Err(format!("input `{name}` holds {length} tokens, but `{other}` {differs}"));
+        }
+        let fixed = first.map(|(_, length)| length);
+        let max_length = longest(spec, fixed, says.max_length)?;
+        tokenizer.limit(max_length)?;
+        let at_least = match (fixed, spec.padding) {
+            (Some(length), _) => length,
+            (None, Some(Padding::Word(PaddingWord::MaxLength))) => max_length,
+            (None, Some(Padding::Word(PaddingWord::Longest))) => 1,
+            (None, Some(Padding::Length(length))) => length,
+            (None, None) => says.padding.map_or(1, |length| length.min(max_length)),
+        };
+        let multiple = says.multiple.filter(|_| fixed.is_none()).unwrap_or(1).max(1);
+        let source = parts[0].0;
+        let (truncation, fill, max_tensor_bytes) = (spec.truncation, says.fill, limits.max_tensor_bytes);
+        Ok(TextEncoder {
+            tokenizer,
+            source,
+            parts,
+            max_length,
+            truncation,
+            at_least,
+            multiple,
+            fill,
+            max_tensor_bytes,
+        })
+    }
+
+    /// The input that takes the text.
+    pub fn source(&self) -> usize {
+        self.source
+    }
+
+    /// The token that stands where a text has no more.
+    pub fn filling(&self) -> u32 {
+        self.fill.id
+    }
+
+    /// Replaces text by tensors, where text came.
+    pub fn fill(&self, inputs: &mut [Tensor], signature: &Signature) -> Result<(), RequestError> {
+        let Elements::Bytes(texts) = inputs[self.source].elements() else { return Ok(()) };
+        let name = &signature.inputs[self.source].name;
+        let tokens = self.tokens(texts).map_err(|error| RequestError {
+            message: format!("input `{name}`, {}", error.message),
+            ..error
+        })?;
+        let length = tokens.longest.max(self.at_least).next_multiple_of(self.multiple);
+        for (index, part) in &self.parts {
+            let values = self.values(&tokens, length, *part);
+            let elements = elements(signature.inputs[*index].datatype, values);
+            inputs[*index] =
+                Tensor::new(vec![tokens.ends.len(), length], elements).map_err(RequestError::invalid)?;
+        }
+        Ok(())
+    }
+
+    fn tokens(&self, texts: &[Vec<u8>]) -> Result<Tokens, RequestError> {
+        let mut tokens = Tokens::default();
+        for (index, text) in texts.iter().enumerate() {
+            let text = str::from_utf8(text)
+                .map_err(|error| RequestError::invalid(format!("text {index} is not UTF-8: {error}")))?;
+            let begin = tokens.ids.len();
+            let is_whole = self
+                .tokenizer
+                .encode(text, &mut tokens.ids, &mut tokens.type_ids)
+                .map_err(|error| error.within(&format!("text {index}")))?;
+            if !is_whole && !self.truncation {
+                let most = self.max_length;
+                let message =
+                    format!("text {index} has more than {most} tokens (max_length), and is not to be cut");
+                return Err(RequestError::new(Code::TooLarge, message));
+            }
+            let length = tokens.ids.len() - begin;
+            if length == 0 {
+                let message = format!("text {index} has no token in it: leave it out");
+                return Err(RequestError::invalid(message));
+            }
+            tokens.ends.push(tokens.ids.len());
+            tokens.longest = tokens.longest.max(length);
+            let bytes = tokens
+                .longest
+                .max(self.at_least)
+                .saturating_mul(texts.len())
+                .saturating_mul(size_of::<i64>());
+            if bytes > self.max_tensor_bytes {
+                let (count, most) = (texts.len(), self.max_tensor_bytes);
+                let message =
+                    format!("{count} texts make {bytes} bytes of tokens: the limit is {most}, send fewer");
+                return Err(RequestError::new(Code::TooLarge, message));
+            }
+        }
+        Ok(tokens)
+    }
+
+    /// One part's values, `length` for each text.
+    fn values(&self, tokens: &Tokens, length: usize, part: Part) -> Vec<u32> {
+        let mut values = Vec::with_capacity(tokens.ends.len() * length);
+        let mut begin = 0;
+        for end in &tokens.ends {
+            let row = begin..*end;
+            let missing = length - row.len();
+            let fill = match part {
+                Part::Ids => self.fill.id,
+                Part::AttentionMask => 0,
+                Part::TokenTypeIds => self.fill.type_id,
+            };
+            let (left, right) = if self.fill.on_the_left { (missing, 0) } else { (0, missing) };
+            values.extend(std::iter::repeat_n(fill, left));
+            match part {
+                Part::Ids => values.extend_from_slice(&tokens.ids[row]),
+                Part::AttentionMask => values.extend(row.map(|_| 1)),
+                Part::TokenTypeIds => values.extend_from_slice(&tokens.type_ids[row]),
+            }
+            values.extend(std::iter::repeat_n(fill, right));
+            begin = *end;
+        }
+        values
+    }
+}
+
+/// A token tensor is [batch, sequence], of a type that holds its numbers.
+fn check(input: &TensorMetadata) -> Result<(), String> {
+    let fits = matches!(input.datatype, Datatype::Int64 | Datatype::Int32 | Datatype::Fp32 | Datatype::Bool);
+    if fits && input.shape.len() == 2 {
+        return Ok(());
+    }
+    Err(format!(
+        "input `{}` is {} {}, but text makes INT64, INT32, FP32 or BOOL of shape [batch, sequence]",
+        input.name,
+        input.datatype,
+        show_shape(&input.shape_i64())
+    ))
+}
+
+/// The most tokens of a text: what model.json says, what the tokenizer's file says, what the input holds.
+fn longest(spec: &TextInput, fixed: Option<usize>, file: Option<usize>) -> Result<usize, String> {
+    for (field, said) in [("max_length", spec.max_length), ("padding", said_padding(spec))] {
+        if let (Some(fixed), Some(said)) = (fixed, said)
+            && said > fixed
+        {
+            return Err(format!("{field} is {said}, but the input holds {fixed} tokens"));
+        }
+    }
+    let most = spec.max_length.or(file).or(fixed).unwrap_or(MAX_LENGTH);
+    Ok(most.min(fixed.unwrap_or(most)))
+}
+
+fn said_padding(spec: &TextInput) -> Option<usize> {
+    match spec.padding {
+        Some(Padding::Length(length)) => Some(length),
+        _ => None,
+    }
+}
+
+fn elements(datatype: Datatype, values: Vec<u32>) -> Elements {
+    match datatype {
+        Datatype::Int32 => Elements::Int32(values.into_iter().map(|value| value as i32).collect()),
+        Datatype::Fp32 => Elements::Fp32(values.into_iter().map(|value| value as f32).collect()),
+        Datatype::Bool => Elements::Bool(values.into_iter().map(|value| value != 0).collect()),
+        _ => Elements::Int64(values.into_iter().map(i64::from).collect()),
+    }
+}
