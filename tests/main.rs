@@ -30,6 +30,9 @@ mod models;
 mod pack;
 /// The program as its user sees it: commands, exit codes, logs, signals.
 mod program;
+/// Text: a typed sentence becomes its embedding.
+#[cfg(feature = "text")]
+mod text;
 /// Every deadline, on a clock that the test holds.
 mod time;
 /// TLS on the public port.

@@ -232,3 +232,13 @@ fn a_manifest_that_does_not_fit_its_model_is_told_at_start() {
         assert!(said.contains(part), "{manifest}: {said}");
     }
 }
+
+#[cfg(not(feature = "text"))]
+#[test]
+fn a_model_that_takes_text_says_how_to_get_a_program_that_can() {
+    let output =
+        onnxd().args(["serve", "--listen", "127.0.0.1:0"]).arg(test_model("embed")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("build it with `--features text`"), "{said}");
+}
