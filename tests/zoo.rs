@@ -26,8 +26,8 @@ fn real_models_answer_as_onnxruntime_does() {
         println!("{}: {cases} cases within {tolerance}", model.display());
     }
     assert!(
-        models.len() >= 6,
-        "expected silero-vad, three of PP-OCR and magika, but {} models came",
+        models.len() >= 8,
+        "expected two of silero-vad, three of PP-OCR, magika and two of MiniLM, but {} models came",
         models.len()
     );
 }
