@@ -23,6 +23,7 @@ fn signature(shape: &[usize]) -> Signature {
         datatype: Datatype::Fp32,
         shape: shape.iter().map(|dim| Dim::Fixed(*dim)).collect(),
         accepts: &[],
+        filled_by: None,
     };
     Signature { inputs: vec![tensor("x")], outputs: vec![tensor("y")], max_batch_size: None }
 }
