@@ -42,6 +42,9 @@ mod repository;
 mod sequences;
 /// Sound in windows, and video of which only the newest frame counts.
 mod streams;
+/// Text: a typed sentence becomes its embedding.
+#[cfg(feature = "text")]
+mod text;
 /// Every deadline, on a clock that the test holds.
 mod time;
 /// TLS on the public port.

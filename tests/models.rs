@@ -327,3 +327,13 @@ fn rows_of_each_declared_shape_are_batched_with_their_like() {
         }
     }
 }
+
+#[cfg(not(feature = "text"))]
+#[test]
+fn a_model_that_takes_text_says_how_to_get_a_program_that_can() {
+    let output =
+        onnxd().args(["serve", "--listen", "127.0.0.1:0"]).arg(test_model("embed")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("build it with `--features text`"), "{said}");
+}

