@@ -224,7 +224,7 @@ fn many_images_cost_no_more_memory_than_the_limit() {
     each_is_refused(&program, "/", bad, &images(347));
     let fixed = r#"{"inputs": [{"name": "image", "shape": [1, 3, 4, 6], "image": {}}]}"#;
     let program = Program::serve(&with_manifest("image3", "one_image", fixed), &[]);
-    let bad = vec![(images(2), "invalid_request", "shape is [2]: expected [1], a file a row")];
+    let bad = vec![(images(2), "invalid_request", "shape is [2]: expected [1], one a row")];
     each_is_refused(&program, "/", bad, &images(1));
 }
 

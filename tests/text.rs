@@ -242,7 +242,7 @@ fn a_declaration_that_does_not_fit_its_model_or_its_tokenizer_is_told_at_start()
         ),
         (
             r#"{"inputs": [{"name": "input_ids", "shape": [-1, 8], "text": {}}, {"name": "attention_mask", "shape": [-1, 7]}]}"#.into(),
-            "but",
+            "input `input_ids` holds 8 tokens, but `attention_mask` 7",
         ),
         (output(r#""pooling": "sum""#), "expected one of `mean`, `cls`, `max`"),
         (output(r#""normalize": "l1""#), "expected `l2`"),

@@ -89,10 +89,10 @@ impl TextEncoder {
         for input in inputs() {
             check(input)?;
         }
-        let mut fixed = inputs().filter_map(|input| Some((&input.name, input.shape[1].fixed()?)));
-        let first = fixed.next();
-        if let (Some((name, length)), Some((other, differs))) =
-            (first, fixed.find(|(_, length)| Some(*length) != first.map(|(_, length)| length)))
+        let mut lengths = inputs().filter_map(|input| Some((&input.name, input.shape[1].fixed()?)));
+        let first = lengths.next();
+        if let Some((name, length)) = first
+            && let Some((other, differs)) = lengths.find(|(_, other)| *other != length)
         {
             return Err(format!("input `{name}` holds {length} tokens, but `{other}` {differs}"));
         }

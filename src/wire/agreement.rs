@@ -7,7 +7,7 @@ use crate::model::signature::{Dim, nearest, quoted};
 use crate::model::{Datatype, Elements, Signature, Tensor, TensorMetadata};
 
 /// Holds the shape of one input against its declaration, before anything is made of that size.
-/// `files` is true for an input that came as files, a row each, in the shape `[n]`.
+/// `files` is true for an input that came as files or text, a row each, in the shape `[n]`.
 pub(super) fn check_shape(
     shape: &[usize],
     files: bool,
@@ -18,14 +18,14 @@ pub(super) fn check_shape(
         Err(RequestError::invalid(format!("shape is {}: expected {expected}", show_shape(shape))))
     };
     if files && shape.len() != 1 {
-        return wrong("[n], a file a row");
+        return wrong("[n], one a row");
     }
     if !files && !input.admits(shape) {
         return wrong(&show_shape(&input.shape_i64()));
     }
     match input.shape.first() {
         Some(Dim::Fixed(rows)) if files && shape[0] != *rows => {
-            return wrong(&format!("[{rows}], a file a row"));
+            return wrong(&format!("[{rows}], one a row"));
         }
         Some(Dim::Open(_)) => {
             if let Some(most) = signature.max_batch_size.filter(|most| shape[0] > *most) {
