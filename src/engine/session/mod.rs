@@ -26,8 +26,10 @@
 
 mod batches;
 mod convert;
+mod family;
 pub mod graph;
 mod guard;
+mod layout;
 mod operators;
 mod plan;
 pub mod planner;
@@ -37,7 +39,7 @@ pub mod threads;
 mod trial;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::{InferenceFact, InferenceModel};
@@ -48,9 +50,12 @@ use crate::model::tensor::volume;
 use crate::model::{self, Dim, Signature, TensorMetadata};
 use crate::wire::{Code, RequestError};
 
-use batches::{Cost, Schedule};
 use convert::{chain, to_tract};
-use plan::Plan;
+use family::{Family, no_plan, single_plans};
+use layout::{
+    Layout, Place, batch_axes, check_states, input_places, of_signature, open_where_unlike, output_places,
+    variants, with_batch_axis,
+};
 use threads::Threads;
 
 pub use graph::{ClassLabels, Graph};
@@ -111,90 +116,6 @@ pub struct Session {
     threads: Option<Threads>,
 }
 
-/// Where the graph's inputs come from and its outputs go, and along which axes their rows lie.
-#[derive(Debug)]
-struct Layout {
-    inputs: Vec<Place>,
-    /// `None` for an input that is the same for all rows; all `None` when rows are not told apart.
-    input_axes: Vec<Option<usize>>,
-    outputs: Vec<Place>,
-    output_axes: Vec<usize>,
-    /// Rows of different requests may be run together.
-    joins: bool,
-}
-
-/// In the signature, or among the states.
-#[derive(Debug, Clone, Copy)]
-enum Place {
-    Tensor(usize),
-    State(usize),
-}
-
-/// The plans for one set of shapes.
-#[derive(Debug)]
-struct Family {
-    /// The shapes of the signature's inputs that it takes, in the signature's order.
-    admitted: Vec<TensorMetadata>,
-    /// For a single row, or for all that comes where rows are not told apart.
-    single: Plan,
-    batches: RwLock<Arc<Batches>>,
-}
-
-/// The plans for several rows that pay; replaced whole when there is one more.
-#[derive(Debug)]
-struct Batches {
-    plans: Vec<Plan>,
-    /// Of the single row's plan, then of `plans`.
-    costs: Vec<Cost>,
-    schedule: Schedule,
-}
-
-impl Batches {
-    fn none() -> Batches {
-        let costs = vec![Cost { rows: 1, run: 1.0 }];
-        Batches { plans: Vec::new(), schedule: Schedule::new(&costs), costs }
-    }
-
-    /// Rows of a plan of the schedule's.
-    fn rows(&self, plan: usize) -> usize {
-        self.costs[plan].rows
-    }
-}
-
-impl Family {
-    fn new(single: Plan, layout: &[Place], rows_apart: Option<&[Option<usize>]>) -> Family {
-        let mut admitted: Vec<(usize, TensorMetadata)> = Vec::new();
-        for (at, (input, place)) in single.inputs.iter().zip(layout).enumerate() {
-            let Place::Tensor(index) = place else { continue };
-            let mut input = input.clone();
-            if let Some(axis) = rows_apart.and_then(|axes| axes[at]) {
-                input.shape[axis] = Dim::Open(None);
-            }
-            admitted.push((*index, input));
-        }
-        admitted.sort_by_key(|(index, _)| *index);
-        let admitted = admitted.into_iter().map(|(_, input)| input).collect();
-        Family { admitted, single, batches: RwLock::new(Arc::new(Batches::none())) }
-    }
-
-    fn admits(&self, inputs: &[model::Tensor]) -> bool {
-        self.admitted.iter().zip(inputs).all(|(declared, tensor)| declared.admits(tensor.shape()))
-    }
-
-    fn batches(&self) -> Arc<Batches> {
-        self.batches.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn add(&self, plan: Plan, single: Cost, cost: Cost) {
-        let old = self.batches();
-        let plans: Vec<Plan> = old.plans.iter().cloned().chain([plan]).collect();
-        let costs: Vec<Cost> =
-            [single].into_iter().chain(old.costs[1..].iter().copied()).chain([cost]).collect();
-        let batches = Batches { plans, schedule: Schedule::new(&costs), costs };
-        *self.batches.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(batches);
-    }
-}
-
 impl Session {
     /// Plans the graph for the shapes that `options` leave: ready to run when it returns. Where batches may pay
     /// there is a [`Planner`] beside it, to be run whenever there is time.
@@ -208,7 +129,7 @@ impl Session {
         let axes = batch_axes(&inputs, &places, options)?;
         let rows_apart = options.max_batch_size.is_some();
         let mut plans = Vec::new();
-        for shapes in variants(&inputs, options)? {
+        for shapes in variants(&inputs, options) {
             plans.extend(single_plans(&model, &shapes, &axes, options)?);
         }
         let widest = plans.last().expect("at least one plan was made");
@@ -236,7 +157,7 @@ impl Session {
             // A request is one step of one sequence.
             signature.max_batch_size = Some(1);
         }
-        let all_have_rows = places.iter().zip(&axes).all(|(_, axis)| axis.is_some());
+        let all_have_rows = axes.iter().all(Option::is_some);
         let joins = options.max_batch_size.is_some_and(|most| most > 1) && all_have_rows;
         let states = options.states.iter().map(|state| {
             let at = widest.inputs.iter().position(|input| input.name == state.input);
@@ -334,160 +255,6 @@ impl Session {
     }
 }
 
-fn no_plan<'f>(inputs: &[model::Tensor], families: impl Iterator<Item = &'f Family>) -> RequestError {
-    let came: Vec<&[usize]> = inputs.iter().map(model::Tensor::shape).collect();
-    let known = families.map(|family| {
-        let shapes: Vec<String> =
-            family.admitted.iter().map(|input| format!("{:?}", input.shape_i64())).collect();
-        shapes.join(" with ")
-    });
-    RequestError::invalid(format!(
-        "the model has no plan for inputs of shapes {came:?}: expected {}",
-        known.collect::<Vec<_>>().join(", or ")
-    ))
-}
-
-/// The graph's inputs, in the signature or among the states.
-fn input_places(inputs: &[TensorMetadata], states: &[StateOption]) -> Result<Vec<Place>, LoadError> {
-    places(inputs, states.iter().map(|state| state.input.as_str()), "an input")
-}
-
-fn output_places(outputs: &[TensorMetadata], states: &[StateOption]) -> Result<Vec<Place>, LoadError> {
-    places(outputs, states.iter().map(|state| state.output.as_str()), "an output")
-}
-
-fn places<'s>(
-    known: &[TensorMetadata],
-    states: impl Iterator<Item = &'s str> + Clone,
-    kind: &str,
-) -> Result<Vec<Place>, LoadError> {
-    if let Some(unknown) = states.clone().find(|name| known.iter().all(|tensor| tensor.name != *name)) {
-        let names = model::signature::quoted(known.iter().map(|tensor| tensor.name.as_str()));
-        return Err(sequence_error(format!("`{unknown}` is not {kind} of the model, which has {names}")));
-    }
-    let mut next = 0;
-    let places = known.iter().map(|tensor| match states.clone().position(|name| name == tensor.name) {
-        Some(state) => Place::State(state),
-        None => {
-            next += 1;
-            Place::Tensor(next - 1)
-        }
-    });
-    Ok(places.collect())
-}
-
-fn sequence_error(cause: String) -> LoadError {
-    let advice = "each of sequence.states names an input and the output that becomes its next value";
-    LoadError { what: "sequence.states", cause, advice: Some(advice.into()) }
-}
-
-/// A state's output must be what its input takes.
-fn check_states(
-    inputs: &[TensorMetadata],
-    outputs: &[TensorMetadata],
-    options: &Options,
-) -> Result<(), LoadError> {
-    let find =
-        |known: &[TensorMetadata], name: &str| known.iter().find(|tensor| tensor.name == name).cloned();
-    for state in &options.states {
-        let (Some(input), Some(output)) = (find(inputs, &state.input), find(outputs, &state.output)) else {
-            continue;
-        };
-        if input.shape.iter().any(|dim| dim.fixed().is_none()) {
-            return Err(sequence_error(format!(
-                "state `{}` has the shape {:?}: fix it with `inputs[].shape`",
-                input.name,
-                input.shape_i64()
-            )));
-        }
-        if input.datatype != output.datatype || !input.admits(&output.shape_with_open(0)) {
-            return Err(sequence_error(format!(
-                "output `{}` is {} {:?}, but input `{}` is {} {:?}",
-                output.name,
-                output.datatype,
-                output.shape_i64(),
-                input.name,
-                input.datatype,
-                input.shape_i64()
-            )));
-        }
-    }
-    Ok(())
-}
-
-fn of_signature(tensors: &[TensorMetadata], places: &[Place]) -> Vec<TensorMetadata> {
-    let pairs = tensors.iter().zip(places).filter(|(_, place)| matches!(place, Place::Tensor(_)));
-    pairs.map(|(tensor, _)| tensor.clone()).collect()
-}
-
-/// Plans of several shapes make outputs of several: what is not the same in all of them is open.
-fn open_where_unlike(
-    outputs: &mut [TensorMetadata],
-    plans: &[Plan],
-    names: &[String],
-    places: &[Place],
-) -> Result<(), LoadError> {
-    for plan in plans {
-        for (output, other) in outputs.iter_mut().zip(of_signature(&plan.outputs(names)?, places)) {
-            for (dim, other) in output.shape.iter_mut().zip(other.shape) {
-                if dim.fixed().is_some() && *dim != other {
-                    *dim = Dim::Open(None);
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The inputs' shapes, as declared or for each of the declared `shapes`.
-fn variants(inputs: &[TensorMetadata], options: &Options) -> Result<Vec<Vec<TensorMetadata>>, LoadError> {
-    if options.variants.is_empty() {
-        return Ok(vec![inputs.to_vec()]);
-    }
-    let narrowed = options.variants.iter().map(|shapes| {
-        let mut inputs = inputs.to_vec();
-        for (name, shape) in shapes {
-            if let Some(input) = inputs.iter_mut().find(|input| input.name == *name) {
-                input.shape = shape.clone();
-            }
-        }
-        Ok(inputs)
-    });
-    narrowed.collect()
-}
-
-/// The plans for one set of shapes before any batches: the most concrete first.
-fn single_plans(
-    model: &InferenceModel,
-    inputs: &[TensorMetadata],
-    axes: &[Option<usize>],
-    options: &Options,
-) -> Result<Vec<Plan>, LoadError> {
-    let plan = |inputs: &[TensorMetadata]| Plan::new(model, inputs, options.max_tensor_bytes);
-    let is_concrete = |inputs: &[TensorMetadata]| {
-        inputs.iter().flat_map(|input| &input.shape).all(|dim| dim.fixed().is_some())
-    };
-    if options.max_batch_size.is_some() {
-        return Ok(vec![plan(&with_rows(inputs, axes, 1))?]);
-    }
-    let single = with_rows(inputs, &vec![Some(0); inputs.len()], 1);
-    if single == inputs || !options.variants.is_empty() || !options.states.is_empty() {
-        return Ok(vec![plan(&single)?]);
-    }
-    // Any length may come: the symbolic plan serves it, the single row keeps its own plan where that is
-    // concrete, which is the fast one.
-    match plan(inputs) {
-        Ok(open) => {
-            let single = is_concrete(&single).then(|| plan(&single).ok()).flatten();
-            Ok(single.into_iter().chain([open]).collect())
-        }
-        Err(error) => {
-            log::debug!("no plan for open dimensions: {error}");
-            Ok(vec![plan(&single)?])
-        }
-    }
-}
-
 fn failed(message: String) -> RequestError {
     RequestError::new(Code::InferenceFailed, message)
 }
@@ -516,104 +283,6 @@ fn narrow(graph: &Graph, options: &Options) -> Result<(InferenceModel, Vec<Tenso
     }
     model.set_input_outlets(&kept).map_err(failed)?;
     Ok((model, inputs))
-}
-
-/// The inputs with `rows` along their batch axes. A symbol that stands there is that number wherever it stands.
-fn with_rows(inputs: &[TensorMetadata], axes: &[Option<usize>], rows: usize) -> Vec<TensorMetadata> {
-    let symbols: Vec<String> = inputs
-        .iter()
-        .zip(axes)
-        .filter_map(|(input, axis)| match axis.and_then(|axis| input.shape.get(axis)) {
-            Some(Dim::Open(Some(symbol))) => Some(symbol.clone()),
-            _ => None,
-        })
-        .collect();
-    let mut made = inputs.to_vec();
-    for (input, batch_axis) in made.iter_mut().zip(axes) {
-        for (axis, dim) in input.shape.iter_mut().enumerate() {
-            let is_batch = match dim {
-                Dim::Open(Some(symbol)) => *batch_axis == Some(axis) || symbols.contains(symbol),
-                Dim::Open(None) => *batch_axis == Some(axis),
-                // A plan for one row, made into one for more.
-                Dim::Fixed(length) => *length == 1 && rows > 1 && *batch_axis == Some(axis),
-            };
-            if is_batch {
-                *dim = Dim::Fixed(rows);
-            }
-        }
-    }
-    made
-}
-
-/// Along which axes rows lie: the first of an input that leaves it open, the declared one of a state.
-fn batch_axes(
-    inputs: &[TensorMetadata],
-    places: &[Place],
-    options: &Options,
-) -> Result<Vec<Option<usize>>, LoadError> {
-    let axes: Vec<Option<usize>> = inputs
-        .iter()
-        .zip(places)
-        .map(|(input, place)| match place {
-            Place::Tensor(_) => matches!(input.shape.first(), Some(Dim::Open(_))).then_some(0),
-            Place::State(at) => options.states[*at].batch_axis.filter(|axis| *axis < input.shape.len()),
-        })
-        .collect();
-    if options.max_batch_size.is_some() {
-        check_batch_axis(inputs, places, &axes, options)?;
-    }
-    Ok(axes)
-}
-
-fn check_batch_axis(
-    inputs: &[TensorMetadata],
-    places: &[Place],
-    axes: &[Option<usize>],
-    options: &Options,
-) -> Result<(), LoadError> {
-    let wrong = |cause: String, advice: &str| LoadError {
-        what: "max_batch_size",
-        cause,
-        advice: Some(advice.into()),
-    };
-    let has_rows =
-        |(place, axis): (&Place, &Option<usize>)| matches!(place, Place::Tensor(_)) && axis.is_some();
-    if !places.iter().zip(axes).any(has_rows) {
-        return Err(wrong(
-            "no input leaves its first dimension open".into(),
-            "leave it out, or give that dimension as -1",
-        ));
-    }
-    let single = with_rows(inputs, axes, 1);
-    let elsewhere = inputs.iter().zip(&single).zip(places).find(|((open, single), place)| {
-        matches!(place, Place::Tensor(_)) && open.shape.get(1..) != single.shape.get(1..)
-    });
-    if let (Some(((input, _), _)), true) = (elsewhere, options.max_batch_size != Some(1)) {
-        return Err(wrong(
-            format!("the batch axis of input `{}` is not its first", input.name),
-            "rows cannot be told apart there: set max_batch_size to 1",
-        ));
-    }
-    Ok(())
-}
-
-/// An output of the single-row plan as the signature shows it: rows along the first axis.
-fn with_batch_axis(mut output: TensorMetadata) -> Result<TensorMetadata, LoadError> {
-    match output.shape.first_mut() {
-        Some(first) if first.fixed() == Some(1) => {
-            *first = Dim::Open(None);
-            Ok(output)
-        }
-        _ => Err(LoadError {
-            what: "max_batch_size",
-            cause: format!(
-                "output `{}` is {:?} for one row: it has no batch axis",
-                output.name,
-                output.shape_i64()
-            ),
-            advice: Some("leave max_batch_size out".into()),
-        }),
-    }
 }
 
 /// Wrong shapes can make tract panic while it plans; that is a load error like any other.

@@ -10,9 +10,11 @@ use std::time::Duration;
 use tract_onnx::tract_hir::internal::InferenceModel;
 
 use super::batches::Cost;
+use super::family::Family;
+use super::guarded;
+use super::layout::{Layout, with_rows};
 use super::plan::Plan;
 use super::trial::{Trial, Trouble};
-use super::{Family, Layout, guarded, with_rows};
 
 /// A plan must save so much of a row's time to be kept.
 const WORTHWHILE: f64 = 0.95;

@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
+use super::failed;
+use super::family::{Batches, Family, no_plan};
+use super::layout::{Layout, Place};
 use super::plan::PlanState;
 use super::threads::Threads;
-use super::{Batches, Family, Layout, Place, failed};
 use crate::model::Tensor;
 use crate::wire::RequestError;
 
@@ -74,8 +76,7 @@ impl Runner {
         let layout = self.layout.clone();
         let Some(first) = items.first() else { return Ok(Vec::new()) };
         let at = self.families.iter().position(|state| state.family.admits(&first.tensors));
-        let at =
-            at.ok_or_else(|| super::no_plan(&first.tensors, self.families.iter().map(|f| &*f.family)))?;
+        let at = at.ok_or_else(|| no_plan(&first.tensors, self.families.iter().map(|f| &*f.family)))?;
         let state = &mut self.families[at];
         state.follow();
         let rows: Vec<usize> = items.iter().map(|item| layout.rows(&item.tensors)).collect();

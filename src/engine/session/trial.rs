@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use super::layout::{Layout, Place};
 use super::plan::{Plan, PlanState};
 use super::runner::Item;
-use super::{Layout, Place, failed, guarded};
+use super::{failed, guarded};
 use crate::model::{Elements, Tensor, TensorMetadata};
 use crate::wire::RequestError;
 

@@ -1,3 +1,5 @@
+//! Trees against sums made by hand, and models that no builder would write.
+
 use super::*;
 use forest::Score;
 use tract_onnx::Onnx;
