@@ -57,7 +57,7 @@ fn with_tokens_only_their_bearers_may_ask_and_probes() {
     // The file is read again at SIGHUP; one that cannot be used leaves the old tokens.
     std::fs::write(&file, "third-token\n").unwrap();
     program.signal(Signal::HUP);
-    program.wait_for("reloaded");
+    program.wait_for("main reloaded");
     assert_eq!(upgrade(&program, "/?access_token=third-token", None), 101);
     assert_eq!(upgrade(&program, "/?access_token=first-token", None), 401);
     std::fs::write(&file, "# nobody\n").unwrap();
@@ -126,7 +126,7 @@ fn who_came_in_with_a_token_that_is_taken_away_is_closed_with_1008_and_others_ar
     });
     std::fs::write(&tokens, "one\nthree\n").unwrap();
     program.signal(Signal::HUP);
-    program.wait_for("reloaded");
+    program.wait_for("main reloaded");
     // Both ends of the flood are over when the server is through with it.
     writer.join().unwrap();
     reader.join().unwrap();

@@ -175,7 +175,7 @@ fn a_new_certificate_is_used_when_the_files_change_and_at_sighup_and_a_wrong_one
     assert!(accepts(&program, &rsa));
     put("ed25519.crt", "ed25519.key");
     program.signal(Signal::HUP);
-    program.wait_for("reloaded");
+    program.wait_for("main reloaded");
     assert!(accepts(&program, &trusted("ed25519.crt")) && !accepts(&program, &rsa));
     // Whoever came before goes on.
     assert_eq!(best(&ask_tls(&mut old, Message::binary(png(&held_out(4).1)))), held_out(4).0);
