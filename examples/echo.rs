@@ -11,6 +11,7 @@ use http::{Request, Response, StatusCode};
 use onnxd::clock::Clock;
 use onnxd::config::Limits;
 use onnxd::engine::Outcome;
+use onnxd::memory::{Budget, Share};
 use onnxd::net::connections::{Connections, Shared};
 use onnxd::net::listener::Listener;
 use onnxd::net::service::{Begun, Dialogue, Exchange, Incoming, Refusal, ReplySlot, Service, Step};
@@ -42,7 +43,7 @@ impl Service for Echo {
 impl Dialogue for Echo {
     type Pending = ();
 
-    fn receive(&mut self, message: Incoming<'_>, _: &ReplySlot<'_>) -> Step<(), Message> {
+    fn receive(&mut self, message: Incoming<'_>, _: Share, _: &ReplySlot<'_>) -> Step<(), Message> {
         Step::Now(match message {
             Incoming::Text(text) => Message::text(text),
             Incoming::Binary(bytes) => Message::binary(bytes.to_vec()),
@@ -57,7 +58,7 @@ impl Dialogue for Echo {
 impl Exchange for Echo {
     type Pending = ();
 
-    fn receive(&mut self, body: &[u8], _: &ReplySlot<'_>) -> Step<(), Response<Vec<u8>>> {
+    fn receive(&mut self, body: &[u8], _: Share, _: &ReplySlot<'_>) -> Step<(), Response<Vec<u8>>> {
         Step::Now(Response::new(body.to_vec()))
     }
 
@@ -95,10 +96,12 @@ fn start(arguments: &[String]) -> Result<Listener, String> {
     };
     let readiness = Arc::new(Readiness::default());
     readiness.set(State::Ready);
+    let limits = Limits::default();
     let shared = Shared {
         service: Echo,
         identity,
-        limits: Limits::default(),
+        memory: Budget::new(limits.max_memory),
+        limits,
         readiness,
         connections: Arc::new(Connections::new().map_err(said)?),
         counters: Arc::default(),

@@ -53,6 +53,7 @@
 //! | [`transfer`] | what sending images and fetching models share: HTTP agent, digests, progress |
 //! | [`config`] | flags, environment, limits; finished types only come out |
 //! | [`reload`] | models are loaded again beside those that are served |
+//! | [`memory`] | one budget of bytes for all that clients can make the server hold |
 //! | [`clock`] | time, which tests can hold |
 //! | [`server`], [`cli`] | the composition root, and the commands |
 //!
@@ -82,6 +83,7 @@ pub mod config;
 pub mod engine;
 pub mod fetch;
 pub mod inference;
+pub mod memory;
 pub mod model;
 pub mod net;
 pub mod ops;

@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::config::{AccessFlags, Fetching, Limits, ReloadFlags, ServeFlags, TlsFlags};
 use crate::fetch::Fetcher;
 use crate::inference::{Loader, Models, Workers};
+use crate::memory::Budget;
 use crate::net::connections::{Connections, Shared};
 use crate::net::listener::Listener;
 use crate::net::tls::{Identity, IdentityFiles};
@@ -132,12 +133,14 @@ impl Server {
         let access = Access::new(tokens.as_deref(), allow_origin).map_err(StartError::Setting)?;
         let access = Arc::new(access);
         let identity = identity(tls).map_err(StartError::Setting)?;
+        let memory = Budget::new(limits.max_memory);
         let loader = Loader {
             model,
             fetcher: Fetcher::new(fetching, Lines::Log),
             default_model,
             workers: count,
             limits: limits.clone(),
+            memory: memory.clone(),
             clock: clock.clone(),
         };
         let workers = Arc::new(Workers::default());
@@ -180,6 +183,7 @@ impl Server {
             readiness: readiness.clone(),
             connections: connections.clone(),
             counters: counters.clone(),
+            memory,
             clock,
         };
         let listener = Listener::start(public, Arc::new(shared))?;

@@ -147,6 +147,10 @@ pub struct LimitFlags {
     #[arg(long, env = "ONNXD_MAX_PLAN_BYTES", default_value_t = Limits::default().max_plan_bytes)]
     pub max_plan_bytes: usize,
 
+    /// Bytes that all clients together may make the server hold
+    #[arg(long, env = "ONNXD_MAX_MEMORY", default_value_t = Limits::default().max_memory)]
+    pub max_memory: usize,
+
     /// Depth of a request's JSON, at most 128
     #[arg(long, env = "ONNXD_MAX_JSON_DEPTH", default_value_t = Limits::default().max_json_depth)]
     pub max_json_depth: usize,
@@ -218,6 +222,7 @@ impl LimitFlags {
             ("max-in-flight-bytes", self.max_in_flight_bytes),
             ("queue-capacity", self.queue_capacity),
             ("max-tensor-bytes", self.max_tensor_bytes),
+            ("max-memory", self.max_memory),
             ("max-json-depth", self.max_json_depth),
         ] {
             if value == 0 {
@@ -242,6 +247,7 @@ impl LimitFlags {
             max_image_pixels: self.max_image_pixels,
             max_tensor_bytes: self.max_tensor_bytes,
             max_plan_bytes: self.max_plan_bytes,
+            max_memory: self.max_memory,
             max_json_depth: self.max_json_depth,
             tls_timeout: self.tls_timeout,
             head_timeout: self.head_timeout,

@@ -41,6 +41,9 @@ pub struct Limits {
     /// Bytes of weights that plans for batches may pack, a model, beside the plan for a single row. Default 256 MiB:
     /// small models have room for all sizes, and a large one does not take its memory several times over.
     pub max_plan_bytes: usize,
+    /// Bytes that all clients together may make the server hold: messages, requests in flight, what decoding takes,
+    /// and answers that were not taken. See [`crate::memory`]. Default 256 MiB.
+    pub max_memory: usize,
     /// How deep the JSON of a request may nest. Default 128, which is as deep as the parser goes; real
     /// requests stay below 12.
     pub max_json_depth: usize,
@@ -95,6 +98,7 @@ impl Default for Limits {
             max_image_pixels: 25_000_000,
             max_tensor_bytes: 256 << 20,
             max_plan_bytes: 256 << 20,
+            max_memory: 256 << 20,
             max_json_depth: 128,
             tls_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(10),

@@ -69,6 +69,7 @@ impl Intake {
 mod tests {
     use super::*;
     use crate::engine::queue::{Inputs, Queue, ReplyTo, Wake};
+    use crate::memory::{Budget, Share};
     use crossbeam_channel::bounded;
     use std::sync::Arc;
 
@@ -82,7 +83,8 @@ mod tests {
         let (queue, receiver) = Queue::new(64);
         let (replies, _) = bounded(64);
         for slot in 0..jobs {
-            let reply = ReplyTo::new(slot as u64, replies.clone(), Arc::new(Nobody));
+            let reply =
+                ReplyTo::new(slot as u64, replies.clone(), Arc::new(Nobody), Share::none(&Budget::new(0)));
             let now = Instant::now();
             let job = Job {
                 inputs: Inputs::Own(vec![]),

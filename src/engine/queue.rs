@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::mailbox::Mailbox;
 use super::sequence::Sequence;
+use crate::memory::Share;
 use crate::model::Tensor;
 use crate::wire::{Code, RequestError};
 
@@ -59,6 +60,8 @@ pub struct Reply {
     pub slot: u64,
     /// Boxed: every connection's channel has room for all its slots from the start.
     pub outcome: Box<Outcome>,
+    /// The memory that the outcome takes.
+    pub share: Share,
 }
 
 /// The outputs in the signature's order, or why there are none.
@@ -75,12 +78,19 @@ pub struct ReplyTo {
     slot: u64,
     replies: Option<Sender<Reply>>,
     waker: Arc<dyn Wake>,
+    share: Share,
 }
 
 impl ReplyTo {
-    /// `replies` must have room for every slot that is open at once.
-    pub fn new(slot: u64, replies: Sender<Reply>, waker: Arc<dyn Wake>) -> ReplyTo {
-        ReplyTo { slot, replies: Some(replies), waker }
+    /// `replies` must have room for every slot that is open at once; `share` is the memory of the request, and later of
+    /// its outcome.
+    pub fn new(slot: u64, replies: Sender<Reply>, waker: Arc<dyn Wake>, share: Share) -> ReplyTo {
+        ReplyTo { slot, replies: Some(replies), waker, share }
+    }
+
+    /// The memory that the request takes on its way.
+    pub fn share(&mut self) -> &mut Share {
+        &mut self.share
     }
 
     /// The slot that the reply is for.
@@ -94,7 +104,8 @@ impl ReplyTo {
 
     fn deliver(&mut self, outcome: Outcome) {
         let Some(replies) = self.replies.take() else { return };
-        match replies.try_send(Reply { slot: self.slot, outcome: Box::new(outcome) }) {
+        let share = self.share.take();
+        match replies.try_send(Reply { slot: self.slot, outcome: Box::new(outcome), share }) {
             Ok(()) => self.waker.wake(),
             // The connection is gone, and with it whoever asked.
             Err(TrySendError::Disconnected(_)) => {}
@@ -171,6 +182,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::Budget;
     use std::sync::atomic::AtomicUsize;
     use std::time::Duration;
 
@@ -190,7 +202,7 @@ mod tests {
             arrived: Instant::now(),
             deadline: Instant::now() + Duration::from_secs(1),
             cancelled: Arc::default(),
-            reply: ReplyTo::new(slot, replies.clone(), waker.clone()),
+            reply: ReplyTo::new(slot, replies.clone(), waker.clone(), Share::none(&Budget::new(0))),
         }
     }
 

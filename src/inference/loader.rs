@@ -9,6 +9,7 @@ use super::{Catalogue, Entry, Fingerprint, LoadError, ServedModel, Workers, load
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::fetch::{FetchError, Fetcher};
+use crate::memory::Budget;
 use crate::model::ModelFiles;
 use crate::model::repository::Broken;
 
@@ -22,6 +23,8 @@ pub struct Loader {
     /// Workers a model, over what its manifest says.
     pub workers: Option<usize>,
     pub limits: Limits,
+    /// What all clients together may make the server hold.
+    pub memory: Arc<Budget>,
     pub clock: Clock,
 }
 

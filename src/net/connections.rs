@@ -9,6 +9,7 @@ use super::tls::Identity;
 use super::waker::Bells;
 use crate::clock::Clock;
 use crate::config::Limits;
+use crate::memory::Budget;
 use crate::ops::health::Readiness;
 use crate::ops::metrics::Counters;
 
@@ -21,6 +22,8 @@ pub struct Shared<S> {
     pub readiness: Arc<Readiness>,
     pub connections: Arc<Connections>,
     pub counters: Arc<Counters>,
+    /// What all clients together may make the server hold.
+    pub memory: Arc<Budget>,
     pub clock: Clock,
 }
 

@@ -16,6 +16,7 @@ use super::head::{Head, lists};
 use super::service::{Begun, Exchange, ReplySlot, Service, Step};
 use super::socket::{Interest, Socket};
 use crate::config::Limits;
+use crate::memory::Share;
 use crate::ops::health::Readiness;
 
 /// What becomes of the connection after an exchange.
@@ -104,7 +105,8 @@ pub fn exchange<S: Service>(
             }
         }
     };
-    match run(&mut exchange, &body, socket) {
+    let share = Share::none(&shared.memory);
+    match run(&mut exchange, &body, share, socket) {
         Some(response) => respond(reply, socket, response, false),
         None => (None, Next::Gone),
     }
@@ -198,11 +200,16 @@ fn read_body(
 }
 
 /// Hands the body over and waits for the answer; `None` when the peer went away meanwhile.
-fn run<E: Exchange>(exchange: &mut E, body: &[u8], socket: &mut Socket) -> Option<Response<Vec<u8>>> {
+fn run<E: Exchange>(
+    exchange: &mut E,
+    body: &[u8],
+    share: Share,
+    socket: &mut Socket,
+) -> Option<Response<Vec<u8>>> {
     let (replies, inbox) = bounded(1);
     let cancelled = Arc::new(AtomicBool::new(false));
     let slot = ReplySlot { slot: 0, replies: &replies, waker: socket.waker(), cancelled: &cancelled };
-    let pending = match exchange.receive(body, &slot) {
+    let pending = match exchange.receive(body, share, &slot) {
         Step::Now(response) => return Some(response),
         Step::Later(pending) => pending,
         // An exchange is one request, which has an answer.

@@ -15,6 +15,7 @@ use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::waker::Waker;
 use crate::engine::{Outcome, Reply, ReplyTo};
+use crate::memory::Share;
 
 /// The response that a peer gets instead of a conversation.
 pub type Refusal = Box<Response<Vec<u8>>>;
@@ -47,7 +48,13 @@ pub trait Exchange {
     type Pending;
 
     /// Takes the body: the response at once, or later, when the slot's reply has come.
-    fn receive(&mut self, body: &[u8], slot: &ReplySlot<'_>) -> Step<Self::Pending, Response<Vec<u8>>>;
+    /// `share` is the memory that the body takes.
+    fn receive(
+        &mut self,
+        body: &[u8],
+        share: Share,
+        slot: &ReplySlot<'_>,
+    ) -> Step<Self::Pending, Response<Vec<u8>>>;
 
     fn answer(&mut self, pending: Self::Pending, outcome: Outcome) -> Response<Vec<u8>>;
 }
@@ -56,13 +63,20 @@ pub trait Exchange {
 pub trait Dialogue: Send + 'static {
     type Pending;
 
-    /// Takes a message: its answer at once, or later, when the slot's reply has come.
-    fn receive(&mut self, message: Incoming<'_>, slot: &ReplySlot<'_>) -> Step<Self::Pending, Message>;
+    /// Takes a message: its answer at once, or later, when the slot's reply has come. `share` is the memory that the
+    /// message takes.
+    fn receive(
+        &mut self,
+        message: Incoming<'_>,
+        share: Share,
+        slot: &ReplySlot<'_>,
+    ) -> Step<Self::Pending, Message>;
 
     fn answer(&mut self, pending: Self::Pending, outcome: Outcome) -> Message;
 
-    /// A request that follows from messages taken before ([`Step::Taken`]): asked while there is room for one.
-    fn next(&mut self, _slot: &ReplySlot<'_>) -> Option<Step<Self::Pending, Message>> {
+    /// A request that follows from messages taken before ([`Step::Taken`]): asked while there is room for one. `share`
+    /// is of no bytes yet.
+    fn next(&mut self, _share: Share, _slot: &ReplySlot<'_>) -> Option<Step<Self::Pending, Message>> {
         None
     }
 
@@ -130,9 +144,10 @@ impl ReplySlot<'_> {
         self.slot
     }
 
-    /// Where the reply goes. To be made once, and only when the step is [`Step::Later`].
-    pub fn reply(&self) -> ReplyTo {
-        ReplyTo::new(self.slot, self.replies.clone(), self.waker.clone())
+    /// Where the reply goes. To be made once, and only when the step is [`Step::Later`]. `share` is the memory of the
+    /// request.
+    pub fn reply(&self, share: Share) -> ReplyTo {
+        ReplyTo::new(self.slot, self.replies.clone(), self.waker.clone(), share)
     }
 
     /// Raised when the connection goes away.

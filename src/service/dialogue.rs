@@ -10,6 +10,7 @@ use super::frames::Frames;
 use crate::engine::Outcome;
 use crate::inference::sequences::ConversationSequences;
 use crate::inference::{Answer, Pending, ServedModel};
+use crate::memory::Share;
 use crate::net::service::{Dialogue, Incoming, ReplySlot, Step};
 use crate::processing::audio::Windows;
 use crate::wire::response::Encoded;
@@ -59,12 +60,13 @@ impl InferenceDialogue {
     fn submit(
         &mut self,
         mut request: InferRequest,
+        share: Share,
         slot: &ReplySlot<'_>,
     ) -> Result<Step<Waiting, Message>, Rejected> {
         let cancelled = slot.cancelled();
         if let Some(frames) = &mut self.frames {
             let (pending, is_new) =
-                self.model.leave(request, &frames.mailbox, frames.next(), cancelled, || slot.reply());
+                self.model.leave(request, &frames.mailbox, frames.next(), cancelled, || slot.reply(share));
             frames.wait(pending);
             return Ok(if is_new {
                 Step::Later(Waiting::Frame { slot: slot.number() })
@@ -82,7 +84,7 @@ impl InferenceDialogue {
             }
             None => None,
         };
-        let pending = self.model.submit(request, step, cancelled, slot.reply());
+        let pending = self.model.submit(request, step, cancelled, slot.reply(share));
         Ok(Step::Later(Waiting::Request(pending)))
     }
 }
@@ -90,7 +92,12 @@ impl InferenceDialogue {
 impl Dialogue for InferenceDialogue {
     type Pending = Waiting;
 
-    fn receive(&mut self, message: Incoming<'_>, slot: &ReplySlot<'_>) -> Step<Waiting, Message> {
+    fn receive(
+        &mut self,
+        message: Incoming<'_>,
+        share: Share,
+        slot: &ReplySlot<'_>,
+    ) -> Step<Waiting, Message> {
         if let (Incoming::Binary(sound), Some(windows)) = (message, &mut self.windows) {
             windows.push(sound);
             return Step::Taken;
@@ -101,11 +108,11 @@ impl Dialogue for InferenceDialogue {
             (Incoming::Binary(payload), Framing::Raw) => decode::from_raw(payload, signature, &self.defaults),
             (Incoming::Binary(message), Framing::V2) => decode::from_v2(message, signature, &self.defaults),
         };
-        let step = read.and_then(|request| self.submit(request, slot));
+        let step = read.and_then(|request| self.submit(request, share, slot));
         step.unwrap_or_else(|rejected| Step::Now(refusal(&rejected)))
     }
 
-    fn next(&mut self, slot: &ReplySlot<'_>) -> Option<Step<Waiting, Message>> {
+    fn next(&mut self, share: Share, slot: &ReplySlot<'_>) -> Option<Step<Waiting, Message>> {
         let model = self.model.clone();
         let (windows, stream) = (self.windows.as_mut()?, model.audio.as_ref()?);
         let (offset, tensor) = windows.next(stream)?;
@@ -113,7 +120,7 @@ impl Dialogue for InferenceDialogue {
             windows.trim(stream);
         }
         let request = decode::of_tensors(vec![tensor], &model.signature, &self.defaults);
-        let step = request.map_err(Rejected::from).and_then(|request| self.submit(request, slot));
+        let step = request.map_err(Rejected::from).and_then(|request| self.submit(request, share, slot));
         Some(match step {
             Ok(Step::Later(Waiting::Request(mut pending))) => {
                 pending.stream.stream_offset = Some(offset);

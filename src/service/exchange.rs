@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::engine::Outcome;
 use crate::inference::{Answer, Pending, ServedModel};
+use crate::memory::Share;
 use crate::net::service::{Exchange, ReplySlot, Step};
 use crate::ops::routes::{json, request_error};
 use crate::wire::response::Encoded;
@@ -60,7 +61,12 @@ impl InferenceExchange {
         Ok(InferenceExchange { model, defaults, body })
     }
 
-    fn submit(&self, mut request: InferRequest, slot: &ReplySlot<'_>) -> Step<Pending, Response<Vec<u8>>> {
+    fn submit(
+        &self,
+        mut request: InferRequest,
+        share: Share,
+        slot: &ReplySlot<'_>,
+    ) -> Step<Pending, Response<Vec<u8>>> {
         let step = match &self.model.sequences {
             Some((rules, shared)) => match shared.step(std::mem::take(&mut request.sequence), rules) {
                 Ok(step) => Some(step),
@@ -68,7 +74,7 @@ impl InferenceExchange {
             },
             None => None,
         };
-        Step::Later(self.model.submit(request, step, slot.cancelled(), slot.reply()))
+        Step::Later(self.model.submit(request, step, slot.cancelled(), slot.reply(share)))
     }
 
     fn read(&self, body: &[u8]) -> Result<InferRequest, Rejected> {
@@ -87,9 +93,14 @@ impl InferenceExchange {
 impl Exchange for InferenceExchange {
     type Pending = Pending;
 
-    fn receive(&mut self, body: &[u8], slot: &ReplySlot<'_>) -> Step<Pending, Response<Vec<u8>>> {
+    fn receive(
+        &mut self,
+        body: &[u8],
+        share: Share,
+        slot: &ReplySlot<'_>,
+    ) -> Step<Pending, Response<Vec<u8>>> {
         match self.read(body) {
-            Ok(request) => self.submit(request, slot),
+            Ok(request) => self.submit(request, share, slot),
             Err(rejected) => Step::Now(failure(&rejected)),
         }
     }

@@ -33,6 +33,7 @@ use super::service::{Dialogue, Incoming, ReplySlot, Service, Step};
 use super::socket::{Interest, Socket};
 use crate::config::Limits;
 use crate::engine::Reply;
+use crate::memory::{Budget, Share};
 use crate::ops::health::Readiness;
 use crate::ops::metrics::{Cause, Counters};
 
@@ -63,7 +64,7 @@ pub fn hold<S: Service>(
     dialogue: S::Dialogue,
     shared: &Shared<S>,
 ) -> Ended {
-    let Shared { limits, readiness, counters, clock, .. } = shared;
+    let Shared { limits, readiness, counters, memory, clock, .. } = shared;
     let max_frame = limits.max_frame_bytes.min(limits.max_message_bytes);
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
@@ -82,6 +83,7 @@ pub fn hold<S: Service>(
         limits,
         readiness,
         counters,
+        memory,
         slots: Slots::default(),
         replies,
         inbox,
@@ -136,6 +138,7 @@ struct Conversation<'a, D: Dialogue> {
     limits: &'a Limits,
     readiness: &'a Readiness,
     counters: &'a Counters,
+    memory: &'a Arc<Budget>,
     slots: Slots<D::Pending>,
     replies: Sender<Reply>,
     inbox: Receiver<Reply>,
@@ -288,7 +291,8 @@ impl<D: Dialogue> Conversation<'_, D> {
     fn take_backlog(&mut self) -> Turn {
         while self.blocked.is_none() && self.has_room() && self.has_backlog() {
             let slot = next_slot(&self.slots, &self.replies, &self.ws, &self.cancelled);
-            let Some(step) = self.dialogue.next(&slot) else { return Ok(()) };
+            let share = Share::none(self.memory);
+            let Some(step) = self.dialogue.next(share, &slot) else { return Ok(()) };
             self.take_step(step, 0)?;
         }
         Ok(())
@@ -337,7 +341,7 @@ impl<D: Dialogue> Conversation<'_, D> {
         self.life.used = self.now();
         let size = message.len();
         let slot = next_slot(&self.slots, &self.replies, &self.ws, &self.cancelled);
-        let step = self.dialogue.receive(message, &slot);
+        let step = self.dialogue.receive(message, Share::none(self.memory), &slot);
         self.take_step(step, size)?;
         self.take_backlog()
     }

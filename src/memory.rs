@@ -1,0 +1,149 @@
+//! One budget of bytes for everything that clients can make the server hold: messages that are not decoded, requests
+//! in flight, what decoding takes, and answers that were not taken. A part of it is a [`Share`], which gives itself
+//! back when it is dropped. When the budget is used up, whoever asks is refused at once; nobody waits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::wire::{Code, RequestError};
+
+/// The bytes that all clients together may take.
+#[derive(Debug)]
+pub struct Budget {
+    most: usize,
+    used: AtomicUsize,
+}
+
+impl Budget {
+    /// A budget of `most` bytes.
+    pub fn new(most: usize) -> Arc<Budget> {
+        Arc::new(Budget { most, used: AtomicUsize::new(0) })
+    }
+
+    /// Bytes that may be taken.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Bytes that are taken now.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Takes `bytes`, if so many are left.
+    pub fn take(self: &Arc<Self>, bytes: usize) -> Result<Share, RequestError> {
+        let mut share = Share::none(self);
+        share.grow(bytes)?;
+        Ok(share)
+    }
+
+    fn reserve(&self, bytes: usize) -> Result<(), RequestError> {
+        let fits = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.most);
+        match self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) {
+            Ok(_) => Ok(()),
+            Err(_) if bytes > self.most => Err(RequestError::new(
+                Code::TooLarge,
+                format!(
+                    "this needs {bytes} bytes of memory, and all requests together may take {}: send less, or start \
+                     the server with a larger --max-memory",
+                    self.most
+                ),
+            )),
+            Err(used) => Err(RequestError::new(
+                Code::Overloaded,
+                format!(
+                    "the requests under way take {used} of {} bytes of memory, and this needs {bytes} more: try again \
+                     later",
+                    self.most
+                ),
+            )),
+        }
+    }
+}
+
+/// A part of a [`Budget`], given back when it is dropped.
+#[derive(Debug)]
+pub struct Share {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Share {
+    /// A share of no bytes, which may grow.
+    pub fn none(budget: &Arc<Budget>) -> Share {
+        Share { budget: budget.clone(), bytes: 0 }
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    /// Takes so many bytes more, or says why not; then the share is as it was.
+    pub fn grow(&mut self, by: usize) -> Result<(), RequestError> {
+        self.budget.reserve(by)?;
+        self.bytes += by;
+        Ok(())
+    }
+
+    /// Gives so many bytes back, or all if it has fewer.
+    pub fn shrink(&mut self, by: usize) {
+        let by = by.min(self.bytes);
+        self.bytes -= by;
+        self.budget.used.fetch_sub(by, Ordering::Relaxed);
+    }
+
+    /// Has `bytes` from now on, more or fewer than before; when more are refused it is as it was.
+    pub fn resize(&mut self, bytes: usize) -> Result<(), RequestError> {
+        match bytes.checked_sub(self.bytes) {
+            Some(more) => self.grow(more),
+            None => {
+                self.shrink(self.bytes - bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes over all of another share of the same budget.
+    pub fn absorb(&mut self, mut other: Share) {
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+
+    /// Hands all of its bytes over to a share that replaces it.
+    pub fn take(&mut self) -> Share {
+        Share { budget: self.budget.clone(), bytes: std::mem::take(&mut self.bytes) }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.shrink(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_is_given_back_and_never_more_than_there_is() {
+        let budget = Budget::new(100);
+        let mut first = budget.take(60).unwrap();
+        assert_eq!(budget.take(41).unwrap_err().code, Code::Overloaded);
+        assert_eq!(budget.take(101).unwrap_err().code, Code::TooLarge);
+        let second = budget.take(40).unwrap();
+        assert!(first.grow(1).is_err());
+        assert_eq!((first.bytes(), budget.used()), (60, 100));
+        first.resize(10).unwrap();
+        first.absorb(second);
+        assert_eq!((first.bytes(), budget.used()), (50, 50));
+        let third = first.take();
+        drop(first);
+        assert_eq!(budget.used(), 50);
+        drop(third);
+        assert_eq!(budget.used(), 0);
+    }
+}
