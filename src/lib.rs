@@ -92,5 +92,6 @@ pub mod processing;
 pub mod reload;
 pub mod server;
 pub mod service;
+mod sync;
 pub mod transfer;
 pub mod wire;

@@ -110,6 +110,9 @@ impl Worker {
 
     /// Looks whether a job is still wanted, and makes its inputs ready; answers it when there is nothing to be run.
     fn prepare(&mut self, mut job: Job) -> Option<Ready> {
+        if let Inputs::Newest(mailbox) = &job.inputs {
+            job.deadline = mailbox.deadline().unwrap_or(job.deadline);
+        }
         if let Err(error) = self.is_due(&job) {
             self.finish(job, Err(error));
             return None;
@@ -118,7 +121,12 @@ impl Worker {
         let prepared = caught(|| {
             let inputs = match inputs {
                 Inputs::Own(inputs) => inputs,
-                Inputs::Newest(mailbox) => mailbox.begin(job.reply.slot()).unwrap_or_default(),
+                Inputs::Newest(mailbox) => {
+                    let slot = job.reply.slot();
+                    let (inputs, share) = mailbox.begin(slot).ok_or_else(|| no_frame(slot))?;
+                    *job.reply.share() = share;
+                    inputs
+                }
             };
             let session = &self.workload.session;
             let tensors = self.workload.preprocessor.prepare(inputs, session.signature())?;
@@ -211,6 +219,10 @@ fn rows(session: &Session, job: &Job) -> usize {
         Inputs::Own(inputs) => session.rows(inputs),
         Inputs::Newest(_) => 1,
     }
+}
+
+fn no_frame(slot: u64) -> RequestError {
+    RequestError::new(Code::InferenceFailed, format!("the frame of request {slot} is gone"))
 }
 
 /// The engine, and a file's decoder, may panic on what came.

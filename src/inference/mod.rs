@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 use serde_json::value::RawValue;
 
 use crate::clock::Clock;
-use crate::engine::{Inputs, Job, Mailbox, Queue, ReplyTo, Step};
+use crate::engine::{Frame, Inputs, Job, Mailbox, Queue, ReplyTo, Step};
+use crate::memory::Share;
 use crate::model::{Signature, Tensor};
 use crate::processing::audio::AudioStream;
 use crate::processing::scores::Postprocessor;
@@ -74,39 +75,45 @@ impl ServedModel {
         reply: ReplyTo,
     ) -> Pending {
         let InferRequest { id, form, inputs, outputs, timeout, .. } = request;
-        self.queue(Inputs::Own(inputs), step, timeout, cancelled, reply);
+        self.queue(Inputs::Own(inputs), step, self.deadline(timeout), cancelled, reply);
         Pending { id, form, outputs, stream: StreamParameters::default() }
     }
 
-    /// Leaves a request where a worker takes the newest; queues a job for it unless one is waiting already. What is
-    /// returned makes the response, should this request be the one.
+    /// Leaves a request where a worker takes the newest; queues a job for it unless one is waiting already, and says
+    /// whether it did.
     pub fn leave(
         &self,
         request: InferRequest,
-        mailbox: &Arc<Mailbox>,
-        frame: u64,
+        mailbox: &Arc<Mailbox<Pending>>,
         cancelled: &Arc<AtomicBool>,
+        share: Share,
         reply: impl FnOnce() -> ReplyTo,
-    ) -> (Pending, bool) {
+    ) -> bool {
         let InferRequest { id, form, inputs, outputs, timeout, .. } = request;
-        let is_new = mailbox.put(frame, inputs);
+        let pending = Pending { id, form, outputs, stream: StreamParameters::default() };
+        let deadline = self.deadline(timeout);
+        let is_new = mailbox.put(Frame { pending, inputs, deadline, share });
         if is_new {
-            self.queue(Inputs::Newest(mailbox.clone()), None, timeout, cancelled, reply());
+            self.queue(Inputs::Newest(mailbox.clone()), None, deadline, cancelled, reply());
         }
-        (Pending { id, form, outputs, stream: StreamParameters::default() }, is_new)
+        is_new
+    }
+
+    /// When inference must have begun, with a request's own time-out.
+    fn deadline(&self, timeout: Option<Duration>) -> Instant {
+        // Triton: a time-out of 0 is none of the client's own.
+        let timeout = timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(self.request_timeout);
+        self.clock.now() + timeout.min(self.request_timeout)
     }
 
     fn queue(
         &self,
         inputs: Inputs,
         sequence: Option<Step>,
-        timeout: Option<Duration>,
+        deadline: Instant,
         cancelled: &Arc<AtomicBool>,
         reply: ReplyTo,
     ) {
-        // Triton: a time-out of 0 is none of the client's own.
-        let timeout = timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(self.request_timeout);
-        let deadline = self.clock.now() + timeout.min(self.request_timeout);
         let cancelled = cancelled.clone();
         let job = Job { inputs, sequence, arrived: Instant::now(), deadline, cancelled, reply };
         if let Err((job, error)) = self.queue.submit(job) {
@@ -126,10 +133,20 @@ impl ServedModel {
     }
 
     /// Makes the response of what the worker sent: the encoded outputs, or the error reply's error
-    /// and id.
-    pub fn answer(&self, pending: Pending, outcome: Result<Vec<Tensor>, RequestError>) -> Answer {
+    /// and id. `share` is the memory of the outcome, and then of the response.
+    pub fn answer(
+        &self,
+        pending: Pending,
+        outcome: Result<Vec<Tensor>, RequestError>,
+        share: &mut Share,
+    ) -> Answer {
         let Pending { id, form, outputs, stream } = pending;
-        match outcome.and_then(|tensors| self.encode(id.as_deref(), form, &outputs, stream, tensors)) {
+        let encoded = outcome.and_then(|tensors| {
+            let encoded = self.encode(id.as_deref(), form, &outputs, stream, tensors)?;
+            share.resize(encoded.len())?;
+            Ok(encoded)
+        });
+        match encoded {
             Ok(encoded) => Answer::Response(encoded),
             Err(error) => Answer::Error { error, id },
         }

@@ -13,4 +13,6 @@ pub mod listener;
 pub mod service;
 pub mod socket;
 pub mod tls;
-pub mod waker;
+pub mod transport;
+mod wake;
+mod waker;

@@ -65,7 +65,7 @@ impl InferenceExchange {
         &self,
         mut request: InferRequest,
         share: Share,
-        slot: &ReplySlot<'_>,
+        slot: &ReplySlot,
     ) -> Step<Pending, Response<Vec<u8>>> {
         let step = match &self.model.sequences {
             Some((rules, shared)) => match shared.step(std::mem::take(&mut request.sequence), rules) {
@@ -93,20 +93,15 @@ impl InferenceExchange {
 impl Exchange for InferenceExchange {
     type Pending = Pending;
 
-    fn receive(
-        &mut self,
-        body: &[u8],
-        share: Share,
-        slot: &ReplySlot<'_>,
-    ) -> Step<Pending, Response<Vec<u8>>> {
+    fn receive(&mut self, body: &[u8], share: Share, slot: &ReplySlot) -> Step<Pending, Response<Vec<u8>>> {
         match self.read(body) {
             Ok(request) => self.submit(request, share, slot),
             Err(rejected) => Step::Now(failure(&rejected)),
         }
     }
 
-    fn answer(&mut self, pending: Pending, outcome: Outcome) -> Response<Vec<u8>> {
-        match self.model.answer(pending, outcome) {
+    fn answer(&mut self, pending: Pending, outcome: Outcome, share: &mut Share) -> Response<Vec<u8>> {
+        match self.model.answer(pending, outcome, share) {
             Answer::Response(Encoded::Json(body)) => json(StatusCode::OK, body),
             Answer::Response(Encoded::Binary { json, tensors }) => {
                 let length = json.len();
