@@ -45,13 +45,16 @@ impl<B: Ring> Waker<B> {
     }
 
     /// From now on a reply rings the bell, if the connection sleeps for replies at all.
+    ///
+    /// A swap, though the value before is not needed: it costs what a store of this order costs, and puts the
+    /// connection's changes and the workers' into one order without further thought.
     pub fn sleeps(&self, for_replies: bool) {
-        self.asleep.store(for_replies, Ordering::SeqCst);
+        self.asleep.swap(for_replies, Ordering::SeqCst);
     }
 
     /// The connection is awake: a reply needs to ring nothing.
     pub fn is_awake(&self) {
-        self.asleep.store(false, Ordering::SeqCst);
+        self.asleep.swap(false, Ordering::SeqCst);
     }
 
     fn bell(&self) -> MutexGuard<'_, Option<Arc<B>>> {
