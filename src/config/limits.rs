@@ -20,11 +20,11 @@ pub struct Limits {
     /// Fragments that a WebSocket message may come in. Default 131,072: twice what the conformance suite
     /// sends; their time is bounded too.
     pub max_fragments: usize,
-    /// Requests of one conversation that are accepted and not answered yet. At the limit the
-    /// connection stops reading, and TCP slows the client down. Default 32.
+    /// Requests of one conversation that are accepted and not answered yet. At the limit, further messages wait
+    /// undecoded, and control frames are still read. Default 32.
     pub max_in_flight: usize,
-    /// Bytes of those requests together, as they came; at the limit reading stops as well. One request
-    /// may be larger. Default 32 MiB: two of the largest.
+    /// Bytes of those requests and of the messages that wait, as they came. At the limit the connection stops reading,
+    /// and TCP slows the client down. One request may be larger. Default 32 MiB: two of the largest.
     pub max_in_flight_bytes: usize,
     /// Jobs that wait for a worker, a model. When full, requests are answered `overloaded`.
     /// Default 1,024.
