@@ -190,3 +190,43 @@ fn a_state_that_does_not_fit_is_refused_at_start_with_the_names() {
         assert!(!output.status.success() && report.contains(words), "{report}");
     }
 }
+
+#[test]
+fn a_step_that_is_refused_for_lack_of_room_may_be_sent_again_and_its_sequence_is_as_it_was() {
+    let program = running("sequence-full", "", "", &["--workers", "1", "--queue-capacity", "1"]);
+    let (over, program) = (std::sync::atomic::AtomicBool::new(false), &program);
+    let is_over = || over.load(std::sync::atomic::Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        // They keep the queue full.
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let mut client = program.connect("/");
+                while !is_over() {
+                    for id in 0..20 {
+                        let parameters = json!({"sequence_id": id, "sequence_start": true});
+                        client.write(Message::text(step(1.0, &parameters))).unwrap();
+                    }
+                    client.flush().unwrap();
+                    (0..20).for_each(|_| drop(answer(&mut client)));
+                }
+            });
+        }
+        let mut client = program.connect("/");
+        let mut refused = 0;
+        // Sends a step until there is room for it.
+        let mut insist = |x: f32, parameters: Value| loop {
+            let reply = ask_step(&mut client, x, parameters.clone());
+            if reply["code"] != "overloaded" {
+                return sums(&reply).0;
+            }
+            refused += 1;
+        };
+        for id in 0..300 {
+            assert_eq!(insist(1.0, json!({"sequence_id": id, "sequence_start": true})), 1.0);
+            assert_eq!(insist(2.0, json!({"sequence_id": id})), 3.0);
+            assert_eq!(insist(4.0, json!({"sequence_id": id, "sequence_end": true})), 7.0);
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(refused > 0, "nothing was ever refused: the queue was never full");
+    });
+}
