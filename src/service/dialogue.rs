@@ -7,7 +7,7 @@ use tungstenite::Message;
 
 use super::access::{Access, Pass};
 use crate::engine::{Mailbox, Outcome};
-use crate::inference::sequences::ConversationSequences;
+use crate::inference::sequences::{ConversationSequences, Sequences};
 use crate::inference::{Answer, Pending, ServedModel};
 use crate::memory::Share;
 use crate::net::service::{Dialogue, Incoming, ReplySlot, Step};
@@ -60,7 +60,7 @@ impl InferenceDialogue {
 
     fn submit(
         &mut self,
-        mut request: InferRequest,
+        request: InferRequest,
         share: Share,
         slot: &ReplySlot,
     ) -> Result<Step<Waiting, Message>, Rejected> {
@@ -74,17 +74,8 @@ impl InferenceDialogue {
                 Step::Taken
             });
         }
-        let step = match &self.model.sequences {
-            Some((rules, _)) => {
-                let parameters = std::mem::take(&mut request.sequence);
-                match self.sequences.step(parameters, rules) {
-                    Ok(step) => Some(step),
-                    Err(error) => return Err(Rejected { id: request.id, error }),
-                }
-            }
-            None => None,
-        };
-        let pending = self.model.submit(request, step, cancelled, slot.reply(share));
+        let sequences = Sequences::Conversation(&mut self.sequences);
+        let pending = self.model.submit(request, sequences, cancelled, slot.reply(share));
         Ok(Step::Later(Waiting::Request(pending)))
     }
 }
