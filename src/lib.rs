@@ -15,7 +15,7 @@
 //!                                       └─► net::http ─► ops::routes, or service::exchange and the same way on
 //! ```
 //!
-//! Data flows one way, and each room knows the next one only. [`server`] knows them all.
+//! Data flows one way. [`server`] knows every room.
 //!
 //! # Threads
 //!

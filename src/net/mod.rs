@@ -15,4 +15,4 @@ pub mod socket;
 pub mod tls;
 pub mod transport;
 mod wake;
-mod waker;
+pub mod waker;

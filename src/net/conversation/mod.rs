@@ -1,7 +1,7 @@
 //! A WebSocket conversation: frames both ways on one thread, full duplex.
 //!
-//! The thread goes round one loop, [`Conversation::turn`]: take replies, write the answers whose turn it is, read what
-//! has come. Each turn ends with what is wanted next, [`Wants`]: another turn at once, or a sleep until the socket can be
+//! The thread goes round one loop, `Conversation::turn`: take replies, write the answers whose turn it is, read what
+//! has come. Each turn ends with what is wanted next, `Wants`: another turn at once, or a sleep until the socket can be
 //! read or written, a reply comes, or a time is reached. Both the loop and `poll` follow this one value, so the thread
 //! neither sleeps while there is work nor turns without a cause.
 //!
