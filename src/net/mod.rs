@@ -14,5 +14,5 @@ pub mod service;
 pub mod socket;
 pub mod tls;
 pub mod transport;
-mod wake;
+pub mod wake;
 pub mod waker;
