@@ -2,7 +2,6 @@
 //! join.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use crate::engine::worker::Places;
 use crate::fetch::Fetcher;
 use crate::inference::{Loader, Models, Workers};
 use crate::memory::Budget;
+use crate::model::ModelSource;
 use crate::net::connections::{Connections, Shared};
 use crate::net::listener::Listener;
 use crate::net::tls::{Identity, IdentityFiles};
@@ -28,8 +28,7 @@ use crate::transfer::progress::Lines;
 /// What a server is started with.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// A model, a folder of models, or a model's URL.
-    pub model: PathBuf,
+    pub model: ModelSource,
     pub listen: SocketAddr,
     pub ops_listen: Option<SocketAddr>,
     pub default_model: Option<String>,
@@ -48,7 +47,7 @@ impl TryFrom<&ServeFlags> for Settings {
 
     fn try_from(flags: &ServeFlags) -> Result<Settings, String> {
         Ok(Settings {
-            model: flags.model.clone(),
+            model: ModelSource::chosen(flags.model.as_deref()),
             listen: flags.listen,
             ops_listen: flags.ops_listen,
             default_model: flags.default_model.clone(),

@@ -158,3 +158,17 @@ fn rules_that_would_let_nobody_in_are_errors_at_start() {
         );
     }
 }
+
+#[test]
+fn a_byte_order_mark_in_front_of_the_tokens_is_no_part_of_the_first() {
+    let tokens = folder("marked_tokens").join("tokens.txt");
+    std::fs::write(&tokens, "\u{feff}one\r\ntwo\r\n").unwrap();
+    let program = Program::serve(&root().join("model"), &["--tokens", tokens.to_str().unwrap()]);
+    for token in ["one", "two"] {
+        assert_eq!(
+            upgrade(&program, "/", Some(("authorization", &format!("Bearer {token}")))),
+            101,
+            "{token}"
+        );
+    }
+}

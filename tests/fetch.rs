@@ -55,7 +55,7 @@ impl Case {
 
     pub fn fetch(&self) -> Result<ModelFiles, String> {
         let fetcher = Fetcher::new(self.fetching.clone(), Lines::StandardError);
-        let models = fetcher.models(&self.folder).map_err(|error| error.to_string())?;
+        let models = fetcher.models(&self.folder.clone().into()).map_err(|error| error.to_string())?;
         Ok(models.into_iter().next().unwrap())
     }
 

@@ -248,6 +248,7 @@ fn what_could_not_run_is_refused_with_the_way_out() {
         (vec![affine, "--arch", "amd64", "--binary", &amd64, "--binary", &swapped], "does not ask for arm64"),
         (vec![affine, "--binary", &amd64, "--list"], "a docker archive holds no list"),
         (vec![affine, "--binary", &amd64, "--tag", "Affine:1"], "--tag: `Affine` is no repository name"),
+        (vec![affine, "--binary", &amd64, "--tag", "../x:1"], "--tag: `../x` is no repository name"),
         (vec![affine, "--binary", &amd64, "--label", "x"], "expected KEY=VALUE"),
         (vec!["tests/models/unsupported", "--binary", &amd64], "`Unique` (node `unique`)"),
         (vec!["tests/data", "--binary", &amd64], "holds no model"),
@@ -301,6 +302,32 @@ fn a_models_large_tensors_in_other_files_go_with_it_and_files_outside_its_folder
     std::fs::write(model.join("../labels.txt"), "a\nb\n").unwrap();
     let said = refused(&mut pack(&[model.to_str().unwrap(), "--binary", &binary, "-o", out]));
     assert!(said.contains("`../labels.txt` is not below the model's folder"), "{said}");
+}
+
+#[test]
+fn a_link_ships_no_file_from_outside_the_models_folder_and_one_that_stays_inside_is_followed() {
+    let out = folder("pack-link").join("image.tar");
+    let binary = binary("pack-link", "amd64");
+    let pack_it =
+        |model: &Path| pack(&[model.to_str().unwrap(), "--binary", &binary, "-o", out.to_str().unwrap()]);
+    let manifest = r#"{"outputs":[{"name":"y","labels":"labels.txt"}]}"#;
+    let model = with_manifest("affine", "pack-link-model", manifest);
+    let secret = folder("pack-link-outside").join("secret.txt");
+    std::fs::write(&secret, "a\nb\n").unwrap();
+    std::os::unix::fs::symlink(&secret, model.join("labels.txt")).unwrap();
+    let said = refused(&mut pack_it(&model));
+    assert!(said.contains("labels.txt is a link to") && said.contains("copy the file itself"), "{said}");
+    assert!(!out.exists());
+    // As Kubernetes mounts a ConfigMap.
+    std::fs::remove_file(model.join("labels.txt")).unwrap();
+    std::fs::create_dir(model.join("..data")).unwrap();
+    std::fs::copy(&secret, model.join("..data/labels.txt")).unwrap();
+    std::os::unix::fs::symlink("..data/labels.txt", model.join("labels.txt")).unwrap();
+    done(&mut pack_it(&model));
+    let affine = test_model("affine").join("model.onnx");
+    std::fs::remove_file(model.join("model.onnx")).unwrap();
+    std::os::unix::fs::symlink(affine, model.join("model.onnx")).unwrap();
+    assert!(refused(&mut pack_it(&model)).contains("model.onnx is a link to"));
 }
 
 #[test]
@@ -553,4 +580,31 @@ fn secrets_go_to_the_registry_and_to_nobody_that_it_names() {
         assert!(!state.requests.is_empty());
         assert!(state.requests.iter().all(|(_, authorization)| authorization.is_none()));
     }
+}
+
+#[test]
+fn a_registry_that_keeps_something_else_than_what_was_sent_fails_the_push() {
+    for answer in ["PUT /v2/a/b/manifests/v", "PUT /v2/a/b/blobs/uploads/", "HEAD /v2/a/b/blobs/"] {
+        let registry = Registry::start(Login::Nothing);
+        if answer.starts_with("HEAD") {
+            done(&mut push("push-other", &registry));
+        }
+        registry.fails(Fault::Keeps(answer, "something else"));
+        let said = refused(&mut push("push-other", &registry));
+        let other = sha256(b"something else");
+        assert!(said.contains(&format!("but the registry says that it keeps {other}")), "{answer}: {said}");
+        assert!(!said.contains("pushed"), "{answer}: {said}");
+    }
+}
+
+#[test]
+fn what_a_registry_says_cannot_control_the_terminal() {
+    let registry = Registry::start(Login::Nothing);
+    let body = r#"{"errors":[{"code":"DENIED","message":"no\u001b[2J\u009b1m\nonnxd: pushed"}]}"#;
+    registry.fails(Fault::Answer("GET /v2/", 403, body));
+    let said = refused(&mut push("push-escape", &registry));
+    assert!(said.contains(r"DENIED no\u{1b}[2J\u{9b}1m\nonnxd: pushed"), "{said}");
+    registry.fails(Fault::Answer("GET /v2/", 403, "plain \u{1b}[2J"));
+    let said = refused(&mut push("push-escape", &registry));
+    assert!(said.contains(r"plain \u{1b}[2J") && !said.contains('\u{1b}'), "{said}");
 }

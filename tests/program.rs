@@ -173,3 +173,120 @@ fn a_standard_output_that_nobody_reads_blocks_nothing() {
     assert_eq!(close_code(&mut client), 1001);
     assert!(program.wait().success());
 }
+
+#[test]
+fn the_program_alone_serves_digits_in_an_empty_folder_and_says_how_to_serve_your_own() {
+    let empty = folder("alone");
+    let mut command = onnxd();
+    command.current_dir(&empty).args(["--listen", "127.0.0.1:0"]);
+    let mut program = Program::start(&mut command);
+    program.says("serving digits, which is part of this program; to serve your own: onnxd serve PATH");
+    for index in 0..3 {
+        let (digit, pixels) = held_out(index);
+        assert_eq!(best(&ask_json(&mut program.connect("/"), Message::binary(png(&pixels)))), digit);
+    }
+    program.signal(Signal::HUP);
+    program.wait_for("reloaded");
+    program.signal(Signal::TERM);
+    assert_eq!(program.wait().code(), Some(0));
+    let output = onnxd().current_dir(&empty).arg("check").output().unwrap();
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("model    digits (version 1)\nfile     part of this program"), "{said}");
+    assert_eq!(std::fs::read_dir(&empty).unwrap().count(), 0, "nothing is written");
+}
+
+#[test]
+fn a_wrong_path_is_an_error_that_says_what_is_there_instead() {
+    let models = folder("instead");
+    std::fs::write(models.join("resnet.onnx"), "").unwrap();
+    std::fs::create_dir(models.join("small")).unwrap();
+    std::fs::write(models.join("small/model.json"), r#"{"file":"tiny.onnx"}"#).unwrap();
+    std::fs::write(models.join("small/other.onnx"), "").unwrap();
+    let models = models.to_str().unwrap();
+    let there = format!("in `{models}` there is `resnet.onnx`, `small`");
+    for (path, parts) in [
+        (format!("{models}/resnet50.onnx"), [format!("{models}/resnet50.onnx: No such file"), there.clone()]),
+        (format!("{models}/none/none"), ["No such file or directory".into(), there]),
+        (
+            format!("{models}/small"),
+            ["`tiny.onnx` is not there".into(), format!("in `{models}/small` there is `other.onnx`")],
+        ),
+        ("src".into(), ["src holds no model: expected an .onnx file".into(), "in `src` there is no".into()]),
+        ("tests/models/none".into(), ["in `tests/models` there is `affine`, `".into(), "more".into()]),
+    ] {
+        for output in [
+            run(&["serve", &path, "--listen", "127.0.0.1:0"]),
+            onnxd().args(["--listen", "127.0.0.1:0"]).env("ONNXD_MODEL", &path).output().unwrap(),
+            run(&["check", &path]),
+        ] {
+            assert_eq!(output.status.code(), Some(1), "{path}");
+            for part in &parts {
+                assert!(said(&output).contains(part), "{path}: expected {part} in {}", said(&output));
+            }
+        }
+    }
+    // What is there and named by nobody is still not passed over.
+    let folder = folder("no_model_inside");
+    std::fs::create_dir(folder.join("model")).unwrap();
+    let output = onnxd().current_dir(&folder).args(["--listen", "127.0.0.1:0"]).output().unwrap();
+    assert!(said(&output).contains("model holds no model"), "{}", said(&output));
+}
+
+#[test]
+fn what_a_file_or_a_server_says_cannot_control_the_terminal() {
+    // Its input `x` becomes an escape character.
+    let affine = std::fs::read(test_model("affine").join("model.onnx")).unwrap();
+    let mut model = affine.clone();
+    for at in 1..model.len() {
+        if affine[at - 1..=at] == *b"\x01x" {
+            model[at] = 0x1b;
+        }
+    }
+    let path = folder("escapes").join("model.onnx");
+    std::fs::write(&path, model).unwrap();
+    let output = run(&["check", path.to_str().unwrap()]);
+    assert!(said(&output).contains(r"takes    \u{1b}: FP32"), "{}", said(&output));
+    assert!(!said(&output).contains('\u{1b}'), "{}", said(&output));
+    let mut program = Program::serve(&test_model("affine"), &["--log", "debug"]);
+    let mut client = program.connect("/");
+    client.send(Message::text("{\"a\\u001b[2J\":1}")).unwrap();
+    answer(&mut client);
+    client
+        .close(Some(tungstenite::protocol::CloseFrame {
+            code: tungstenite::protocol::frame::coding::CloseCode::Normal,
+            reason: "bye\u{1b}[2J\nERROR forged".into(),
+        }))
+        .unwrap();
+    program.wait_for("conversation ended");
+    assert!(program.seen.iter().all(|line| !line.contains('\u{1b}') && !line.starts_with("ERROR")));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        std::io::Read::read(&mut stream, &mut [0; 1024]).unwrap();
+        std::io::Write::write_all(&mut stream, b"HTTP/1.1 \x1b[2J503 no\r\n\r\n").unwrap();
+    });
+    let output = run(&["healthcheck", "--listen", &address]);
+    server.join().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!said(&output).contains('\u{1b}') && said(&output).contains("[2J"), "{}", said(&output));
+}
+
+#[test]
+fn a_byte_order_mark_in_front_of_model_json_is_no_part_of_it() {
+    let model = with_manifest("affine", "marked", "\u{feff}{\"version\":\"7\"}");
+    let output = run(&["check", model.to_str().unwrap()]);
+    assert!(said(&output).contains("(version 7)"), "{}", said(&output));
+}
+
+#[test]
+fn backtraces_are_warned_of_where_they_cost_something_and_nowhere_else() {
+    let mut check = onnxd();
+    check.args(["check", "tests/models/affine", "--log", "warn"]).env("RUST_BACKTRACE", "1");
+    let output = check.output().unwrap();
+    assert!(!said(&output).contains("RUST_BACKTRACE"), "{}", said(&output));
+    let mut command = onnxd();
+    command.args(["serve", "tests/models/affine", "--listen", "127.0.0.1:0"]).env("RUST_BACKTRACE", "1");
+    Program::start(&mut command).says("RUST_BACKTRACE is set");
+}

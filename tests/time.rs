@@ -22,7 +22,7 @@ impl Timed {
     fn start(model: &str, change: impl FnOnce(&mut Settings)) -> Timed {
         let clock = Clock::stopped();
         let mut settings = Settings {
-            model: root().join(model),
+            model: root().join(model).into(),
             listen: ([127, 0, 0, 1], 0).into(),
             ops_listen: None,
             default_model: None,

@@ -191,6 +191,11 @@ fn a_certificate_that_cannot_serve_is_an_error_at_start_that_says_what_to_do() {
         ("ec.crt", "ec.crt", "-----BEGIN PRIVATE KEY-----"),
         ("none.crt", "ec-pkcs8.key", "No such file"),
         ("ec.crt", "", "--tls-key"),
+        (
+            "p521.crt",
+            "p521.key",
+            "does not know (ECDSA on P-521): expected RSA of 2,048 to 8,192 bits, ECDSA on P-256",
+        ),
     ] {
         let mut command = onnxd();
         command.args(["serve", "--listen", "127.0.0.1:0", "--tls-cert"]).arg(file(certificate));

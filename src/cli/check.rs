@@ -12,15 +12,16 @@ use crate::engine::Session;
 use crate::engine::session::{Finding, Planner};
 use crate::fetch::Fetcher;
 use crate::inference::{self, Loaded, batching};
-use crate::model::{ModelFiles, TensorMetadata};
+use crate::model::{ModelFiles, ModelSource, Store, TensorMetadata};
 use crate::transfer::progress::Lines;
 use crate::wire::example::{example, whole_example};
 
 #[derive(Debug, Args)]
 pub struct CheckFlags {
     /// An .onnx file, a folder with model.json or model.onnx, a URL, or a folder of such folders
-    #[arg(default_value = "model", env = "ONNXD_MODEL")]
-    model: PathBuf,
+    /// [default: the folder `model`; where there is none, the digits model that is part of this program]
+    #[arg(env = "ONNXD_MODEL")]
+    model: Option<PathBuf>,
 
     /// Print the example request whole, however long it is
     #[arg(long)]
@@ -58,7 +59,10 @@ pub fn run(flags: &CheckFlags) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for files in models {
         println!("model    {} (version {})", files.name, files.version);
-        println!("file     {}", files.onnx.display());
+        match files.store {
+            Store::Disk => println!("file     {}", files.onnx.display()),
+            Store::Program => println!("file     part of this program; for your own: onnxd check PATH"),
+        }
         let begun = Instant::now();
         match inference::load(files, &Limits::default()) {
             Ok(loaded) => report(loaded, begun.elapsed(), flags.example),
@@ -73,7 +77,7 @@ pub fn run(flags: &CheckFlags) -> ExitCode {
 
 fn models(flags: &CheckFlags) -> Result<Vec<ModelFiles>, String> {
     let fetcher = Fetcher::new(flags.fetch.fetching()?, Lines::StandardError);
-    fetcher.models(&flags.model).map_err(|error| error.to_string())
+    fetcher.models(&ModelSource::chosen(flags.model.as_deref())).map_err(|error| error.to_string())
 }
 
 fn report(mut loaded: Loaded, took: Duration, whole: bool) {

@@ -242,7 +242,7 @@ fn arguments(flags: &PackFlags) -> Result<Vec<String>, PackError> {
 /// The models, each loaded once: what is packed can be served.
 fn models(flags: &PackFlags) -> Result<Vec<ModelFiles>, PackError> {
     let fetching = flags.fetch.fetching().map_err(PackError::Input)?;
-    let models = Fetcher::new(fetching, Lines::StandardError).models(&flags.model);
+    let models = Fetcher::new(fetching, Lines::StandardError).models(&flags.model.clone().into());
     let models = models.map_err(|error| PackError::Input(error.to_string()))?;
     for files in &models {
         inference::load(files.clone(), &Limits::default()).map_err(|error| {
@@ -307,7 +307,30 @@ fn parts(model: &ModelFiles) -> Result<Vec<(PathBuf, PathBuf)>, PackError> {
     }
     let data = if is_elsewhere { Ok(Vec::new()) } else { data_files(&model.onnx) };
     let data = data.map_err(|error| PackError::Input(error.to_string()))?;
-    model.parts(&data).map_err(|error| PackError::Input(error.to_string()))
+    let parts = model.parts(&data).map_err(|error| PackError::Input(error.to_string()))?;
+    parts.iter().try_for_each(|(_, source)| check_inside(model, source))?;
+    Ok(parts)
+}
+
+/// A link could ship a file that nobody meant to give away. Links that stay in the model's folder are what mounts
+/// are made of.
+fn check_inside(model: &ModelFiles, part: &Path) -> Result<(), PackError> {
+    let resolve =
+        |path: &Path| path.canonicalize().map_err(|source| PackError::Io { path: path.into(), source });
+    let manifest_folder = model.manifest_file.as_deref().map(|file| file.parent().unwrap_or(Path::new("")));
+    let target = resolve(part)?;
+    for folder in std::iter::once(model.folder.as_path()).chain(manifest_folder) {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        // What is fetched has no folder before it is there.
+        if folder.exists() && target.starts_with(resolve(folder)?) {
+            return Ok(());
+        }
+    }
+    Err(PackError::Input(format!(
+        "{} is a link to {}, which is not below the model's folder: copy the file itself there",
+        part.display(),
+        target.display()
+    )))
 }
 
 fn tagged(flags: &PackFlags, images: &[Image], name: &str) -> Result<Tagged, PackError> {

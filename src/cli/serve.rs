@@ -12,6 +12,7 @@ use signal_hook::iterator::Signals;
 
 use super::logging;
 use crate::config::ServeFlags;
+use crate::model::ModelSource;
 use crate::server::{Server, Settings};
 
 pub fn run(flags: &ServeFlags) -> ExitCode {
@@ -36,6 +37,12 @@ fn serve(flags: &ServeFlags) -> Result<(), String> {
     raise_file_limit(settings.limits.max_connections);
     if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
         log::warn!("RUST_BACKTRACE is set: every failed inference will cost a backtrace");
+    }
+    if settings.model == ModelSource::Program {
+        log::info!(
+            "no model is named, and there is no folder `model` here: serving digits, which is part of this program; \
+             to serve your own: onnxd serve PATH, with the path of an .onnx file or of a folder that holds one"
+        );
     }
     let loaded = || starting.store(false, Ordering::SeqCst);
     let server = Server::start_after(settings, loaded).map_err(|error| error.to_string())?;

@@ -14,8 +14,9 @@ use super::limits::Limits;
 #[derive(Debug, Clone, Args)]
 pub struct ServeFlags {
     /// A model (an .onnx file, a folder with model.json or model.onnx, or a URL), or a folder of such folders
-    #[arg(default_value = "model", env = "ONNXD_MODEL")]
-    pub model: PathBuf,
+    /// [default: the folder `model`; where there is none, the digits model that is part of this program]
+    #[arg(env = "ONNXD_MODEL")]
+    pub model: Option<PathBuf>,
 
     /// The address of the public port: WebSocket and HTTP
     #[arg(long, default_value = "0.0.0.0:8080", env = "ONNXD_LISTEN", value_parser = address)]

@@ -25,7 +25,7 @@ use download::{Download, stored};
 use crate::config::Fetching;
 use crate::model::manifest::{check_name, check_sha256};
 use crate::model::repository::{self, Broken, DEFAULT_FILE, MANIFEST, RepositoryError, below};
-use crate::model::{Manifest, ModelFiles};
+use crate::model::{Manifest, ModelFiles, ModelSource, Store};
 use crate::transfer::Digest;
 use crate::transfer::progress::{Lines, Progress};
 
@@ -85,16 +85,28 @@ impl Fetcher {
         Fetcher { fetching, progress: Progress::with(lines) }
     }
 
-    /// Every model that an argument names, a path or a URL, with its files in place.
-    pub fn models(&self, argument: &Path) -> Result<Vec<ModelFiles>, FetchError> {
-        let found = self.find(argument)?.into_iter();
+    /// Every model of a source, with its files in place.
+    pub fn models(&self, source: &ModelSource) -> Result<Vec<ModelFiles>, FetchError> {
+        let found = self.find(source)?.into_iter();
         found
             .map(|files| files.map_err(|broken| broken.error.into()).and_then(|files| self.bring(files)))
             .collect()
     }
 
-    /// Every model that an argument names; what is elsewhere is not fetched yet ([`Fetcher::bring`]).
-    pub fn find(&self, argument: &Path) -> Result<Vec<Result<ModelFiles, Broken>>, FetchError> {
+    /// Every model of a source; what is elsewhere is not fetched yet ([`Fetcher::bring`]).
+    pub fn find(&self, source: &ModelSource) -> Result<Vec<Result<ModelFiles, Broken>>, FetchError> {
+        let argument = match source {
+            ModelSource::Named(argument) => argument,
+            ModelSource::Program if self.fetching.sha256.is_none() => {
+                return Ok(vec![Ok(ModelFiles::embedded())]);
+            }
+            ModelSource::Program => {
+                return Err(FetchError::Argument(
+                    "--sha256 (ONNXD_SHA256) is for a model that is named by its URL, and no model is named"
+                        .into(),
+                ));
+            }
+        };
         let url = argument.to_str().filter(|text| text.contains("://"));
         match (url, &self.fetching.sha256) {
             (Some(url), sha256) => {
@@ -130,7 +142,8 @@ impl Fetcher {
         let manifest = Manifest { url: Some(url.into()), sha256: Some(sha256.into()), ..Manifest::default() };
         let (onnx, folder) = (PathBuf::new(), PathBuf::new());
         let version = "1".into();
-        Ok(ModelFiles { name, version, onnx, folder, manifest, manifest_file: None, version_folder: None })
+        let (manifest_file, version_folder, store) = (None, None, Store::Disk);
+        Ok(ModelFiles { name, version, onnx, folder, manifest, manifest_file, version_folder, store })
     }
 
     /// Puts a model's files in place, when they are elsewhere.

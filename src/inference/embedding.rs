@@ -23,8 +23,7 @@ pub fn texts(
         let Some(text) = &said.text else { continue };
         let wrong = |error: String| format!("inputs[`{}`].text: {error}", said.name);
         let parts = parts(text, &said.name, signature).map_err(wrong)?;
-        let path = files.folder.join(&text.tokenizer);
-        let file = std::fs::read(&path).map_err(|error| wrong(format!("{}: {error}", path.display())))?;
+        let file = files.read(&text.tokenizer).map_err(wrong)?;
         let source = parts[0].0;
         for (index, part) in &parts {
             let input = &mut signature.inputs[*index];

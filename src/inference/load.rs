@@ -55,7 +55,11 @@ pub struct Loaded {
 /// Loads a model and warms it up.
 pub fn load(files: ModelFiles, limits: &Limits) -> Result<Loaded, LoadError> {
     let failed = |message: String| LoadError { model: files.name.clone(), message };
-    let graph = Graph::read(&files.onnx).map_err(|error| failed(error.to_string()))?;
+    let graph = match files.embedded_onnx() {
+        Some(bytes) => Graph::parse(bytes),
+        None => Graph::read(&files.onnx),
+    };
+    let graph = graph.map_err(|error| failed(error.to_string()))?;
     let options = options(&graph, &files.manifest, limits).map_err(failed)?;
     let (mut session, planner) =
         Session::load(&graph, &options).map_err(|error| failed(error.to_string()))?;
@@ -343,10 +347,10 @@ fn postprocessor(
     let labels = match &said.labels {
         None => known,
         Some(file) => {
-            let path = files.folder.join(file);
-            let text =
-                std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-            parse_labels(&text)
+            let text = files.read(file)?;
+            let text = std::str::from_utf8(&text)
+                .map_err(|error| format!("{file}: expected UTF-8 text: {error}"))?;
+            parse_labels(text)
         }
     };
     if let Some(classes) = classes.filter(|classes| !labels.is_empty() && *classes != labels.len()) {

@@ -1,6 +1,5 @@
 //! From a repository to a catalogue: finds models, fetches and loads what is new, keeps what has not changed.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
@@ -11,14 +10,13 @@ use crate::config::Limits;
 use crate::engine::worker::Places;
 use crate::fetch::{FetchError, Fetcher};
 use crate::memory::Budget;
-use crate::model::ModelFiles;
 use crate::model::repository::Broken;
+use crate::model::{ModelFiles, ModelSource};
 
 /// Loads the models of one repository, again and again.
 #[derive(Debug)]
 pub struct Loader {
-    /// A model, a folder of models, or a model's URL.
-    pub model: PathBuf,
+    pub model: ModelSource,
     pub fetcher: Fetcher,
     pub default_model: Option<String>,
     /// Workers a model, over what its manifest says.

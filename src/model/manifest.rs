@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::signature::nearest;
 use super::tensor::Datatype;
+use crate::plain;
 
 /// The content of a `model.json`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -397,7 +398,8 @@ impl Manifest {
     }
 
     pub fn parse(text: &str) -> Result<Manifest, String> {
-        let manifest: Manifest = serde_json::from_str(text).map_err(|error| explain(&error.to_string()))?;
+        let manifest: Manifest =
+            serde_json::from_str(plain::without_mark(text)).map_err(|error| explain(&error.to_string()))?;
         manifest.validate()?;
         Ok(manifest)
     }

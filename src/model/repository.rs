@@ -6,7 +6,9 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use super::embedded::Store;
 use super::manifest::{Manifest, ManifestError, VersionPolicy, check_name};
+use super::nearby::models_near;
 
 pub const MANIFEST: &str = "model.json";
 pub const DEFAULT_FILE: &str = "model.onnx";
@@ -25,6 +27,7 @@ pub struct ModelFiles {
     pub manifest_file: Option<PathBuf>,
     /// The version's folder below the model's, where versions are folders.
     pub version_folder: Option<PathBuf>,
+    pub store: Store,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -33,12 +36,14 @@ pub enum RepositoryError {
     Manifest(#[from] ManifestError),
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: std::io::Error },
+    #[error("{path}: No such file or directory; {instead}")]
+    Missing { path: PathBuf, instead: String },
     #[error(
-        "{0} holds no model: expected an .onnx file, a folder with `model.onnx` or `model.json`, or a folder of such folders"
+        "{path} holds no model: expected an .onnx file, a folder with `model.onnx` or `model.json`, or a folder of such folders; {instead}"
     )]
-    NoModel(PathBuf),
-    #[error("{path}: the manifest's file `{file}` is not there")]
-    NoFile { path: PathBuf, file: String },
+    NoModel { path: PathBuf, instead: String },
+    #[error("{path}: the manifest's file `{file}` is not there; {instead}")]
+    NoFile { path: PathBuf, file: String, instead: Box<str> },
     #[error("{path}: {message}; set `name` in model.json")]
     BadName { path: PathBuf, message: String },
     #[error("{model}: `{part}` is not below the model's folder; copy it there and name it so")]
@@ -64,7 +69,12 @@ pub struct Broken {
 /// Every model at `path` and each of its versions, sorted by name; at least one. What is wrong with one stands in
 /// nobody else's way.
 pub fn find(path: &Path) -> Result<Vec<Result<ModelFiles, Broken>>, RepositoryError> {
-    let failed = |source| RepositoryError::Io { path: path.into(), source };
+    let failed = |source: std::io::Error| match source.kind() {
+        std::io::ErrorKind::NotFound => {
+            RepositoryError::Missing { path: path.into(), instead: models_near(path) }
+        }
+        _ => RepositoryError::Io { path: path.into(), source },
+    };
     if std::fs::metadata(path).map_err(failed)?.is_file() {
         return Ok(vec![Ok(ModelFiles::of_file(path)?)]);
     }
@@ -75,7 +85,7 @@ pub fn find(path: &Path) -> Result<Vec<Result<ModelFiles, Broken>>, RepositoryEr
         }
     }
     if found.is_empty() {
-        return Err(RepositoryError::NoModel(path.into()));
+        return Err(RepositoryError::NoModel { path: path.into(), instead: models_near(path) });
     }
     found.sort_by(|a, b| place(a).cmp(&place(b)));
     for pair in found.windows(2) {
@@ -97,7 +107,7 @@ fn place(found: &Result<ModelFiles, Broken>) -> (&str, &str) {
 }
 
 /// The model in a folder, in all its versions; nothing when there is none.
-fn of_folder(folder: &Path) -> Vec<Result<ModelFiles, Broken>> {
+pub(super) fn of_folder(folder: &Path) -> Vec<Result<ModelFiles, Broken>> {
     let name = || name_of(folder, folder).unwrap_or_default();
     let broken = |version: &str, error| Err(Broken { name: name(), version: version.into(), error });
     let manifest = folder.join(MANIFEST);
@@ -169,7 +179,8 @@ impl ModelFiles {
         let name = name_of(named_by, path)?;
         let manifest = Manifest::default();
         let (version, onnx) = ("1".into(), path.into());
-        Ok(ModelFiles { name, version, onnx, folder, manifest, manifest_file: None, version_folder: None })
+        let (manifest_file, version_folder, store) = (None, None, Store::Disk);
+        Ok(ModelFiles { name, version, onnx, folder, manifest, manifest_file, version_folder, store })
     }
 
     /// A version in a folder of its own: by its own manifest, if it has one, else by the model's.
@@ -195,6 +206,7 @@ impl ModelFiles {
                     manifest: manifest.clone(),
                     manifest_file: Some(model.join(MANIFEST)),
                     version_folder: None,
+                    store: Store::Disk,
                 }
             }
         };
@@ -221,6 +233,9 @@ impl ModelFiles {
     /// is none of them, nor is what is fetched.
     pub fn parts(&self, data: &[String]) -> Result<Vec<(PathBuf, PathBuf)>, RepositoryError> {
         let mut parts = Vec::new();
+        if self.store == Store::Program {
+            return Ok(parts);
+        }
         let version = self.version_folder.clone().unwrap_or_default();
         let mut onnx = version.join(DEFAULT_FILE);
         if let Some(manifest) = &self.manifest_file {
@@ -256,15 +271,19 @@ impl ModelFiles {
         let file = manifest.file.clone().unwrap_or_else(|| DEFAULT_FILE.into());
         let onnx = folder.join(&file);
         if manifest.url.is_none() && !onnx.is_file() {
-            return Err(RepositoryError::NoFile { path: path.into(), file });
+            return Err(RepositoryError::NoFile {
+                path: path.into(),
+                file,
+                instead: models_near(&folder).into(),
+            });
         }
         let name = match &manifest.name {
             Some(name) => name.clone(),
             None => name_of(&folder, path)?,
         };
         let version = manifest.version.clone().unwrap_or_else(|| "1".into());
-        let manifest_file = Some(path.into());
-        Ok(ModelFiles { name, version, onnx, folder, manifest, manifest_file, version_folder: None })
+        let (manifest_file, version_folder, store) = (Some(path.into()), None, Store::Disk);
+        Ok(ModelFiles { name, version, onnx, folder, manifest, manifest_file, version_folder, store })
     }
 }
 

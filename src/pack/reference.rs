@@ -1,6 +1,7 @@
 //! An image's name: `registry/organisation/repository:tag`.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 /// Where an image goes. The registry is always named: a name without one would mean a public registry,
@@ -40,12 +41,31 @@ impl FromStr for Reference {
                  docker.io/… for the public one"
             ));
         }
-        if !registry.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte)) {
-            return Err(format!("`{registry}` is no host name"));
+        if !is_authority(registry) {
+            return Err(format!("`{registry}` is no host name: expected HOST[:PORT]/ORGANISATION/NAME:TAG"));
         }
         let (repository, tag) = name(path)?;
         Ok(Reference { registry: registry.into(), repository, tag })
     }
+}
+
+/// `HOST[:PORT]`: a host's name or address (RFC 1123, 2.1), or an IPv6 address in brackets.
+fn is_authority(text: &str) -> bool {
+    let after_host = text.rfind(']').unwrap_or(0);
+    let (host, port) = match text[after_host..].rfind(':') {
+        Some(colon) => (&text[..after_host + colon], Some(&text[after_host + colon + 1..])),
+        None => (text, None),
+    };
+    let is_label = |label: &str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        !label.is_empty() && label.bytes().all(allowed) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => host.split('.').all(is_label),
+    };
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    is_host && port.is_none_or(is_port)
 }
 
 /// `NAME[:TAG]` as an archive carries it; the tag is `latest` when none is said.
@@ -121,6 +141,13 @@ mod tests {
     fn a_name_that_no_registry_would_take_is_refused_with_the_rule() {
         for (text, part) in [
             ("digits:1", "names no registry"),
+            ("../x:1", "`..` is no host name"),
+            ("./x:1", "`.` is no host name"),
+            ("-a.org/x:1", "is no host name"),
+            ("a..org/x:1", "is no host name"),
+            ("a.org:/x:1", "is no host name"),
+            ("a.org:70000/x:1", "is no host name"),
+            ("[a.org]/x:1", "is no host name"),
             ("team/digits:1", "`team` is no registry's host name"),
             ("r.io/Team/digits", "lower-case"),
             ("r.io/a..b:1", "lower-case"),

@@ -13,6 +13,7 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use subtle::ConstantTimeEq;
 
 use crate::ops::routes;
+use crate::plain;
 
 /// The rules; without any, everybody may ask.
 #[derive(Debug, Default)]
@@ -133,7 +134,10 @@ fn token(request: &Request<()>) -> Option<String> {
 fn read_tokens(path: &Path) -> Result<Vec<String>, String> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| format!("the token file {}: {error}", path.display()))?;
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let lines = plain::without_mark(&text)
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
     let tokens: Vec<String> = lines.map(str::to_owned).collect();
     if tokens.is_empty() {
         return Err(format!("the token file {} holds no token: expected one a line", path.display()));

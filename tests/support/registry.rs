@@ -25,6 +25,8 @@ pub enum Fault {
     Cut(&'static str, usize),
     /// Answers this status and body, whatever was sent.
     Answer(&'static str, u16, &'static str),
+    /// Says that it keeps this, whatever was sent.
+    Keeps(&'static str, &'static str),
 }
 
 #[derive(Default)]
@@ -137,7 +139,10 @@ fn converse(stream: TcpStream, address: SocketAddr, state: &Mutex<State>) -> Opt
             state.answer(&piece, &body, address);
             return None;
         }
-        let answer = state.answer(&request, &body, address);
+        let mut answer = state.answer(&request, &body, address);
+        if let Some(content) = state.kept(&request, &body) {
+            answer.headers += &format!("docker-content-digest: {}\r\n", sha256(&content));
+        }
         let head = request.line.starts_with("HEAD ");
         drop(state);
         stream.write_all(answer.head().as_bytes()).ok()?;
@@ -177,8 +182,18 @@ impl State {
             .position(|fault| matches!(fault, Fault::Cut(text, _) if line.contains(text)))?;
         match self.faults.remove(found) {
             Fault::Cut(_, after) => Some(after),
-            Fault::Answer(..) => None,
+            Fault::Answer(..) | Fault::Keeps(..) => None,
         }
+    }
+
+    /// The content whose digest the answer tells.
+    fn kept(&mut self, request: &Request, body: &[u8]) -> Option<Vec<u8>> {
+        let line = &request.line;
+        let found = self.faults.iter().find_map(|fault| match fault {
+            Fault::Keeps(text, content) if line.contains(text) => Some(content.as_bytes().to_vec()),
+            _ => None,
+        });
+        found.or_else(|| line.starts_with("PUT /v2/a/b/manifests/").then(|| body.to_vec()))
     }
 
     fn fault(&mut self, line: &str) -> Option<Answer> {
@@ -186,7 +201,7 @@ impl State {
         let found = self.faults.iter().position(fault)?;
         match self.faults.remove(found) {
             Fault::Answer(_, status, body) => Some(answer(status, "", body)),
-            Fault::Cut(..) => None,
+            Fault::Cut(..) | Fault::Keeps(..) => None,
         }
     }
 

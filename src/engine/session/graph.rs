@@ -21,6 +21,12 @@ pub struct Graph {
     class_labels: Vec<ClassLabels>,
 }
 
+/// Where an ONNX file's bytes are.
+enum Content<'a> {
+    File(&'a Path),
+    Bytes(&'a [u8]),
+}
+
 /// What the columns of an output stand for, as the file itself tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClassLabels {
@@ -31,10 +37,15 @@ pub struct ClassLabels {
 impl Graph {
     /// Reads and parses a file.
     pub fn read(path: &Path) -> Result<Graph, LoadError> {
-        guarded("reading the model", || Graph::try_read(path))
+        guarded("reading the model", || Graph::try_read(Content::File(path)))
     }
 
-    fn try_read(path: &Path) -> Result<Graph, LoadError> {
+    /// Parses a file that is in memory; it names no others.
+    pub fn parse(file: &[u8]) -> Result<Graph, LoadError> {
+        guarded("reading the model", || Graph::try_read(Content::Bytes(file)))
+    }
+
+    fn try_read(content: Content<'_>) -> Result<Graph, LoadError> {
         let failed = |error: TractError| LoadError {
             what: "reading the model",
             cause: chain(&error),
@@ -46,7 +57,11 @@ impl Graph {
         // from the inputs.
         let mut onnx = onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
         operators::register(&mut onnx);
-        let mut proto = onnx.proto_model_for_path(path).map_err(failed)?;
+        let (proto, folder) = match content {
+            Content::File(path) => (onnx.proto_model_for_path(path), path.parent().and_then(Path::to_str)),
+            Content::Bytes(mut bytes) => (onnx.proto_model_for_read(&mut bytes), None),
+        };
+        let mut proto = proto.map_err(failed)?;
         let class_labels = proto.graph.as_mut().map(leave_out_zip_maps).unwrap_or_default();
         let graph = proto.graph.as_ref().ok_or_else(|| LoadError {
             what: "reading the model",
@@ -66,7 +81,6 @@ impl Graph {
                 ),
             });
         }
-        let folder = path.parent().and_then(Path::to_str);
         let parsed = onnx.parse(&proto, folder).map_err(failed)?;
         if !parsed.unresolved_inputs.is_empty() {
             return Err(LoadError {

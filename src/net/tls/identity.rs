@@ -15,6 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{Error, ServerConfig};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
+use x509_cert::der::oid::ObjectIdentifier;
 
 /// Where the identity is.
 #[derive(Debug, Clone)]
@@ -116,6 +117,12 @@ fn load(files: &IdentityFiles) -> Result<ServerConfig, String> {
     let certificate_file = certificate_file.display();
     let key_file = key_file.display();
     let refused = |error: Error| match error {
+        // What the provider says when it knows no such key.
+        Error::General(_) => format!(
+            "the key in {key_file} is of a kind that this program does not know{}: expected RSA of 2,048 to 8,192 bits, \
+             ECDSA on P-256 or P-384, or Ed25519; `openssl ecparam -name prime256v1 -genkey` makes one",
+            key_kind(&chain)
+        ),
         Error::InconsistentKeys(_) => format!(
             "the key in {key_file} does not belong to the first certificate in {certificate_file} ({subject}): \
              expected the server's own certificate first, and its key"
@@ -127,7 +134,7 @@ fn load(files: &IdentityFiles) -> Result<ServerConfig, String> {
         .with_safe_default_protocol_versions()
         .map_err(refused)?
         .with_no_client_auth()
-        .with_single_cert(chain, key)
+        .with_single_cert(chain.clone(), key)
         .map_err(refused)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // Devices that lose the network often come back without a whole handshake, and nothing is kept for
@@ -136,8 +143,30 @@ fn load(files: &IdentityFiles) -> Result<ServerConfig, String> {
     Ok(config)
 }
 
+/// The usual kinds of keys that are not known here, by what the certificate says of its own (RFC 5480, RFC 8410).
+fn key_kind(chain: &[CertificateDer<'_>]) -> String {
+    let Some(certificate) = chain.first().and_then(|first| Certificate::from_der(first).ok()) else {
+        return String::new();
+    };
+    let algorithm = certificate.tbs_certificate.subject_public_key_info.algorithm;
+    let curve = algorithm.parameters.and_then(|curve| curve.decode_as::<ObjectIdentifier>().ok());
+    let kind = match curve.unwrap_or(algorithm.oid).to_string().as_str() {
+        "1.3.132.0.35" => "ECDSA on P-521",
+        "1.3.132.0.10" => "ECDSA on secp256k1",
+        "1.3.101.113" => "Ed448",
+        _ => return String::new(),
+    };
+    format!(" ({kind})")
+}
+
+/// Without the byte order mark that some editors write.
 fn read_file(path: &Path, what: &str) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|error| format!("the TLS {what} {}: {error}", path.display()))
+    let mut content =
+        std::fs::read(path).map_err(|error| format!("the TLS {what} {}: {error}", path.display()))?;
+    if content.starts_with(b"\xef\xbb\xbf") {
+        content.drain(..3);
+    }
+    Ok(content)
 }
 
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -14,6 +14,8 @@ use super::credentials::Credentials;
 use super::patience::Failure;
 use crate::pack::Reference;
 use crate::pack::image::Document;
+use crate::plain;
+use crate::transfer::Digest;
 use crate::transfer::agent::{self, Advice, Silence};
 
 /// How a registry is reached.
@@ -37,6 +39,9 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A body larger than this waits for the registry's word: a refusal that comes while it is sent would be lost.
 const ASK_FIRST: u64 = 1 << 20;
+
+/// What a registry keeps (distribution specification, "pushing manifests").
+const CONTENT_DIGEST: &str = "docker-content-digest";
 
 /// A repository of a registry.
 pub struct Client {
@@ -109,8 +114,29 @@ impl Client {
         let headers = [(CONTENT_TYPE.as_str(), manifest.media_type.to_owned())];
         let response = self.ask(Method::PUT, &url, &headers, Content::Bytes(&manifest.bytes))?;
         match response.status() {
-            StatusCode::CREATED | StatusCode::OK | StatusCode::ACCEPTED => Ok(()),
+            StatusCode::CREATED | StatusCode::OK | StatusCode::ACCEPTED => {
+                Ok(self.check_digest(&response, &manifest.digest, &format!("the manifest of `{name}`"))?)
+            }
             status => Err(Failure::of(status, self.explain(response, &format!("the manifest of `{name}`")))),
+        }
+    }
+
+    /// What a registry says it keeps must be what was sent: a proxy or a registry that changes it would leave a tag
+    /// that gives something else. A registry need not say it, and may use another hash, which cannot be compared.
+    pub fn check_digest(
+        &self,
+        response: &Response<Body>,
+        sent: &Digest,
+        what: &str,
+    ) -> Result<(), RegistryError> {
+        let kept = response.headers().get(CONTENT_DIGEST).and_then(|value| value.to_str().ok());
+        let other = kept.filter(|kept| kept.starts_with("sha256:") && *kept != sent.to_string());
+        match other {
+            None => Ok(()),
+            Some(kept) => Err(self.refused(format!(
+                "{what}: {sent} was sent, but the registry says that it keeps {kept}: do not use this image; is a \
+                 proxy between that changes what is sent? Ask who runs the registry"
+            ))),
         }
     }
 
@@ -292,7 +318,8 @@ impl Client {
         };
         let body =
             response.body_mut().with_config().limit(LONGEST_ANSWER).read_to_string().unwrap_or_default();
-        let said = errors_in(&body).map(|said| format!(" It said: {said}.")).unwrap_or_default();
+        let said =
+            errors_in(&body).map(|said| format!(" It said: {}.", plain::line(said))).unwrap_or_default();
         self.refused(format!("{what}: HTTP {status}: {meaning}.{said}"))
     }
 }

@@ -81,7 +81,10 @@ fn is_there(client: &mut Client, digest: &Digest, what: &str) -> Result<bool, Fa
     let response = client.ask(Method::HEAD, &url, &[], Content::Nothing)?;
     match response.status() {
         StatusCode::NOT_FOUND => Ok(false),
-        status if status.is_success() || status.is_redirection() => Ok(true),
+        status if status.is_success() || status.is_redirection() => {
+            client.check_digest(&response, digest, what)?;
+            Ok(true)
+        }
         status => Err(Failure::of(status, client.explain(response, what))),
     }
 }
@@ -162,7 +165,9 @@ impl Upload<'_> {
         let headers: Vec<_> =
             (self.offset > 0 && length > 0).then(|| self.range(length)).into_iter().collect();
         let response = self.send(Method::PUT, &url, length, &headers)?;
-        self.expect(response, &[StatusCode::CREATED, StatusCode::OK, StatusCode::NO_CONTENT]).map(drop)
+        let accepted = [StatusCode::CREATED, StatusCode::OK, StatusCode::NO_CONTENT];
+        let response = self.expect(response, &accepted)?;
+        Ok(self.client.check_digest(&response, self.digest, self.what)?)
     }
 
     /// Of the next `length` bytes, both ends included.
