@@ -1,7 +1,7 @@
 //! Text of others, made safe to show: what comes from a registry, a server, a client or a file may hold control
 //! characters, with which it could move the cursor, change what was printed before, or add lines to a log.
 //!
-//! [`line`] is for everything that must stay on one line; the logger passes every line through it. [`block`] keeps line
+//! [`line()`] is for everything that must stay on one line; the logger passes every line through it. [`block`] keeps line
 //! breaks, for the reports of commands. What is not printable is shown as an escape, `\u{1b}`, and not left out: who
 //! reads it must see that it was there.
 
