@@ -8,7 +8,9 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
@@ -17,8 +19,10 @@ use super::panic::panic_message;
 use super::queue::{Inputs, Job};
 use super::session::{Item, Runner, Session};
 use crate::clock::Clock;
-use crate::processing::Preprocessor;
+use crate::memory::Share;
+use crate::model::Tensor;
 use crate::processing::embedding::Embeddings;
+use crate::processing::{Allowance, Preprocessor};
 use crate::wire::{Code, RequestError};
 
 /// Bytes of stack a worker has: graphs with deep sub-graphs recurse.
@@ -115,13 +119,17 @@ impl Worker {
             return None;
         }
         let inputs = std::mem::replace(&mut job.inputs, Inputs::Own(Vec::new()));
+        let (cancelled, deadline, clock) = (job.cancelled.clone(), job.deadline, &self.clock);
+        let slot = job.reply.slot();
+        let is_due = || is_due(&cancelled, deadline, clock);
         let prepared = caught(|| {
             let inputs = match inputs {
                 Inputs::Own(inputs) => inputs,
-                Inputs::Newest(mailbox) => mailbox.begin(job.reply.slot()).unwrap_or_default(),
+                Inputs::Newest(mailbox) => mailbox.begin(slot).unwrap_or_default(),
             };
             let session = &self.workload.session;
-            let tensors = self.workload.preprocessor.prepare(inputs, session.signature())?;
+            let mut allowance = Allowance { memory: job.reply.share(), is_due: &is_due };
+            let tensors = self.workload.preprocessor.prepare(inputs, session.signature(), &mut allowance)?;
             let family = session.family_of(&tensors)?;
             let states = job.sequence.as_ref().map(|step| step.sequence.states(step.restart));
             Ok((Item { tensors, states: states.unwrap_or_default() }, family))
@@ -136,47 +144,50 @@ impl Worker {
     }
 
     fn is_due(&self, job: &Job) -> Result<(), RequestError> {
-        if job.is_cancelled() {
-            return Err(RequestError::new(Code::Unavailable, "the connection is gone"));
-        }
-        if self.clock.now() > job.deadline {
-            let message = "the deadline passed while the request waited for a worker";
-            return Err(RequestError::new(Code::DeadlineExceeded, message));
-        }
-        Ok(())
+        is_due(&job.cancelled, job.deadline, &self.clock)
     }
 
     fn run_together(&mut self, jobs: Vec<Ready>) {
-        let (jobs, items): (Vec<Job>, Vec<Item>) =
+        let (mut jobs, items): (Vec<Job>, Vec<Item>) =
             jobs.into_iter().map(|ready| (ready.job, ready.item)).unzip();
         if let [_] = items.as_slice() {
-            return self.run_alone(jobs, &items);
+            return self.run_alone(jobs, items);
         }
-        match caught(|| self.runner.run_together(&items)) {
+        let mut memory = Share::none(jobs[0].reply.share().budget());
+        match caught(|| self.runner.run_together(&items, &mut memory)) {
             Ok(results) => {
-                for ((job, item), result) in jobs.into_iter().zip(&items).zip(results) {
-                    let result = self.embed(item, result);
-                    self.finish(job, result);
+                for ((job, item), result) in jobs.into_iter().zip(items).zip(results) {
+                    let share = memory.split(result.memory());
+                    self.finish_with(job, item, Ok(result), share);
                 }
             }
             Err(error) => {
+                drop(memory);
                 log::debug!("a batch of {} failed and is run item by item: {error}", items.len());
                 self.runner = self.workload.session.runner();
-                self.run_alone(jobs, &items);
+                self.run_alone(jobs, items);
             }
         }
     }
 
-    fn run_alone(&mut self, jobs: Vec<Job>, items: &[Item]) {
-        for (job, item) in jobs.into_iter().zip(items) {
-            let result = self.is_due(&job).and_then(|()| caught(|| self.runner.run(item)));
+    fn run_alone(&mut self, jobs: Vec<Job>, items: Vec<Item>) {
+        for (mut job, item) in jobs.into_iter().zip(items) {
+            let mut memory = Share::none(job.reply.share().budget());
+            let result = self.is_due(&job).and_then(|()| caught(|| self.runner.run(&item, &mut memory)));
             if result.as_ref().is_err_and(|error| error.code == Code::InferenceFailed) {
                 // Whatever the failed run left behind goes with it.
                 self.runner = self.workload.session.runner();
             }
-            let result = result.and_then(|result| self.embed(item, result));
-            self.finish(job, result);
+            self.finish_with(job, item, result, memory);
         }
+    }
+
+    /// Makes the outcome of a run's result, and gives the inputs' memory back; `memory` is the result's.
+    fn finish_with(&mut self, mut job: Job, item: Item, result: Result<Item, RequestError>, memory: Share) {
+        let result = result.and_then(|result| self.embed(&item, result));
+        drop(item);
+        *job.reply.share() = memory;
+        self.finish(job, result);
     }
 
     /// Pools and normalises where that is declared; the mask is among the run's inputs.
@@ -188,7 +199,7 @@ impl Worker {
 
     /// Lets the job's sequence go on, and replies.
     fn finish(&mut self, job: Job, result: Result<Item, RequestError>) {
-        let Job { sequence, reply, .. } = job;
+        let Job { sequence, mut reply, .. } = job;
         let (outcome, states) = match result {
             Ok(Item { tensors, states }) => (Ok(tensors), Some(states)),
             Err(error) => (Err(error), None),
@@ -201,8 +212,22 @@ impl Worker {
             let next = step.sequence.end_step(states);
             self.overflow.extend(next.and_then(|next| step.queue.put(next).err()).map(|(next, _)| next));
         }
+        let bytes = outcome.as_ref().map_or(0, |tensors| tensors.iter().map(Tensor::memory).sum());
+        reply.share().shrink_to(bytes);
         reply.send(outcome);
     }
+}
+
+/// Whether a job is still to be gone on with.
+fn is_due(cancelled: &AtomicBool, deadline: Instant, clock: &Clock) -> Result<(), RequestError> {
+    if cancelled.load(Ordering::Relaxed) {
+        return Err(RequestError::new(Code::Unavailable, "the connection is gone"));
+    }
+    if clock.now() > deadline {
+        let message = "the deadline passed before the request was run";
+        return Err(RequestError::new(Code::DeadlineExceeded, message));
+    }
+    Ok(())
 }
 
 /// How many rows a job brings, files counted as a row each.
