@@ -44,6 +44,9 @@ pub struct Limits {
     /// Bytes that all clients together may make the server hold: messages, requests in flight, what decoding takes,
     /// and answers that were not taken. See [`crate::memory`]. Default 256 MiB.
     pub max_memory: usize,
+    /// Bytes of log lines that wait to be written; more are dropped and counted. Default 1 MiB: some ten thousand lines,
+    /// which a reader that stumbles catches up with.
+    pub max_log_bytes: usize,
     /// How deep the JSON of a request may nest. Default 128, which is as deep as the parser goes; real
     /// requests stay below 12.
     pub max_json_depth: usize,
@@ -99,6 +102,7 @@ impl Default for Limits {
             max_tensor_bytes: 256 << 20,
             max_plan_bytes: 256 << 20,
             max_memory: 256 << 20,
+            max_log_bytes: 1 << 20,
             max_json_depth: 128,
             tls_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(10),
