@@ -63,7 +63,8 @@ impl Write for Escaping<'_, '_> {
 
 /// Control characters (C0, DEL and C1), and the characters that end a line or turn the direction of writing.
 fn is_unsafe(character: char) -> bool {
-    let turns = matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let turns =
+        matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     character.is_control() || turns || matches!(character, '\u{2028}' | '\u{2029}' | MARK)
 }
 

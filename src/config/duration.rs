@@ -37,7 +37,9 @@ mod tests {
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
         assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
         assert_eq!(duration("1d"), Ok(Duration::from_secs(86_400)));
-        for wrong in ["", "5", "s", "1w", "1.5h", "1H", "-1s", "0s", "99999999999999999999s", "18446744073709551615m"] {
+        for wrong in
+            ["", "5", "s", "1w", "1.5h", "1H", "-1s", "0s", "99999999999999999999s", "18446744073709551615m"]
+        {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
     }
