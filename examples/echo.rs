@@ -17,6 +17,7 @@ use onnxd::net::listener::Listener;
 use onnxd::net::service::{Begun, Dialogue, Exchange, Incoming, Refusal, ReplySlot, Service, Step};
 use onnxd::net::tls::{Identity, IdentityFiles};
 use onnxd::ops::health::{Readiness, State};
+use onnxd::wire::RequestError;
 use tungstenite::Message;
 
 struct Echo;
@@ -43,14 +44,18 @@ impl Service for Echo {
 impl Dialogue for Echo {
     type Pending = ();
 
-    fn receive(&mut self, message: Incoming<'_>, _: Share, _: &ReplySlot<'_>) -> Step<(), Message> {
+    fn receive(&mut self, message: Incoming<'_>, _: Share, _: &ReplySlot) -> Step<(), Message> {
         Step::Now(match message {
             Incoming::Text(text) => Message::text(text),
             Incoming::Binary(bytes) => Message::binary(bytes.to_vec()),
         })
     }
 
-    fn answer(&mut self, (): (), _: Outcome) -> Message {
+    fn refuse(&mut self, error: &RequestError) -> Message {
+        Message::text(error.to_string())
+    }
+
+    fn answer(&mut self, (): (), _: Outcome, _: &mut Share) -> Message {
         Message::text("an echo has nothing to wait for")
     }
 }
@@ -58,11 +63,11 @@ impl Dialogue for Echo {
 impl Exchange for Echo {
     type Pending = ();
 
-    fn receive(&mut self, body: &[u8], _: Share, _: &ReplySlot<'_>) -> Step<(), Response<Vec<u8>>> {
+    fn receive(&mut self, body: &[u8], _: Share, _: &ReplySlot) -> Step<(), Response<Vec<u8>>> {
         Step::Now(Response::new(body.to_vec()))
     }
 
-    fn answer(&mut self, (): (), _: Outcome) -> Response<Vec<u8>> {
+    fn answer(&mut self, (): (), _: Outcome, _: &mut Share) -> Response<Vec<u8>> {
         Response::new(Vec::new())
     }
 }

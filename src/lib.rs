@@ -15,7 +15,7 @@
 //!                                       └─► net::http ─► ops::routes, or service::exchange and the same way on
 //! ```
 //!
-//! Data flows one way, and each room knows the next one only. [`server`] knows them all.
+//! Data flows one way. [`server`] knows every room.
 //!
 //! # Threads
 //!
@@ -28,6 +28,7 @@
 //! | `<model>-plan` | 1 a model, for its first seconds | measures which batches pay, at low priority | nothing |
 //! | `reload` | 1 | loads models again, beside those that are served | SIGHUP, its clock |
 //! | `ops` | 1, with `--ops-listen` | health, readiness and metadata on a private address | its listener |
+//! | `log` | 1 | writes the lines that all others leave in a bounded queue | the queue, standard output |
 //!
 //! The socket never blocks and has no second owner, so requests pipeline, pings are answered while
 //! inference runs, a slow reader shows as a write that stays blocked, and a stop reaches a sleeping
@@ -54,6 +55,7 @@
 //! | [`config`] | flags, environment, limits; finished types only come out |
 //! | [`reload`] | models are loaded again beside those that are served |
 //! | [`memory`] | one budget of bytes for all that clients can make the server hold |
+//! | [`plain`] | foreign text, made safe for terminals and logs |
 //! | [`clock`] | time, which tests can hold |
 //! | [`server`], [`cli`] | the composition root, and the commands |
 //!
@@ -88,9 +90,11 @@ pub mod model;
 pub mod net;
 pub mod ops;
 pub mod pack;
+pub mod plain;
 pub mod processing;
 pub mod reload;
 pub mod server;
 pub mod service;
+mod sync;
 pub mod transfer;
 pub mod wire;

@@ -10,6 +10,7 @@ use crossbeam_channel::Sender;
 
 use crate::clock::Clock;
 use crate::config::{AccessFlags, Fetching, Limits, ReloadFlags, ServeFlags, TlsFlags};
+use crate::engine::worker::Places;
 use crate::fetch::Fetcher;
 use crate::inference::{Loader, Models, Workers};
 use crate::memory::Budget;
@@ -141,6 +142,7 @@ impl Server {
             workers: count,
             limits: limits.clone(),
             memory: memory.clone(),
+            places: Places::default(),
             clock: clock.clone(),
         };
         let workers = Arc::new(Workers::default());

@@ -54,10 +54,27 @@ fn an_answer_known_at_once_waits_for_the_ones_before_it() {
     assert_eq!((&second["id"], &second["code"]), (&json!("second"), &json!("invalid_request")));
 }
 
-/// Sends three requests of about 90 bytes each, and a ping behind them that must not overtake the first.
-fn reading_stops_until_an_answer_has_left(flags: &[&str]) {
-    let program = slow_program(flags);
+#[test]
+fn a_ping_behind_more_requests_than_may_be_in_flight_is_answered_at_once() {
+    let program = Program::serve(&test_model("slow"), &["--workers", "1", "--max-in-flight", "2"]);
     let mut client = program.connect("/");
+    for id in 0..4 {
+        client.send(slow(&id.to_string())).unwrap();
+    }
+    assert!(
+        ping(&mut client).is_empty(),
+        "each reply takes more than a second, and the pong came before them"
+    );
+    for id in 0..4 {
+        assert_eq!(json(&answer(&mut client))["id"], id.to_string());
+    }
+}
+
+#[test]
+fn at_max_in_flight_bytes_reading_stops_until_an_answer_has_left() {
+    let program = slow_program(&["--max-in-flight-bytes", "150"]);
+    let mut client = program.connect("/");
+    // About 90 bytes each.
     for id in ["1", "2", "3"] {
         client.send(slow(id)).unwrap();
     }
@@ -70,13 +87,17 @@ fn reading_stops_until_an_answer_has_left(flags: &[&str]) {
 }
 
 #[test]
-fn at_max_in_flight_reading_stops_until_an_answer_has_left() {
-    reading_stops_until_an_answer_has_left(&["--max-in-flight", "2"]);
-}
-
-#[test]
-fn at_max_in_flight_bytes_reading_stops_as_well() {
-    reading_stops_until_an_answer_has_left(&["--max-in-flight-bytes", "150"]);
+fn who_closes_right_behind_his_requests_gets_all_answers() {
+    let program = slow_program(&["--max-in-flight", "8", "--close-timeout", "30s"]);
+    let mut client = program.connect("/");
+    for id in 0..12 {
+        client.send(slow(&id.to_string())).unwrap();
+    }
+    client.close(None).unwrap();
+    for id in 0..12 {
+        assert_eq!(json(&answer(&mut client))["id"], id.to_string());
+    }
+    assert!(matches!(client.read(), Ok(Message::Close(_))), "and then the close");
 }
 
 #[test]

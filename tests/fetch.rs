@@ -208,7 +208,7 @@ fn a_wrong_digest_is_final_says_what_came_and_leaves_nothing() {
     let (content, other) = (content(), b"another version".to_vec());
     let server = Files::start(&other, vec![]);
     let case = Case::of("wrong", &server.url("/m.onnx"), &content);
-    let error = case.fails(&format!("came     {} (15 bytes)", digits(&other)));
+    let error = case.fails(&format!("but {} came (15 bytes)", digits(&other)));
     assert!(error.contains(&format!("expected {}", digits(&content))), "{error}");
     assert_eq!((server.asked().len(), case.part()), (1, None));
 

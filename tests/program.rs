@@ -153,3 +153,23 @@ fn running_out_of_file_descriptors_ends_nothing_and_is_over_when_some_are_free()
     program.signal(Signal::TERM);
     assert_eq!(program.wait().code(), Some(0));
 }
+
+#[test]
+fn a_standard_output_that_nobody_reads_blocks_nothing() {
+    let mut command = onnxd();
+    command.arg("serve").arg(root().join("model"));
+    command.args(["--listen", "127.0.0.1:0", "--log", "debug", "--max-log-bytes", "10000"]);
+    let mut program = Program::start_unread(&mut command);
+    let mut client = program.connect("/");
+    // Each is a line and more; a pipe holds 64 KiB.
+    for index in 0..1000 {
+        assert_eq!(program.get("/health").status, 200);
+        if index % 100 == 0 {
+            let (digit, pixels) = held_out(index);
+            assert_eq!(best(&ask_json(&mut client, Message::binary(png(&pixels)))), digit);
+        }
+    }
+    program.signal(Signal::TERM);
+    assert_eq!(close_code(&mut client), 1001);
+    assert!(program.wait().success());
+}

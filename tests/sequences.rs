@@ -190,3 +190,50 @@ fn a_state_that_does_not_fit_is_refused_at_start_with_the_names() {
         assert!(!output.status.success() && report.contains(words), "{report}");
     }
 }
+
+#[test]
+fn a_step_that_is_refused_for_lack_of_room_may_be_sent_again_and_its_sequence_is_as_it_was() {
+    let program = running("sequence-full", "", "", &["--workers", "1", "--queue-capacity", "1"]);
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let crowd: Vec<Client> = (0..3).map(|_| program.connect("/")).collect();
+    let mut client = program.connect("/");
+    let (mut replies, mut refused) = (Vec::new(), 0);
+    std::thread::scope(|scope| {
+        // They keep the queue full.
+        for mut client in crowd {
+            let over = &over;
+            scope.spawn(move || {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    for id in 0..20 {
+                        let parameters = json!({"sequence_id": id, "sequence_start": true});
+                        client.write(Message::text(step(1.0, &parameters))).unwrap();
+                    }
+                    client.flush().unwrap();
+                    (0..20).for_each(|_| drop(answer(&mut client)));
+                }
+            });
+        }
+        for id in 0..300 {
+            for (x, flag) in [(1.0, "sequence_start"), (2.0, "none"), (4.0, "sequence_end")] {
+                let mut parameters = json!({"sequence_id": id});
+                if flag != "none" {
+                    parameters[flag] = true.into();
+                }
+                // Again and again until there is room for it.
+                let reply = loop {
+                    let reply = ask_step(&mut client, x, parameters.clone());
+                    if reply["code"] != "overloaded" {
+                        break reply;
+                    }
+                    refused += 1;
+                };
+                replies.push(reply);
+            }
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert!(refused > 0, "nothing was ever refused: the queue was never full");
+    for replies in replies.chunks(3) {
+        assert_eq!(replies.iter().map(|reply| sums(reply).0).collect::<Vec<_>>(), [1.0, 3.0, 7.0]);
+    }
+}

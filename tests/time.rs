@@ -132,7 +132,7 @@ fn a_silent_conversation_is_pinged_after_20_s_and_dropped_20_s_later_unless_it_l
 
 #[test]
 fn whoever_is_not_read_because_it_has_asked_enough_is_not_taken_for_dead() {
-    let timed = Timed::start("tests/models/slow", |settings| settings.limits.max_in_flight = 1);
+    let timed = Timed::start("tests/models/slow", |settings| settings.limits.max_in_flight_bytes = 1);
     let mut client = timed.connect();
     let request = json!({"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [2]}]});
     client.send(Message::text(request.to_string())).unwrap();

@@ -45,7 +45,7 @@ pub fn run(flags: &CheckFlags) -> ExitCode {
     // What goes wrong is in the report.
     let quiet = LogFlags { log: "off".into(), ..flags.log.clone() };
     let log = if flags.log.log == "info" { &quiet } else { &flags.log };
-    if let Err(error) = logging::start(log) {
+    if let Err(error) = logging::start(log, Limits::default().max_log_bytes) {
         eprintln!("onnxd: {error}");
         return ExitCode::FAILURE;
     }

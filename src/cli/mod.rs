@@ -1,5 +1,21 @@
 //! The command line: one file a subcommand.
 
+/// What commands print may hold text from a file, a registry or a server. In this room these two take the place of the
+/// standard macros of the same names, so that no line can be printed that was not made safe by [`crate::plain`].
+/// A reader that is gone is no reason to panic.
+macro_rules! println {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), "{}", $crate::plain::block(format_args!($($text)*)));
+    }};
+}
+macro_rules! eprintln {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), "{}", $crate::plain::block(format_args!($($text)*)));
+    }};
+}
+
 mod check;
 mod healthcheck;
 mod logging;
@@ -44,11 +60,13 @@ enum Command {
 /// Runs the command; the exit code is 0 for success, 1 for failure, and clap's 2 for wrong usage.
 pub fn run() -> ExitCode {
     let Arguments { command, serve } = Arguments::parse();
-    match command {
+    let code = match command {
         None => serve::run(&serve),
         Some(Command::Serve(flags)) => serve::run(&flags),
         Some(Command::Check(flags)) => check::run(&flags),
         Some(Command::Healthcheck(flags)) => healthcheck::run(&flags),
         Some(Command::Pack(flags)) => pack::run(&flags),
-    }
+    };
+    log::logger().flush();
+    code
 }

@@ -116,7 +116,7 @@ struct RegistryFlags {
 
 pub fn run(flags: &PackFlags) -> ExitCode {
     let log = LogFlags { log: "warn".into(), log_format: LogFormat::Text };
-    if let Err(error) = logging::start(&log) {
+    if let Err(error) = logging::start(&log, Limits::default().max_log_bytes) {
         eprintln!("onnxd: {error}");
         return ExitCode::FAILURE;
     }

@@ -15,7 +15,7 @@ use crate::config::ServeFlags;
 use crate::server::{Server, Settings};
 
 pub fn run(flags: &ServeFlags) -> ExitCode {
-    if let Err(error) = logging::start(&flags.log) {
+    if let Err(error) = logging::start(&flags.log, flags.limits.max_log_bytes) {
         eprintln!("onnxd: {error}");
         return ExitCode::FAILURE;
     }

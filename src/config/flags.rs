@@ -97,7 +97,7 @@ pub struct AccessFlags {
 
 /// What nothing may exceed.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Limits (times as 500ms, 30s, 2m)")]
+#[command(next_help_heading = "Limits (times as 500ms, 30s, 2m, 1h, 1d)")]
 pub struct LimitFlags {
     /// Connections at once; a further one gets 503 [default: 1024, or one for each 256 KiB of the container's memory]
     #[arg(long, env = "ONNXD_MAX_CONNECTIONS")]
@@ -155,6 +155,10 @@ pub struct LimitFlags {
     /// Bytes that all clients together may make the server hold [default: three eighths of the container's memory]
     #[arg(long, env = "ONNXD_MAX_MEMORY")]
     pub max_memory: Option<usize>,
+
+    /// Bytes of log lines that wait to be written; more are dropped and counted
+    #[arg(long, env = "ONNXD_MAX_LOG_BYTES", default_value_t = Limits::default().max_log_bytes)]
+    pub max_log_bytes: usize,
 
     /// Depth of a request's JSON, at most 128
     #[arg(long, env = "ONNXD_MAX_JSON_DEPTH", default_value_t = Limits::default().max_json_depth)]
@@ -258,6 +262,7 @@ impl LimitFlags {
             max_tensor_bytes,
             max_plan_bytes: self.max_plan_bytes,
             max_memory,
+            max_log_bytes: self.max_log_bytes,
             max_json_depth: self.max_json_depth,
             tls_timeout: self.tls_timeout,
             head_timeout: self.head_timeout,

@@ -23,11 +23,11 @@ pub struct Limits {
     /// Fragments that a WebSocket message may come in. Default 131,072: twice what the conformance suite
     /// sends; their time is bounded too.
     pub max_fragments: usize,
-    /// Requests of one conversation that are accepted and not answered yet. At the limit the
-    /// connection stops reading, and TCP slows the client down. Default 32.
+    /// Requests of one conversation that are accepted and not answered yet. At the limit, further messages wait
+    /// undecoded, and control frames are still read. Default 32.
     pub max_in_flight: usize,
-    /// Bytes of those requests together, as they came; at the limit reading stops as well. One request
-    /// may be larger. Default 32 MiB: two of the largest.
+    /// Bytes of those requests and of the messages that wait, as they came. At the limit the connection stops reading,
+    /// and TCP slows the client down. One request may be larger. Default 32 MiB: two of the largest.
     pub max_in_flight_bytes: usize,
     /// Jobs that wait for a worker, a model. When full, requests are answered `overloaded`.
     /// Default 1,024.
@@ -54,6 +54,9 @@ pub struct Limits {
     /// container allows ([`super::container`]): in the smallest that we name, 64 MB, the program and its default model
     /// have 22 MB, connections 10 MB, and some is lost between allocations.
     pub max_memory: usize,
+    /// Bytes of log lines that wait to be written; more are dropped and counted. Default 1 MiB: some ten thousand lines,
+    /// which a reader that stumbles catches up with.
+    pub max_log_bytes: usize,
     /// How deep the JSON of a request may nest. Default 128, which is as deep as the parser goes; real
     /// requests stay below 12.
     pub max_json_depth: usize,
@@ -119,6 +122,7 @@ impl Limits {
             max_tensor_bytes: max_memory.min(256 << 20),
             max_plan_bytes: 256 << 20,
             max_memory,
+            max_log_bytes: 1 << 20,
             max_json_depth: 128,
             tls_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(10),

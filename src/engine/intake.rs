@@ -68,7 +68,8 @@ impl Intake {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::queue::{Inputs, Queue, ReplyTo, Wake};
+    use crate::engine::queue::{Inputs, Queue};
+    use crate::engine::reply::{ReplyTo, Wake};
     use crate::memory::{Budget, Share};
     use crossbeam_channel::bounded;
     use std::sync::Arc;

@@ -6,11 +6,13 @@ pub mod intake;
 pub mod mailbox;
 pub mod panic;
 pub mod queue;
+pub mod reply;
 pub mod sequence;
 pub mod session;
 pub mod worker;
 
-pub use mailbox::Mailbox;
-pub use queue::{Inputs, Job, Outcome, Queue, Reply, ReplyTo, Step, Wake};
+pub use mailbox::{Frame, Mailbox};
+pub use queue::{Inputs, Job, Queue, Step};
+pub use reply::{Outcome, Reply, ReplyTo, Wake};
 pub use sequence::Sequence;
 pub use session::{Graph, LoadError, Options, Session};

@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-use super::mailbox::Mailbox;
+use super::mailbox::NewestFrame;
+use super::reply::ReplyTo;
 use super::sequence::Sequence;
-use crate::memory::Share;
 use crate::model::Tensor;
 use crate::wire::{Code, RequestError};
 
@@ -31,6 +31,23 @@ impl Job {
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
     }
+
+    /// The same, as its sequence's step that is under way.
+    fn begun(self) -> Job {
+        self.with(StepProgress::Begun)
+    }
+
+    /// The same, as a step that its sequence does not wait for.
+    fn apart(self) -> Job {
+        self.with(StepProgress::Apart)
+    }
+
+    fn with(mut self, progress: StepProgress) -> Job {
+        if let Some(step) = &mut self.sequence {
+            step.progress = progress;
+        }
+        self
+    }
 }
 
 /// What a job is run with, in the signature's order; files not decoded yet.
@@ -38,94 +55,54 @@ impl Job {
 pub enum Inputs {
     Own(Vec<Tensor>),
     /// The newest frame, when it is the job's turn.
-    Newest(Arc<Mailbox>),
+    Newest(Arc<dyn NewestFrame>),
 }
 
-/// A step of a sequence.
-#[derive(Debug, Clone)]
+/// A step of a sequence. When one that has begun is dropped, whatever the reason, the sequence goes on with the next.
+#[derive(Debug)]
 pub struct Step {
     pub sequence: Arc<Sequence<Job>>,
     /// Where the steps behind it go.
-    pub queue: Queue,
+    queue: Queue,
     /// It begins with the initial state, whatever was before.
     pub restart: bool,
     /// The sequence begins anew behind it.
     pub last: bool,
+    progress: StepProgress,
 }
 
-/// What comes back for a job.
-#[derive(Debug)]
-pub struct Reply {
-    /// The slot that the connection gave the request.
-    pub slot: u64,
-    /// Boxed: every connection's channel has room for all its slots from the start.
-    pub outcome: Box<Outcome>,
-    /// The memory that the outcome takes.
-    pub share: Share,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StepProgress {
+    /// Not with the workers: it has not begun, or is over.
+    Apart,
+    /// With the workers: the sequence waits for its end.
+    Begun,
 }
 
-/// The outputs in the signature's order, or why there are none.
-pub type Outcome = Result<Vec<Tensor>, RequestError>;
-
-/// Rouses whoever waits for replies. Called after a reply was put into its channel.
-pub trait Wake: Send + Sync {
-    fn wake(&self);
-}
-
-/// Where one reply goes. Consumed by [`ReplyTo::send`]; when it is dropped unsent, the connection is
-/// told so: every accepted request gets exactly one reply.
-pub struct ReplyTo {
-    slot: u64,
-    replies: Option<Sender<Reply>>,
-    waker: Arc<dyn Wake>,
-    share: Share,
-}
-
-impl ReplyTo {
-    /// `replies` must have room for every slot that is open at once; `share` is the memory of the request, and later of
-    /// its outcome.
-    pub fn new(slot: u64, replies: Sender<Reply>, waker: Arc<dyn Wake>, share: Share) -> ReplyTo {
-        ReplyTo { slot, replies: Some(replies), waker, share }
+impl Step {
+    pub fn new(sequence: Arc<Sequence<Job>>, queue: Queue, restart: bool, last: bool) -> Step {
+        Step { sequence, queue, restart, last, progress: StepProgress::Apart }
     }
 
-    /// The memory that the request takes on its way.
-    pub fn share(&mut self) -> &mut Share {
-        &mut self.share
-    }
-
-    /// The slot that the reply is for.
-    pub fn slot(&self) -> u64 {
-        self.slot
-    }
-
-    pub fn send(mut self, outcome: Outcome) {
-        self.deliver(outcome);
-    }
-
-    fn deliver(&mut self, outcome: Outcome) {
-        let Some(replies) = self.replies.take() else { return };
-        let share = self.share.take();
-        match replies.try_send(Reply { slot: self.slot, outcome: Box::new(outcome), share }) {
-            Ok(()) => self.waker.wake(),
-            // The connection is gone, and with it whoever asked.
-            Err(TrySendError::Disconnected(_)) => {}
-            Err(TrySendError::Full(_)) => log::error!("a reply found no room, though its slot was open"),
-        }
+    /// Ends the step, with new states unless it failed, and queues the next. When the queue has no room for that, it
+    /// comes back and must be run: it was accepted long ago.
+    pub fn end(mut self, states: Option<Vec<Tensor>>) -> Option<Job> {
+        self.progress = StepProgress::Apart;
+        let next = self.sequence.end_step(states)?;
+        self.queue.put(next.begun()).err().map(|(next, _)| next)
     }
 }
 
-impl Drop for ReplyTo {
+impl Drop for Step {
     fn drop(&mut self) {
-        self.deliver(Err(RequestError::new(
-            Code::Unavailable,
-            "the server stopped before this request was run",
-        )));
-    }
-}
-
-impl std::fmt::Debug for ReplyTo {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ReplyTo").field("slot", &self.slot).finish_non_exhaustive()
+        if self.progress == StepProgress::Apart {
+            return;
+        }
+        // A loop, because a refused step dropped here would otherwise call this again for the one behind it.
+        while let Some(next) = self.sequence.end_step(None) {
+            let Err((refused, error)) = self.queue.put(next.begun()) else { return };
+            refused.apart().reply.send(Err(error));
+        }
     }
 }
 
@@ -148,18 +125,9 @@ impl Queue {
     // The refused job is as large as the one given, and moves back to where it came from.
     #[allow(clippy::result_large_err)]
     pub fn submit(&self, job: Job) -> Result<(), (Job, RequestError)> {
-        let Some(step) = job.sequence.clone() else { return self.put(job) };
-        let Some(job) = step.sequence.begin_or_wait(job) else { return Ok(()) };
-        let refused = self.put(job);
-        if refused.is_err() {
-            // Another may have come to wait behind it, which is refused for the same reason unless there is room by now.
-            let mut next = step.sequence.end_step(None);
-            while let Some(Err((job, error))) = next.map(|job| self.put(job)) {
-                job.reply.send(Err(error));
-                next = step.sequence.end_step(None);
-            }
-        }
-        refused
+        let Some(step) = &job.sequence else { return self.put(job) };
+        let sequence = step.sequence.clone();
+        sequence.submit(job, |job| self.put(job.begun()).map_err(|(job, error)| (job.apart(), error)))
     }
 
     /// Puts a job in that has nothing to wait for.
@@ -182,7 +150,8 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::Budget;
+    use crate::engine::reply::{Reply, Wake};
+    use crate::memory::{Budget, Share};
     use std::sync::atomic::AtomicUsize;
     use std::time::Duration;
 
@@ -228,5 +197,23 @@ mod tests {
         job(8, &replies, &waker).reply.send(Ok(vec![]));
         assert_eq!(inbox.try_iter().count(), 1);
         assert_eq!(waker.0.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn a_step_that_is_lost_on_the_way_lets_its_sequence_go_on() {
+        let (queue, receiver) = Queue::new(1);
+        let (replies, inbox) = bounded(8);
+        let waker = Arc::new(Count::default());
+        let sequence = Arc::new(Sequence::new(Arc::default()));
+        for slot in 0..3 {
+            let step = Step::new(sequence.clone(), queue.clone(), false, false);
+            queue.submit(Job { sequence: Some(step), ..job(slot, &replies, &waker) }).unwrap();
+        }
+        drop(receiver.recv().unwrap());
+        assert_eq!(inbox.try_recv().unwrap().slot, 0, "its client is answered");
+        assert_eq!(receiver.try_recv().unwrap().reply.slot(), 1, "and the next one is with the workers");
+        drop(receiver.try_recv().unwrap());
+        assert_eq!(inbox.try_iter().map(|reply| reply.slot).collect::<Vec<_>>(), [1, 2]);
+        assert!(sequence.is_idle());
     }
 }

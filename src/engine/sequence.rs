@@ -39,15 +39,17 @@ impl<J> Sequence<J> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the next step. It comes back when it is its turn already, and has then begun.
-    pub fn begin_or_wait(&self, job: J) -> Option<J> {
+    /// Takes the next step: it waits here while another is under way, else `put` hands it to the workers. What `put`
+    /// refuses has not begun. `put` must not wait: meanwhile no other step gets in, so none can wait behind a refused one.
+    pub fn submit<E>(&self, job: J, put: impl FnOnce(J) -> Result<(), E>) -> Result<(), E> {
         let mut progress = self.progress();
         if progress.running {
             progress.waiting.push_back(job);
-            return None;
+            return Ok(());
         }
+        put(job)?;
         progress.running = true;
-        Some(job)
+        Ok(())
     }
 
     /// What the step that is being run begins with.
@@ -84,8 +86,15 @@ mod tests {
     #[test]
     fn steps_wait_for_each_other_and_hand_their_state_on() {
         let sequence: Sequence<u8> = Sequence::new(Arc::new(state(0)));
-        assert_eq!(sequence.begin_or_wait(1), Some(1));
-        assert_eq!((sequence.begin_or_wait(2), sequence.begin_or_wait(3)), (None, None));
+        let mut begun = Vec::new();
+        for step in 1..=3 {
+            let put = |step| {
+                begun.push(step);
+                Ok::<(), ()>(())
+            };
+            sequence.submit(step, put).unwrap();
+        }
+        assert_eq!(begun, [1], "the others wait");
         assert_eq!(sequence.end_step(Some(state(5))), Some(2));
         assert_eq!(sequence.states(false), state(5));
         assert_eq!(sequence.end_step(None), Some(3), "a step that failed is over as well");
@@ -94,5 +103,12 @@ mod tests {
         assert_eq!(sequence.end_step(None), None);
         assert!(sequence.is_idle());
         assert_eq!(sequence.states(true), state(0));
+    }
+
+    #[test]
+    fn a_step_that_is_refused_has_not_begun() {
+        let sequence: Sequence<u8> = Sequence::new(Arc::new(state(0)));
+        assert_eq!(sequence.submit(1, Err), Err(1));
+        assert!(sequence.is_idle(), "so the next one does not wait for it");
     }
 }

@@ -2,15 +2,16 @@
 //!
 //! A worker never ends before its queue does. A failed run, or a panic inside the engine, is that
 //! request's answer and nobody else's trouble: the session's state is thrown away and made again, and
-//! a batch that failed is run once more, item by item.
+//! a batch that failed is run once more, item by item. A panic anywhere else costs the jobs in hand: they are
+//! answered, their sequences go on, and the worker begins anew.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
@@ -42,11 +43,73 @@ pub struct Workload {
 pub struct WorkerThread {
     pub alive: Receiver<Infallible>,
     pub handle: JoinHandle<()>,
+    pub pulse: Pulse,
 }
 
 impl WorkerThread {
     pub fn has_ended(&self) -> bool {
-        matches!(self.alive.try_recv(), Err(TryRecvError::Disconnected))
+        has_ended(&self.alive)
+    }
+}
+
+/// Whether the thread of this `alive` has ended.
+pub fn has_ended(alive: &Receiver<Infallible>) -> bool {
+    matches!(alive.try_recv(), Err(TryRecvError::Disconnected))
+}
+
+/// Since when a worker has been busy with one thing: decoding a request's files, running the engine once, pooling.
+#[derive(Debug, Clone, Default)]
+pub struct Pulse(Arc<Mutex<Option<Instant>>>);
+
+impl Pulse {
+    fn set(&self, busy: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = busy;
+    }
+
+    /// How long that has taken until now.
+    pub fn busy(&self) -> Option<Duration> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).map(|since| since.elapsed())
+    }
+
+    /// Does one thing. The engine, and a file's decoder, may panic on what came: that is an error like others.
+    fn during<T>(&self, work: impl FnOnce() -> Result<T, RequestError>) -> Result<T, RequestError> {
+        self.set(Some(Instant::now()));
+        let done = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+            let message = format!("the engine panicked on this input: {}", panic_message(panic.as_ref()));
+            Err(RequestError::new(Code::InferenceFailed, message))
+        });
+        self.set(None);
+        done
+    }
+}
+
+/// Workers of all models together. Where the system has no room for another thread's stack, it ends the whole program
+/// instead of refusing the thread: so they are counted, and stay far below.
+pub const MOST_WORKERS: usize = 4096;
+
+/// The workers that there are, of all models.
+#[derive(Debug, Clone, Default)]
+pub struct Places(Arc<AtomicUsize>);
+
+/// One worker's place, free again when this is dropped.
+struct Place(Arc<AtomicUsize>);
+
+impl Places {
+    fn take(&self) -> std::io::Result<Place> {
+        let fits = |taken: usize| (taken < MOST_WORKERS).then_some(taken + 1);
+        match self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) {
+            Ok(_) => Ok(Place(self.0.clone())),
+            Err(_) => Err(std::io::Error::other(format!(
+                "all models together may have {MOST_WORKERS} workers: give them fewer with `instance_group.count` in \
+                 model.json, or with --workers"
+            ))),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -57,24 +120,35 @@ pub fn spawn(
     intake: Arc<Intake>,
     workload: Arc<Workload>,
     clock: Clock,
+    places: &Places,
 ) -> std::io::Result<WorkerThread> {
     let (living, alive) = bounded(0);
+    let (place, pulse) = (places.take()?, Pulse::default());
+    let worker =
+        Worker { workload, runner: None, clock, intake, overflow: VecDeque::new(), pulse: pulse.clone() };
     let builder = std::thread::Builder::new().name(format!("{name}-w{index}")).stack_size(STACK);
     let handle = builder.spawn(move || {
-        let _living: Sender<Infallible> = living;
-        let runner = workload.session.runner();
-        Worker { workload, runner, clock, intake, overflow: VecDeque::new() }.work();
+        let _living: (Sender<Infallible>, Place) = (living, place);
+        worker.work();
     })?;
-    Ok(WorkerThread { alive, handle })
+    Ok(WorkerThread { alive, handle, pulse })
 }
 
 struct Worker {
     workload: Arc<Workload>,
-    runner: Runner,
+    /// None before the first run, and after one that failed: whatever that left behind went with it.
+    runner: Option<Runner>,
     clock: Clock,
     intake: Arc<Intake>,
     /// Steps of sequences for which there was no room in the queue.
     overflow: VecDeque<Job>,
+    pulse: Pulse,
+}
+
+/// Whether there is more to do.
+enum Turn {
+    More,
+    Over,
 }
 
 /// A job that is ready to be run.
@@ -87,19 +161,33 @@ struct Ready {
 impl Worker {
     fn work(mut self) {
         loop {
-            let jobs = match self.overflow.pop_front() {
-                Some(job) => vec![job],
-                None => {
-                    let session = &self.workload.session;
-                    let taken = self.intake.take(|| session.largest_batch(), |job| rows(session, job));
-                    match taken {
-                        Some(jobs) => jobs,
-                        None => return,
-                    }
+            match catch_unwind(AssertUnwindSafe(|| self.turn())) {
+                Ok(Turn::More) => {}
+                Ok(Turn::Over) => return,
+                Err(panic) => {
+                    self.runner = None;
+                    self.pulse.set(None);
+                    log::error!("a worker panicked and begins anew: {}", panic_message(panic.as_ref()));
                 }
-            };
-            self.serve(jobs);
+            }
         }
+    }
+
+    /// Takes what is to be run together, and runs it.
+    fn turn(&mut self) -> Turn {
+        let jobs = match self.overflow.pop_front() {
+            Some(job) => vec![job],
+            None => {
+                let session = &self.workload.session;
+                let rows = |job: &Job| self.pulse.during(|| Ok(rows(session, job))).unwrap_or(1);
+                match self.intake.take(|| session.largest_batch(), rows) {
+                    Some(jobs) => jobs,
+                    None => return Turn::Over,
+                }
+            }
+        };
+        self.serve(jobs);
+        Turn::More
     }
 
     fn serve(&mut self, jobs: Vec<Job>) {
@@ -114,18 +202,25 @@ impl Worker {
 
     /// Looks whether a job is still wanted, and makes its inputs ready; answers it when there is nothing to be run.
     fn prepare(&mut self, mut job: Job) -> Option<Ready> {
+        if let Inputs::Newest(mailbox) = &job.inputs {
+            job.deadline = mailbox.deadline().unwrap_or(job.deadline);
+        }
         if let Err(error) = self.is_due(&job) {
             self.finish(job, Err(error));
             return None;
         }
         let inputs = std::mem::replace(&mut job.inputs, Inputs::Own(Vec::new()));
         let (cancelled, deadline, clock) = (job.cancelled.clone(), job.deadline, &self.clock);
-        let slot = job.reply.slot();
         let is_due = || is_due(&cancelled, deadline, clock);
-        let prepared = caught(|| {
+        let prepared = self.pulse.during(|| {
             let inputs = match inputs {
                 Inputs::Own(inputs) => inputs,
-                Inputs::Newest(mailbox) => mailbox.begin(slot).unwrap_or_default(),
+                Inputs::Newest(mailbox) => {
+                    let slot = job.reply.slot();
+                    let (inputs, share) = mailbox.begin(slot).ok_or_else(|| no_frame(slot))?;
+                    *job.reply.share() = share;
+                    inputs
+                }
             };
             let session = &self.workload.session;
             let mut allowance = Allowance { memory: job.reply.share(), is_due: &is_due };
@@ -154,7 +249,7 @@ impl Worker {
             return self.run_alone(jobs, items);
         }
         let mut memory = Share::none(jobs[0].reply.share().budget());
-        match caught(|| self.runner.run_together(&items, &mut memory)) {
+        match self.run(|runner| runner.run_together(&items, &mut memory)) {
             Ok(results) => {
                 for ((job, item), result) in jobs.into_iter().zip(items).zip(results) {
                     let share = memory.split(result.memory());
@@ -164,7 +259,7 @@ impl Worker {
             Err(error) => {
                 drop(memory);
                 log::debug!("a batch of {} failed and is run item by item: {error}", items.len());
-                self.runner = self.workload.session.runner();
+                self.runner = None;
                 self.run_alone(jobs, items);
             }
         }
@@ -173,11 +268,7 @@ impl Worker {
     fn run_alone(&mut self, jobs: Vec<Job>, items: Vec<Item>) {
         for (mut job, item) in jobs.into_iter().zip(items) {
             let mut memory = Share::none(job.reply.share().budget());
-            let result = self.is_due(&job).and_then(|()| caught(|| self.runner.run(&item, &mut memory)));
-            if result.as_ref().is_err_and(|error| error.code == Code::InferenceFailed) {
-                // Whatever the failed run left behind goes with it.
-                self.runner = self.workload.session.runner();
-            }
+            let result = self.is_due(&job).and_then(|()| self.run(|runner| runner.run(&item, &mut memory)));
             self.finish_with(job, item, result, memory);
         }
     }
@@ -190,10 +281,23 @@ impl Worker {
         self.finish(job, result);
     }
 
+    /// Runs the engine, with a new state where there is none.
+    fn run<T>(
+        &mut self,
+        work: impl FnOnce(&mut Runner) -> Result<T, RequestError>,
+    ) -> Result<T, RequestError> {
+        let (session, runner) = (&self.workload.session, &mut self.runner);
+        let result = self.pulse.during(|| work(runner.get_or_insert_with(|| session.runner())));
+        if result.as_ref().is_err_and(|error| error.code == Code::InferenceFailed) {
+            self.runner = None;
+        }
+        result
+    }
+
     /// Pools and normalises where that is declared; the mask is among the run's inputs.
     fn embed(&self, item: &Item, result: Item) -> Result<Item, RequestError> {
         let Item { tensors, states } = result;
-        let tensors = self.workload.embeddings.finish(&item.tensors, tensors)?;
+        let tensors = self.pulse.during(|| self.workload.embeddings.finish(&item.tensors, tensors))?;
         Ok(Item { tensors, states })
     }
 
@@ -209,8 +313,7 @@ impl Worker {
             let anew = step.last || step.restart && states.is_none();
             let states = if anew { Some(step.sequence.states(true)) } else { states };
             // Behind the others; when there is no room it is run at once, for a sequence must not lose a step on the way.
-            let next = step.sequence.end_step(states);
-            self.overflow.extend(next.and_then(|next| step.queue.put(next).err()).map(|(next, _)| next));
+            self.overflow.extend(step.end(states));
         }
         let bytes = outcome.as_ref().map_or(0, |tensors| tensors.iter().map(Tensor::memory).sum());
         reply.share().shrink_to(bytes);
@@ -238,10 +341,123 @@ fn rows(session: &Session, job: &Job) -> usize {
     }
 }
 
-/// The engine, and a file's decoder, may panic on what came.
-fn caught<T>(work: impl FnOnce() -> Result<T, RequestError>) -> Result<T, RequestError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let message = format!("the engine panicked on this input: {}", panic_message(panic.as_ref()));
-        Err(RequestError::new(Code::InferenceFailed, message))
-    })
+fn no_frame(slot: u64) -> RequestError {
+    RequestError::new(Code::InferenceFailed, format!("the frame of request {slot} is gone"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::queue::{Queue, Step};
+    use crate::engine::reply::{Reply, ReplyTo, Wake};
+    use crate::engine::session::{Graph, Options, StateOption};
+    use crate::engine::{Outcome, Sequence};
+    use crate::memory::{Budget, Share};
+    use crate::model::manifest::Pooling;
+    use crate::model::{Elements, Tensor};
+    use crate::processing::embedding::{Embedding, Mask};
+    use std::path::Path;
+
+    struct Nobody;
+
+    impl Wake for Nobody {
+        fn wake(&self) {}
+    }
+
+    /// One worker of a test model.
+    struct Bench {
+        queue: Queue,
+        replies: (Sender<Reply>, Receiver<Reply>),
+        thread: WorkerThread,
+    }
+
+    impl Bench {
+        fn start(model: &str, options: Options, embeddings: Embeddings) -> Bench {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models").join(model);
+            let options = Options { max_tensor_bytes: 1 << 20, ..options };
+            let graph = Graph::read(&path.join("model.onnx")).unwrap();
+            let (session, _) = Session::load(&graph, &options).unwrap();
+            let preprocessor = Preprocessor::new(vec![None], vec![]);
+            let workload = Arc::new(Workload { session, preprocessor, embeddings });
+            let (queue, jobs) = Queue::new(8);
+            let intake = Arc::new(Intake::new(jobs, Duration::ZERO));
+            let thread = spawn(model, 0, intake, workload, Clock::system(), &Places::default()).unwrap();
+            Bench { queue, replies: bounded(8), thread }
+        }
+
+        fn submit(&self, inputs: Vec<Tensor>, sequence: Option<Step>) {
+            let share = Share::none(&Budget::unbounded());
+            let reply = ReplyTo::new(0, self.replies.0.clone(), Arc::new(Nobody), share);
+            let (arrived, deadline) = (Instant::now(), Instant::now() + Duration::from_secs(60));
+            let job = Job {
+                inputs: Inputs::Own(inputs),
+                sequence,
+                arrived,
+                deadline,
+                cancelled: Arc::default(),
+                reply,
+            };
+            self.queue.submit(job).unwrap();
+        }
+
+        fn answer(&self) -> Outcome {
+            let reply = self.replies.1.recv_timeout(Duration::from_secs(60));
+            *reply.expect("the worker is gone, and its client was not answered").outcome
+        }
+    }
+
+    fn row(values: &[f32]) -> Vec<Tensor> {
+        vec![Tensor::new(vec![1, values.len()], Elements::Fp32(values.to_vec())).unwrap()]
+    }
+
+    #[test]
+    fn a_request_whose_rows_cannot_be_counted_is_answered_and_the_next_is_served() {
+        let options = Options { max_batch_size: Some(4), ..Options::default() };
+        let bench = Bench::start("affine", options, Embeddings::default());
+        bench.submit(vec![], None);
+        assert_eq!(bench.answer().unwrap_err().code, Code::InferenceFailed);
+        bench.submit(row(&[1.0, 2.0, 3.0]), None);
+        assert_eq!(bench.answer().unwrap()[0].shape(), [1, 2]);
+        assert!(!bench.thread.has_ended());
+    }
+
+    #[test]
+    fn pooling_that_panics_is_that_requests_answer_alone() {
+        let pooled = Embedding { pooling: Some(Pooling::Mean), normalize: None };
+        // A mask that is not among the inputs.
+        let embeddings = Embeddings::new(Mask::Input(9), vec![pooled]);
+        let bench = Bench::start("cube", Options::default(), embeddings);
+        for _ in 0..2 {
+            bench.submit(vec![Tensor::new(vec![1, 2, 2], Elements::Fp32(vec![1.0; 4])).unwrap()], None);
+            let error = bench.answer().unwrap_err();
+            assert!(error.message.contains("panicked"), "{error}");
+        }
+        assert!(!bench.thread.has_ended());
+    }
+
+    #[test]
+    fn a_step_that_panics_leaves_its_sequence_as_it_was_and_the_next_goes_on() {
+        let state = StateOption { input: "state".into(), output: "state_out".into(), batch_axis: None };
+        let options = Options { states: vec![state], ..Options::default() };
+        let bench = Bench::start("running", options, Embeddings::default());
+        let initial = vec![Tensor::new(vec![1, 1, 2], Elements::Fp32(vec![0.0; 2])).unwrap()];
+        let sequence = Arc::new(Sequence::new(Arc::new(initial)));
+        let step = || Some(Step::new(sequence.clone(), bench.queue.clone(), false, false));
+        bench.submit(row(&[1.0, 2.0]), step());
+        bench.submit(vec![], step());
+        bench.submit(row(&[10.0, 20.0]), step());
+        assert!(bench.answer().is_ok());
+        assert_eq!(bench.answer().unwrap_err().code, Code::InferenceFailed);
+        assert_eq!(bench.answer().unwrap()[0].elements(), &Elements::Fp32(vec![11.0, 22.0]));
+    }
+
+    #[test]
+    fn places_are_bounded_and_come_back() {
+        let places = Places::default();
+        let taken: Vec<Place> = (0..MOST_WORKERS).map(|_| places.take().unwrap()).collect();
+        let error = places.take().err().expect("there is one too many").to_string();
+        assert!(error.contains("instance_group.count"), "{error}");
+        drop(taken);
+        assert!(places.take().is_ok());
+    }
 }

@@ -116,7 +116,7 @@ impl<'a> Download<'a> {
 
     fn wrong(&self) -> Failure {
         Failure::Spoilt(format!(
-            "what {} gives is not what sha256 says:\n  expected {}\n  came     {} ({} bytes)\nIs it another version? \
+            "what {} gives is not what sha256 says: expected {}, but {} came ({} bytes). Is it another version? \
              Then set sha256 to what came, when that is what you want",
             self.source.address,
             self.source.sha256.hex(),

@@ -1,10 +1,12 @@
 //! Finding out, beside the service, which batches pay; and saying so.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rustix::process::setpriority_process;
 
+use crate::engine::panic::panic_message;
 use crate::engine::session::{Finding, Planner, Verdict};
 use crate::engine::worker::Workload;
 
@@ -24,20 +26,28 @@ pub fn find_out(name: &str, planner: Planner, workload: &Arc<Workload>) -> std::
         if let Err(error) = setpriority_process(None, LOW) {
             log::debug!("the priority of planning stays: {error}");
         }
-        let mut findings = Vec::new();
-        planner.run(|finding| {
-            if matches!(finding.verdict, Verdict::Differs(_)) {
-                log::warn!("model {model}: {}", describe(finding, &findings));
-            } else {
-                log::debug!("model {model}: {}", describe(finding, &findings));
-            }
-            findings.push(finding.clone());
-        });
-        if !findings.is_empty() {
-            log::info!("model {model}: {}", summary(&findings, &workload));
+        let planning = catch_unwind(AssertUnwindSafe(|| measure(&model, planner, &workload)));
+        if let Err(panic) = planning {
+            let panic = panic_message(panic.as_ref());
+            log::error!("model {model}: planning panicked, only the batches found before are used: {panic}");
         }
     })?;
     Ok(())
+}
+
+fn measure(model: &str, planner: Planner, workload: &Weak<Workload>) {
+    let mut findings = Vec::new();
+    planner.run(|finding| {
+        if matches!(finding.verdict, Verdict::Differs(_)) {
+            log::warn!("model {model}: {}", describe(finding, &findings));
+        } else {
+            log::debug!("model {model}: {}", describe(finding, &findings));
+        }
+        findings.push(finding.clone());
+    });
+    if !findings.is_empty() {
+        log::info!("model {model}: {}", summary(&findings, workload));
+    }
 }
 
 fn summary(findings: &[Finding], workload: &Weak<Workload>) -> String {

@@ -11,7 +11,7 @@ use crate::config::Limits;
 use crate::engine::intake::Intake;
 use crate::engine::panic::panic_message;
 use crate::engine::session::{ClassLabels, Item, Planner, StateOption, ThreadFinding, zeros};
-use crate::engine::worker::{self, Workload};
+use crate::engine::worker::{self, Places, WorkerThread, Workload};
 use crate::engine::{Graph, Options, Queue, Session};
 use crate::memory::{Budget, Share};
 use crate::model::signature::{nearest, quoted};
@@ -106,6 +106,7 @@ impl Loaded {
         limits: &Limits,
         clock: &Clock,
         workers: &Workers,
+        places: &Places,
         fingerprint: Fingerprint,
     ) -> std::io::Result<ServedModel> {
         let manifest = &self.files.manifest;
@@ -120,11 +121,16 @@ impl Loaded {
         let intake = Arc::new(Intake::new(jobs, delay));
         let threads = (0..count).map(|index| {
             let (intake, workload) = (intake.clone(), workload.clone());
-            worker::spawn(&self.files.name, index, intake, workload, clock.clone())
+            worker::spawn(&self.files.name, index, intake, workload, clock.clone(), places)
         });
-        workers.add(threads.collect::<Result<_, _>>()?);
-        if let Some(planner) = self.planner {
-            batching::find_out(&self.files.name, planner, &workload)?;
+        // When one cannot be started, those that were end by themselves: their queue is gone.
+        let threads: Vec<WorkerThread> = threads.collect::<Result<_, _>>()?;
+        let alive = threads.iter().map(|thread| thread.alive.clone()).collect();
+        workers.add(threads);
+        if let Some(planner) = self.planner
+            && let Err(error) = batching::find_out(&self.files.name, planner, &workload)
+        {
+            log::warn!("model `{}`: no batches are used: {error}", self.files.name);
         }
         let sequences = manifest.sequence.as_ref().map(|said| {
             let rules = SequenceRules {
@@ -143,6 +149,7 @@ impl Loaded {
             queue,
             sequences,
             audio: self.audio,
+            alive,
             request_timeout: limits.request_timeout,
             clock: clock.clone(),
             fingerprint,

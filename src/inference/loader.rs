@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::{Catalogue, Entry, Fingerprint, LoadError, ServedModel, Workers, load};
 use crate::clock::Clock;
 use crate::config::Limits;
+use crate::engine::worker::Places;
 use crate::fetch::{FetchError, Fetcher};
 use crate::memory::Budget;
 use crate::model::ModelFiles;
@@ -25,6 +26,8 @@ pub struct Loader {
     pub limits: Limits,
     /// What all clients together may make the server hold.
     pub memory: Arc<Budget>,
+    /// The workers that there are.
+    pub places: Places,
     pub clock: Clock,
 }
 
@@ -144,7 +147,7 @@ impl Loader {
         let begun = Instant::now();
         let loaded = load(files, &self.limits).map_err(|LoadError { message, .. }| message)?;
         let own = Workers::default();
-        let model = loaded.serve(&self.limits, &self.clock, &own, fingerprint);
+        let model = loaded.serve(&self.limits, &self.clock, &own, &self.places, fingerprint);
         let model = model.map_err(|error| format!("its threads cannot be started: {error}"))?;
         let took = begun.elapsed().as_millis();
         log::info!(

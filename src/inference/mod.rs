@@ -11,14 +11,18 @@ mod load;
 mod loader;
 pub mod sequences;
 
+use std::convert::Infallible;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Receiver;
 use serde_json::value::RawValue;
 
 use crate::clock::Clock;
-use crate::engine::{Inputs, Job, Mailbox, Queue, ReplyTo, Step};
+use crate::engine::worker::has_ended;
+use crate::engine::{Frame, Inputs, Job, Mailbox, Queue, ReplyTo, Step};
+use crate::memory::Share;
 use crate::model::{Signature, Tensor};
 use crate::processing::audio::AudioStream;
 use crate::processing::scores::Postprocessor;
@@ -26,7 +30,7 @@ use crate::wire::request::WantedOutput;
 use crate::wire::response::Encoded;
 use crate::wire::{Code, Form, InferRequest, InferResponse, OutputTensor, RequestError, StreamParameters};
 
-use sequences::{SequenceRules, SharedSequences};
+use sequences::{SequenceRules, Sequences, SharedSequences};
 
 pub use catalogue::{Catalogue, Entry, Models, Workers};
 pub use fingerprint::Fingerprint;
@@ -46,6 +50,8 @@ pub struct ServedModel {
     pub sequences: Option<(SequenceRules, SharedSequences)>,
     /// For a model whose single input is a stream of sound.
     pub audio: Option<AudioStream>,
+    /// Of its workers' threads: each is disconnected when its thread has ended.
+    alive: Vec<Receiver<Infallible>>,
     request_timeout: Duration,
     clock: Clock,
     /// What it was loaded from.
@@ -64,54 +70,89 @@ pub struct Pending {
 }
 
 impl ServedModel {
-    /// Queues a request, as a step of a sequence where the model has a state. Its reply will come through `reply`,
+    /// Queues a request, as a step of one of `sequences` where the model has a state. Its reply will come through `reply`,
     /// also when it is refused here; what is returned makes the response of it.
     pub fn submit(
         &self,
         request: InferRequest,
-        step: Option<Step>,
+        sequences: Sequences<'_>,
         cancelled: &Arc<AtomicBool>,
         reply: ReplyTo,
     ) -> Pending {
-        let InferRequest { id, form, inputs, outputs, timeout, .. } = request;
-        self.queue(Inputs::Own(inputs), step, timeout, cancelled, reply);
+        let InferRequest { id, form, inputs, outputs, timeout, sequence, .. } = request;
+        let deadline = self.deadline(timeout);
+        let mut reply = Some(reply);
+        let queued = {
+            let queue = |step| self.queue(Inputs::Own(inputs), step, deadline, cancelled, &mut reply);
+            match (&self.sequences, sequences) {
+                (None, _) => queue(None),
+                (Some((rules, _)), Sequences::Conversation(own)) => {
+                    own.step(sequence, rules, |step| queue(Some(step)))
+                }
+                (Some((rules, shared)), Sequences::Shared) => {
+                    shared.step(sequence, rules, |step| queue(Some(step)))
+                }
+            }
+        };
+        if let (Err(error), Some(reply)) = (queued, reply) {
+            reply.send(Err(error));
+        }
         Pending { id, form, outputs, stream: StreamParameters::default() }
     }
 
-    /// Leaves a request where a worker takes the newest; queues a job for it unless one is waiting already. What is
-    /// returned makes the response, should this request be the one.
+    /// Leaves a request where a worker takes the newest; queues a job for it unless one is waiting already, and says
+    /// whether it did.
     pub fn leave(
         &self,
         request: InferRequest,
-        mailbox: &Arc<Mailbox>,
-        frame: u64,
+        mailbox: &Arc<Mailbox<Pending>>,
         cancelled: &Arc<AtomicBool>,
+        share: Share,
         reply: impl FnOnce() -> ReplyTo,
-    ) -> (Pending, bool) {
+    ) -> bool {
         let InferRequest { id, form, inputs, outputs, timeout, .. } = request;
-        let is_new = mailbox.put(frame, inputs);
+        let pending = Pending { id, form, outputs, stream: StreamParameters::default() };
+        let deadline = self.deadline(timeout);
+        let is_new = mailbox.put(Frame { pending, inputs, deadline, share });
         if is_new {
-            self.queue(Inputs::Newest(mailbox.clone()), None, timeout, cancelled, reply());
+            let mut reply = Some(reply());
+            let inputs = Inputs::Newest(mailbox.clone());
+            let queued = self.queue(inputs, None, deadline, cancelled, &mut reply);
+            if let (Err(error), Some(reply)) = (queued, reply) {
+                reply.send(Err(error));
+            }
         }
-        (Pending { id, form, outputs, stream: StreamParameters::default() }, is_new)
+        is_new
     }
 
+    /// When inference must have begun, with a request's own time-out.
+    fn deadline(&self, timeout: Option<Duration>) -> Instant {
+        // Triton: a time-out of 0 is none of the client's own.
+        let timeout = timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(self.request_timeout);
+        self.clock.now() + timeout.min(self.request_timeout)
+    }
+
+    /// Queues a job. A refused one leaves its reply where it was, still to give.
     fn queue(
         &self,
         inputs: Inputs,
         sequence: Option<Step>,
-        timeout: Option<Duration>,
+        deadline: Instant,
         cancelled: &Arc<AtomicBool>,
-        reply: ReplyTo,
-    ) {
-        // Triton: a time-out of 0 is none of the client's own.
-        let timeout = timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(self.request_timeout);
-        let deadline = self.clock.now() + timeout.min(self.request_timeout);
+        reply: &mut Option<ReplyTo>,
+    ) -> Result<(), RequestError> {
+        let Some(given) = reply.take() else { return Ok(()) };
         let cancelled = cancelled.clone();
-        let job = Job { inputs, sequence, arrived: Instant::now(), deadline, cancelled, reply };
-        if let Err((job, error)) = self.queue.submit(job) {
-            job.reply.send(Err(error));
-        }
+        let job = Job { inputs, sequence, arrived: Instant::now(), deadline, cancelled, reply: given };
+        self.queue.submit(job).map_err(|(job, error)| {
+            *reply = Some(job.reply);
+            error
+        })
+    }
+
+    /// True while there is somebody to run its requests.
+    pub fn is_ready(&self) -> bool {
+        self.alive.iter().any(|alive| !has_ended(alive))
     }
 
     /// Another has taken its place: its conversations must end after `drain`.
@@ -126,10 +167,20 @@ impl ServedModel {
     }
 
     /// Makes the response of what the worker sent: the encoded outputs, or the error reply's error
-    /// and id.
-    pub fn answer(&self, pending: Pending, outcome: Result<Vec<Tensor>, RequestError>) -> Answer {
+    /// and id. `share` is the memory of the outcome, and then of the response.
+    pub fn answer(
+        &self,
+        pending: Pending,
+        outcome: Result<Vec<Tensor>, RequestError>,
+        share: &mut Share,
+    ) -> Answer {
         let Pending { id, form, outputs, stream } = pending;
-        match outcome.and_then(|tensors| self.encode(id.as_deref(), form, &outputs, stream, tensors)) {
+        let encoded = outcome.and_then(|tensors| {
+            let encoded = self.encode(id.as_deref(), form, &outputs, stream, tensors)?;
+            share.resize(encoded.len())?;
+            Ok(encoded)
+        });
+        match encoded {
             Ok(encoded) => Answer::Response(encoded),
             Err(error) => Answer::Error { error, id },
         }

@@ -28,8 +28,16 @@ impl SequenceRules {
     }
 
     fn step(&self, sequence: JobSequence, restart: bool, last: bool) -> Step {
-        Step { sequence, queue: self.queue.clone(), restart, last }
+        Step::new(sequence, self.queue.clone(), restart, last)
     }
+}
+
+/// Where a request's sequence is looked for.
+#[derive(Debug)]
+pub enum Sequences<'c> {
+    Conversation(&'c mut ConversationSequences),
+    /// Over HTTP: those that all clients share.
+    Shared,
 }
 
 /// The sequences of one conversation. Nobody else can reach them.
@@ -40,15 +48,18 @@ pub struct ConversationSequences {
 }
 
 impl ConversationSequences {
+    /// Makes the request's step and hands it to `submit`. Only when that has taken it is a sequence begun or ended: a
+    /// refused step changes nothing, and may be sent again.
     pub fn step(
         &mut self,
         parameters: SequenceParameters,
         rules: &SequenceRules,
-    ) -> Result<Step, RequestError> {
+        submit: impl FnOnce(Step) -> Result<(), RequestError>,
+    ) -> Result<(), RequestError> {
         let SequenceParameters { id, start, end } = parameters;
         let Some(id) = id else {
             let sequence = self.own.get_or_insert_with(|| rules.begin()).clone();
-            return Ok(rules.step(sequence, start, end));
+            return submit(rules.step(sequence, start, end));
         };
         let sequence = match self.named.get(&id) {
             Some(sequence) => sequence.clone(),
@@ -56,12 +67,13 @@ impl ConversationSequences {
             None if self.named.len() >= rules.most => return Err(too_many(rules.most)),
             None => rules.begin(),
         };
+        submit(rules.step(sequence.clone(), start, end))?;
         if end {
             self.named.remove(&id);
         } else {
-            self.named.insert(id, sequence.clone());
+            self.named.insert(id, sequence);
         }
-        Ok(rules.step(sequence, start, end))
+        Ok(())
     }
 }
 
@@ -77,21 +89,31 @@ impl SharedSequences {
         SharedSequences { clock, named: Mutex::default() }
     }
 
-    /// Without an id a request is a sequence of one step.
-    pub fn step(&self, parameters: SequenceParameters, rules: &SequenceRules) -> Result<Step, RequestError> {
+    /// As [`ConversationSequences::step`]. Without an id a request is a sequence of one step. `submit` must not wait: the
+    /// other clients' steps wait for it, so that none comes between a step and what it changes.
+    pub fn step(
+        &self,
+        parameters: SequenceParameters,
+        rules: &SequenceRules,
+        submit: impl FnOnce(Step) -> Result<(), RequestError>,
+    ) -> Result<(), RequestError> {
         let SequenceParameters { id, start, end } = parameters;
         let Some(id) = id else {
-            return Ok(rules.step(rules.begin(), true, true));
+            return submit(rules.step(rules.begin(), true, true));
         };
         let now = self.clock.now();
         let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
         let is_alive =
             |sequence: &Sequence<Job>, used: Instant| !sequence.is_idle() || now < used + rules.idle;
-        let known = named.remove(&id).filter(|(sequence, used)| is_alive(sequence, *used));
+        let known = named.get(&id).filter(|(sequence, used)| is_alive(sequence, *used));
         let sequence = match known {
-            Some((sequence, _)) => sequence,
-            None if !start => return Err(not_begun(&id)),
+            Some((sequence, _)) => sequence.clone(),
+            None if !start => {
+                named.remove(&id);
+                return Err(not_begun(&id));
+            }
             None => {
+                named.remove(&id);
                 if named.len() >= rules.most {
                     named.retain(|_, (sequence, used)| is_alive(sequence, *used));
                 }
@@ -101,10 +123,13 @@ impl SharedSequences {
                 rules.begin()
             }
         };
-        if !end {
-            named.insert(id, (sequence.clone(), now));
+        submit(rules.step(sequence.clone(), start, end))?;
+        if end {
+            named.remove(&id);
+        } else {
+            named.insert(id, (sequence, now));
         }
-        Ok(rules.step(sequence, start, end))
+        Ok(())
     }
 }
 
@@ -120,4 +145,55 @@ fn too_many(most: usize) -> RequestError {
         Code::Overloaded,
         format!("there are {most} sequences already: end one with the parameter sequence_end"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(most: usize) -> SequenceRules {
+        let (queue, _) = Queue::new(1);
+        SequenceRules { initial: Arc::default(), most, idle: Duration::from_secs(60), queue }
+    }
+
+    fn named(start: bool, end: bool) -> SequenceParameters {
+        SequenceParameters { id: Some("7".into()), start, end }
+    }
+
+    fn refused(_: Step) -> Result<(), RequestError> {
+        Err(RequestError::new(Code::Overloaded, "try again later"))
+    }
+
+    fn taken(_: Step) -> Result<(), RequestError> {
+        Ok(())
+    }
+
+    /// What must hold for both kinds of sequences.
+    fn a_refused_step_changes_nothing(
+        mut step: impl FnMut(SequenceParameters, bool) -> Result<(), RequestError>,
+    ) {
+        assert_eq!(step(named(true, false), false).unwrap_err().code, Code::Overloaded);
+        let error = step(named(false, false), true).unwrap_err();
+        assert!(error.message.contains("has not begun"), "a refused start begins nothing: {error}");
+        step(named(true, false), true).expect("and does not count among those that may be");
+        assert_eq!(step(named(false, true), false).unwrap_err().code, Code::Overloaded);
+        step(named(false, true), true).expect("a refused end ends nothing: it may be sent again");
+        assert!(step(named(false, false), true).is_err(), "then it has ended");
+    }
+
+    #[test]
+    fn in_a_conversation_a_refused_step_neither_begins_nor_ends_a_sequence() {
+        let (mut sequences, rules) = (ConversationSequences::default(), rules(1));
+        a_refused_step_changes_nothing(|parameters, takes| {
+            sequences.step(parameters, &rules, if takes { taken } else { refused })
+        });
+    }
+
+    #[test]
+    fn over_http_a_refused_step_neither_begins_nor_ends_a_sequence() {
+        let (sequences, rules) = (SharedSequences::new(Clock::system()), rules(1));
+        a_refused_step_changes_nothing(|parameters, takes| {
+            sequences.step(parameters, &rules, if takes { taken } else { refused })
+        });
+    }
 }

@@ -15,6 +15,7 @@ use super::connections::Shared;
 use super::head::{Head, lists};
 use super::service::{Begun, Exchange, ReplySlot, Service, Step};
 use super::socket::{Interest, Socket};
+use super::transport::Transport;
 use crate::config::Limits;
 use crate::memory::Share;
 use crate::ops::health::Readiness;
@@ -208,7 +209,7 @@ fn run<E: Exchange>(
 ) -> Option<Response<Vec<u8>>> {
     let (replies, inbox) = bounded(1);
     let cancelled = Arc::new(AtomicBool::new(false));
-    let slot = ReplySlot { slot: 0, replies: &replies, waker: socket.waker(), cancelled: &cancelled };
+    let slot = ReplySlot { slot: 0, replies, waker: socket.waker(), cancelled: cancelled.clone() };
     let pending = match exchange.receive(body, share, &slot) {
         Step::Now(response) => return Some(response),
         Step::Later(pending) => pending,
@@ -217,7 +218,8 @@ fn run<E: Exchange>(
     };
     loop {
         if let Ok(reply) = inbox.try_recv() {
-            return Some(exchange.answer(pending, *reply.outcome));
+            let mut share = reply.share;
+            return Some(exchange.answer(pending, *reply.outcome, &mut share));
         }
         // Bytes of a next request do not matter now; a reset does, and is always reported. A peer that has
         // closed its half may still read ours, so a mere end of its stream is no reason to stop.

@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::connection;
 use super::connections::Shared;
 use super::service::Service;
+use super::wake::Ring;
 use super::waker::Bell;
 
 /// Bytes of stack for a connection's thread. Models run on workers; the deepest things here are the

@@ -13,4 +13,6 @@ pub mod listener;
 pub mod service;
 pub mod socket;
 pub mod tls;
+pub mod transport;
+pub mod wake;
 pub mod waker;

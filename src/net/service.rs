@@ -13,9 +13,9 @@ use http::{Request, Response};
 use tungstenite::Message;
 use tungstenite::protocol::frame::coding::CloseCode;
 
-use super::waker::Waker;
-use crate::engine::{Outcome, Reply, ReplyTo};
+use crate::engine::{Outcome, Reply, ReplyTo, Wake};
 use crate::memory::Share;
+use crate::wire::RequestError;
 
 /// The response that a peer gets instead of a conversation.
 pub type Refusal = Box<Response<Vec<u8>>>;
@@ -53,10 +53,11 @@ pub trait Exchange {
         &mut self,
         body: &[u8],
         share: Share,
-        slot: &ReplySlot<'_>,
+        slot: &ReplySlot,
     ) -> Step<Self::Pending, Response<Vec<u8>>>;
 
-    fn answer(&mut self, pending: Self::Pending, outcome: Outcome) -> Response<Vec<u8>>;
+    /// Makes the response; `share` is the memory of the outcome, and then of the response.
+    fn answer(&mut self, pending: Self::Pending, outcome: Outcome, share: &mut Share) -> Response<Vec<u8>>;
 }
 
 /// One side of a conversation: ours.
@@ -69,18 +70,22 @@ pub trait Dialogue: Send + 'static {
         &mut self,
         message: Incoming<'_>,
         share: Share,
-        slot: &ReplySlot<'_>,
+        slot: &ReplySlot,
     ) -> Step<Self::Pending, Message>;
 
-    fn answer(&mut self, pending: Self::Pending, outcome: Outcome) -> Message;
+    /// Makes the answer; `share` is the memory of the outcome, and then of the answer.
+    fn answer(&mut self, pending: Self::Pending, outcome: Outcome, share: &mut Share) -> Message;
+
+    /// The answer to a message that could not be taken, for want of memory.
+    fn refuse(&mut self, error: &RequestError) -> Message;
 
     /// A request that follows from messages taken before ([`Step::Taken`]): asked while there is room for one. `share`
     /// is of no bytes yet.
-    fn next(&mut self, _share: Share, _slot: &ReplySlot<'_>) -> Option<Step<Self::Pending, Message>> {
+    fn next(&mut self, _share: Share, _slot: &ReplySlot) -> Option<Step<Self::Pending, Message>> {
         None
     }
 
-    /// True when [`Dialogue::next`] has one. No further message is read until then.
+    /// True when [`Dialogue::next`] has one. No further message is taken until then.
     fn has_next(&self) -> bool {
         false
     }
@@ -131,14 +136,14 @@ pub enum Step<P, A> {
 }
 
 /// The place in the order of answers that a request has been given.
-pub struct ReplySlot<'a> {
+pub struct ReplySlot {
     pub(super) slot: u64,
-    pub(super) replies: &'a Sender<Reply>,
-    pub(super) waker: &'a Arc<Waker>,
-    pub(super) cancelled: &'a Arc<AtomicBool>,
+    pub(super) replies: Sender<Reply>,
+    pub(super) waker: Arc<dyn Wake>,
+    pub(super) cancelled: Arc<AtomicBool>,
 }
 
-impl ReplySlot<'_> {
+impl ReplySlot {
     /// Which one it is, counted from the conversation's begin.
     pub fn number(&self) -> u64 {
         self.slot
@@ -152,6 +157,6 @@ impl ReplySlot<'_> {
 
     /// Raised when the connection goes away.
     pub fn cancelled(&self) -> &Arc<AtomicBool> {
-        self.cancelled
+        &self.cancelled
     }
 }

@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::tls::{Identity, TlsStream};
-use super::waker::{Bells, Sleeper, Waker};
+use super::transport::Transport;
+use super::waker::{Bells, Sleeper};
 use crate::clock::Clock;
+use crate::engine::Wake;
 
 /// How long a connection sleeps for a reply when no bell could be had for it.
 const WITHOUT_BELL: Duration = Duration::from_millis(1);
@@ -70,20 +72,8 @@ impl Socket {
         Ok(Socket { stream, tls: None, sleeper, clock, written: 0, received: 0, budget: 0, dry: false })
     }
 
-    pub fn waker(&self) -> &Arc<Waker> {
-        self.sleeper.waker()
-    }
-
     pub fn clock(&self) -> &Clock {
         &self.clock
-    }
-
-    pub fn received(&self) -> u64 {
-        self.received
-    }
-
-    pub fn written(&self) -> u64 {
-        self.written
     }
 
     /// Makes this a TLS connection, by `deadline`. After [`NoHandshake::Plain`] the socket is as it was.
@@ -253,16 +243,6 @@ impl Socket {
         }
     }
 
-    /// Lets `read` take so many bytes more; at none it says `WouldBlock`, and [`Socket::starved`] that
-    /// there may be more. So a peer that never pauses cannot keep its reader for itself.
-    pub fn refill(&mut self, bytes: usize) {
-        self.budget = bytes;
-    }
-
-    pub fn starved(&self) -> bool {
-        self.budget == 0
-    }
-
     /// Tells a TLS peer that nothing more comes, if it can be told at once.
     pub fn say_goodbye(&mut self) {
         if let Some(tls) = &mut self.tls {
@@ -287,8 +267,34 @@ impl Socket {
     }
 }
 
+impl Transport for Socket {
+    fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    fn waker(&self) -> Arc<dyn Wake> {
+        self.sleeper.waker().clone()
+    }
+
+    fn received(&self) -> u64 {
+        self.received
+    }
+
+    fn written(&self) -> u64 {
+        self.written
+    }
+
+    fn refill(&mut self, bytes: usize) {
+        self.budget = bytes;
+    }
+
+    fn starved(&self) -> bool {
+        self.budget == 0
+    }
+}
+
 impl Read for Socket {
-    /// Within the budget of [`Socket::refill`].
+    /// Within the budget of [`Transport::refill`].
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let room = buffer.len().min(self.budget);
         if room == 0 || self.dry {

@@ -7,11 +7,11 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::wake::{Ring, Waker};
 use crate::engine::Wake;
 
 /// What can be polled for, and rung by another thread.
@@ -21,11 +21,6 @@ pub struct Bell(OwnedFd);
 impl Bell {
     pub fn new() -> io::Result<Bell> {
         Ok(Bell(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?))
-    }
-
-    pub fn ring(&self) {
-        // The only error of a write of 1 is a counter that is full: rung enough.
-        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 
     fn silence(&self) {
@@ -98,27 +93,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One connection's wake-up, as workers hold it.
-///
-/// The sleeper declares itself with [`Sleeper::prepare`], looks once more for work, and only then
-/// polls; a worker that put its reply in before that look is seen by it, one that came after sees the
-/// declaration and rings. So no wake-up is lost, and none costs a system call while the connection is
-/// awake anyway.
-#[derive(Debug, Default)]
-pub struct Waker {
-    asleep: AtomicBool,
-    bell: Mutex<Option<Arc<Bell>>>,
+impl Ring for Bell {
+    fn ring(&self) {
+        // The only error of a write of 1 is a counter that is full: rung enough.
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
 }
 
-impl Wake for Waker {
+impl Wake for Waker<Bell> {
     fn wake(&self) {
-        if self.asleep.swap(false, Ordering::SeqCst) {
-            // Not rung under the lock: the sleeper often runs at once, and would find it taken.
-            let bell = lock(&self.bell).clone();
-            if let Some(bell) = bell {
-                bell.ring();
-            }
-        }
+        Waker::wake(self);
     }
 }
 
@@ -127,7 +111,7 @@ impl Wake for Waker {
 pub struct Sleeper {
     bells: Arc<Bells>,
     common: Arc<Bell>,
-    waker: Arc<Waker>,
+    waker: Arc<Waker<Bell>>,
     bell: Option<Arc<Bell>>,
 }
 
@@ -136,7 +120,7 @@ impl Sleeper {
         Sleeper { common: bells.common(), bells, waker: Arc::default(), bell: None }
     }
 
-    pub fn waker(&self) -> &Arc<Waker> {
+    pub fn waker(&self) -> &Arc<Waker<Bell>> {
         &self.waker
     }
 
@@ -151,19 +135,19 @@ impl Sleeper {
         match (&self.bell, for_reply) {
             (None, true) => {
                 let bell = self.bells.lend()?;
-                *lock(&self.waker.bell) = Some(bell.clone());
+                self.waker.equip(Some(bell.clone()));
                 self.bell = Some(bell);
             }
             (Some(_), false) => self.give_back(),
             _ => {}
         }
-        self.waker.asleep.store(for_reply, Ordering::SeqCst);
+        self.waker.sleeps(for_reply);
         Ok(())
     }
 
     /// Awake again; what poll said of the two bells.
     pub fn awake(&mut self, common_rung: bool, own_rung: bool) {
-        self.waker.asleep.store(false, Ordering::SeqCst);
+        self.waker.is_awake();
         if own_rung && let Some(bell) = &self.bell {
             // A bell that was rung after poll looked stays rung and cuts somebody's next sleep short, once.
             bell.silence();
@@ -174,7 +158,7 @@ impl Sleeper {
     }
 
     fn give_back(&mut self) {
-        lock(&self.waker.bell).take();
+        self.waker.equip(None);
         if let Some(bell) = self.bell.take() {
             self.bells.give_back(bell);
         }

@@ -146,6 +146,11 @@ impl Windows {
         Windows { held: vec![0; stream.context * stream.encoding.size()], begin: -context, next: 0 }
     }
 
+    /// Bytes of sound that are held.
+    pub fn bytes(&self) -> usize {
+        self.held.len()
+    }
+
     /// Takes what came, in pieces of any length.
     pub fn push(&mut self, bytes: &[u8]) {
         self.held.extend_from_slice(bytes);

@@ -6,15 +6,14 @@ use serde_json::value::RawValue;
 use tungstenite::Message;
 
 use super::access::{Access, Pass};
-use super::frames::Frames;
-use crate::engine::Outcome;
-use crate::inference::sequences::ConversationSequences;
+use crate::engine::{Mailbox, Outcome};
+use crate::inference::sequences::{ConversationSequences, Sequences};
 use crate::inference::{Answer, Pending, ServedModel};
 use crate::memory::Share;
 use crate::net::service::{Dialogue, Incoming, ReplySlot, Step};
 use crate::processing::audio::Windows;
 use crate::wire::response::Encoded;
-use crate::wire::{Defaults, Framing, InferRequest, Rejected, RequestError, Stream, decode};
+use crate::wire::{Code, Defaults, Framing, InferRequest, Rejected, RequestError, Stream, decode};
 
 pub struct InferenceDialogue {
     model: Arc<ServedModel>,
@@ -25,8 +24,10 @@ pub struct InferenceDialogue {
     sequences: ConversationSequences,
     /// Raw binary messages are a stream of sound.
     windows: Option<Windows>,
+    /// The memory of the sound that is in no window yet.
+    sound: Option<Share>,
     /// Of requests that wait, only the newest is wanted.
-    frames: Option<Frames>,
+    frames: Option<Arc<Mailbox<Pending>>>,
 }
 
 /// What makes the answer of a reply.
@@ -52,39 +53,29 @@ impl InferenceDialogue {
                 "stream=last passes requests over, but this model's answers depend on all that came before",
             ));
         }
-        let frames = (defaults.stream == Stream::Last).then(Frames::default);
+        let frames = (defaults.stream == Stream::Last).then(Arc::default);
         let sequences = ConversationSequences::default();
-        Ok(InferenceDialogue { model, defaults, access, pass, sequences, windows, frames })
+        Ok(InferenceDialogue { model, defaults, access, pass, sequences, windows, sound: None, frames })
     }
 
     fn submit(
         &mut self,
-        mut request: InferRequest,
+        request: InferRequest,
         share: Share,
-        slot: &ReplySlot<'_>,
+        slot: &ReplySlot,
     ) -> Result<Step<Waiting, Message>, Rejected> {
         let cancelled = slot.cancelled();
-        if let Some(frames) = &mut self.frames {
-            let (pending, is_new) =
-                self.model.leave(request, &frames.mailbox, frames.next(), cancelled, || slot.reply(share));
-            frames.wait(pending);
+        if let Some(frames) = &self.frames {
+            let none = Share::none(share.budget());
+            let is_new = self.model.leave(request, frames, cancelled, share, || slot.reply(none));
             return Ok(if is_new {
                 Step::Later(Waiting::Frame { slot: slot.number() })
             } else {
                 Step::Taken
             });
         }
-        let step = match &self.model.sequences {
-            Some((rules, _)) => {
-                let parameters = std::mem::take(&mut request.sequence);
-                match self.sequences.step(parameters, rules) {
-                    Ok(step) => Some(step),
-                    Err(error) => return Err(Rejected { id: request.id, error }),
-                }
-            }
-            None => None,
-        };
-        let pending = self.model.submit(request, step, cancelled, slot.reply(share));
+        let sequences = Sequences::Conversation(&mut self.sequences);
+        let pending = self.model.submit(request, sequences, cancelled, slot.reply(share));
         Ok(Step::Later(Waiting::Request(pending)))
     }
 }
@@ -92,14 +83,12 @@ impl InferenceDialogue {
 impl Dialogue for InferenceDialogue {
     type Pending = Waiting;
 
-    fn receive(
-        &mut self,
-        message: Incoming<'_>,
-        mut share: Share,
-        slot: &ReplySlot<'_>,
-    ) -> Step<Waiting, Message> {
+    fn receive(&mut self, message: Incoming<'_>, mut share: Share, slot: &ReplySlot) -> Step<Waiting, Message> {
         if let (Incoming::Binary(sound), Some(windows)) = (message, &mut self.windows) {
             windows.push(sound);
+            let kept = self.sound.get_or_insert_with(|| Share::none(share.budget()));
+            kept.absorb(share);
+            kept.shrink(kept.bytes().saturating_sub(windows.bytes()));
             return Step::Taken;
         }
         let (signature, defaults) = (&self.model.signature, &self.defaults);
@@ -119,12 +108,19 @@ impl Dialogue for InferenceDialogue {
         step.unwrap_or_else(|rejected| Step::Now(refusal(&rejected)))
     }
 
-    fn next(&mut self, share: Share, slot: &ReplySlot<'_>) -> Option<Step<Waiting, Message>> {
+    fn refuse(&mut self, error: &RequestError) -> Message {
+        failure(error, None)
+    }
+
+    fn next(&mut self, share: Share, slot: &ReplySlot) -> Option<Step<Waiting, Message>> {
         let model = self.model.clone();
         let (windows, stream) = (self.windows.as_mut()?, model.audio.as_ref()?);
         let (offset, tensor) = windows.next(stream)?;
         if !windows.is_ready(stream) {
             windows.trim(stream);
+        }
+        if let Some(kept) = &mut self.sound {
+            kept.shrink(kept.bytes().saturating_sub(windows.bytes()));
         }
         let request = decode::of_tensors(vec![tensor], &model.signature, &self.defaults);
         let step = request.map_err(Rejected::from).and_then(|request| self.submit(request, share, slot));
@@ -145,15 +141,18 @@ impl Dialogue for InferenceDialogue {
         }
     }
 
-    fn answer(&mut self, waiting: Waiting, outcome: Outcome) -> Message {
+    fn answer(&mut self, waiting: Waiting, outcome: Outcome, share: &mut Share) -> Message {
         let pending = match waiting {
-            Waiting::Request(pending) => Some(pending),
-            Waiting::Frame { slot } => self.frames.as_mut().and_then(|frames| frames.answered(slot)),
+            Waiting::Request(pending) => pending,
+            Waiting::Frame { slot } => match self.frames.as_ref().and_then(|frames| frames.end(slot)) {
+                Some((mut pending, dropped)) => {
+                    pending.stream.dropped = Some(dropped);
+                    pending
+                }
+                None => return failure(&RequestError::new(Code::InferenceFailed, "the frame is gone"), None),
+            },
         };
-        let Some(pending) = pending else {
-            return failure(&RequestError::invalid("the frame was passed over"), None);
-        };
-        match self.model.answer(pending, outcome) {
+        match self.model.answer(pending, outcome, share) {
             Answer::Response(Encoded::Json(json)) => Message::text(json),
             Answer::Response(Encoded::Binary { json, tensors }) => {
                 Message::binary(Encoded::into_v2(&json, &tensors))

@@ -6,6 +6,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::engine::Outcome;
+use crate::inference::sequences::Sequences;
 use crate::inference::{Answer, Pending, ServedModel};
 use crate::memory::Share;
 use crate::net::service::{Exchange, ReplySlot, Step};
@@ -63,18 +64,11 @@ impl InferenceExchange {
 
     fn submit(
         &self,
-        mut request: InferRequest,
+        request: InferRequest,
         share: Share,
-        slot: &ReplySlot<'_>,
+        slot: &ReplySlot,
     ) -> Step<Pending, Response<Vec<u8>>> {
-        let step = match &self.model.sequences {
-            Some((rules, shared)) => match shared.step(std::mem::take(&mut request.sequence), rules) {
-                Ok(step) => Some(step),
-                Err(error) => return Step::Now(failure(&Rejected { id: request.id, error })),
-            },
-            None => None,
-        };
-        Step::Later(self.model.submit(request, step, slot.cancelled(), slot.reply(share)))
+        Step::Later(self.model.submit(request, Sequences::Shared, slot.cancelled(), slot.reply(share)))
     }
 
     fn read(&self, body: &[u8], share: &mut Share) -> Result<InferRequest, Rejected> {
@@ -97,7 +91,7 @@ impl Exchange for InferenceExchange {
         &mut self,
         body: &[u8],
         mut share: Share,
-        slot: &ReplySlot<'_>,
+        slot: &ReplySlot,
     ) -> Step<Pending, Response<Vec<u8>>> {
         match self.read(body, &mut share) {
             Ok(request) => self.submit(request, share, slot),
@@ -105,8 +99,8 @@ impl Exchange for InferenceExchange {
         }
     }
 
-    fn answer(&mut self, pending: Pending, outcome: Outcome) -> Response<Vec<u8>> {
-        match self.model.answer(pending, outcome) {
+    fn answer(&mut self, pending: Pending, outcome: Outcome, share: &mut Share) -> Response<Vec<u8>> {
+        match self.model.answer(pending, outcome, share) {
             Answer::Response(Encoded::Json(body)) => json(StatusCode::OK, body),
             Answer::Response(Encoded::Binary { json, tensors }) => {
                 let length = json.len();

@@ -5,7 +5,6 @@
 pub mod access;
 mod dialogue;
 mod exchange;
-mod frames;
 
 use std::sync::Arc;
 

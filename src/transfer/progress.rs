@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
+use crate::plain;
+
 /// Where lines go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lines {
@@ -53,7 +55,7 @@ impl Progress {
         bar.set_style(
             ProgressStyle::with_template(style).expect("the template is a constant").progress_chars("=> "),
         );
-        bar.set_message(what.to_owned());
+        bar.set_message(plain::line(what).to_string());
         bar.set_position(done);
         // What was done before says nothing about the speed.
         bar.reset_eta();
@@ -70,7 +72,7 @@ impl Progress {
     /// Something is off, and is coped with.
     pub fn warn(&self, line: &str) {
         match self.lines {
-            Lines::StandardError => eprintln!("{line}"),
+            Lines::StandardError => eprintln!("{}", plain::line(line)),
             Lines::Log => log::warn!("{line}"),
         }
     }
@@ -79,7 +81,7 @@ impl Progress {
 impl Lines {
     fn say(self, line: &str) {
         match self {
-            Lines::StandardError => eprintln!("{line}"),
+            Lines::StandardError => eprintln!("{}", plain::line(line)),
             Lines::Log => log::info!("{line}"),
         }
     }

@@ -49,6 +49,18 @@ pub enum Encoded {
 }
 
 impl Encoded {
+    /// Bytes of the response.
+    pub fn len(&self) -> usize {
+        match self {
+            Encoded::Json(json) => json.len(),
+            Encoded::Binary { json, tensors } => json.len() + tensors.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// As one message of a `framing=v2` conversation.
     pub fn into_v2(json: &str, tensors: &[u8]) -> Vec<u8> {
         let mut message = Vec::with_capacity(4 + json.len() + tensors.len());

@@ -413,6 +413,49 @@ def make_outside():
     cases("outside", {"row": {"x": f32([[1, 2, 3, 4]])}})
 
 
+def make_cube():
+    """Gives a sequence of vectors as it came: something to pool."""
+    save(
+        "cube",
+        [node("Identity", ["x"], ["y"])],
+        [value("x", FLOAT, ["N", 2, 2])],
+        [value("y", FLOAT, ["N", 2, 2])],
+    )
+
+
+def make_lone():
+    """Adds up what it gets. The file promises any number of rows, but the shape inside holds for one only."""
+    save(
+        "lone",
+        [
+            node("Reshape", ["x", "flat"], ["row"]),
+            node("ReduceSum", ["row", "last"], ["y"], keepdims=1),
+        ],
+        [value("x", FLOAT, ["N", 4])],
+        [value("y", FLOAT, ["N", 1])],
+        [
+            const("flat", np.array([1, 4], dtype=np.int64)),
+            const("last", np.array([1], dtype=np.int64)),
+        ],
+    )
+
+
+def make_clash():
+    """As lone, but the product that needs a single row is only found out by a run of two."""
+    save(
+        "clash",
+        [
+            node("Transpose", ["x"], ["columns"], perm=[1, 0]),
+            node("MatMul", ["columns", "one"], ["sums"]),
+            node("Transpose", ["sums"], ["y"], perm=[1, 0]),
+        ],
+        [value("x", FLOAT, ["N", 4])],
+        [value("y", FLOAT, ["N", 4])],
+        [const("one", f32([[2]]))],
+        check=False,
+    )
+
+
 def make_dft():
     """The DFT of a power of two and of lengths that are none. Expected is numpy's in double precision: onnxruntime's
     own is 0.005 away from it at 400."""
@@ -886,6 +929,9 @@ MODELS = {
     "trees5": make_trees5,
     "dft": make_dft,
     "outside": make_outside,
+    "cube": make_cube,
+    "lone": make_lone,
+    "clash": make_clash,
     "running": make_running,
     "windows": make_windows,
     "share": make_share,

@@ -6,8 +6,8 @@ pub mod registry;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -79,12 +79,34 @@ impl Program {
 
     /// Starts a command that becomes `onnxd serve`, and waits until it is ready.
     pub fn start(command: &mut Command) -> Program {
+        Program::start_and_read(command, |output, lines| {
+            let _ = output.lines().map_while(Result::ok).try_for_each(|line| lines.send(line));
+        })
+    }
+
+    /// The same; from then on nobody reads its standard output, which stays open.
+    pub fn start_unread(command: &mut Command) -> Program {
+        Program::start_and_read(command, |mut output, lines| {
+            let mut line = String::new();
+            while !line.contains("ready on ") {
+                line.clear();
+                output.read_line(&mut line).unwrap();
+                let _ = lines.send(line.trim_end().to_owned());
+            }
+            loop {
+                std::thread::park();
+            }
+        })
+    }
+
+    fn start_and_read(
+        command: &mut Command,
+        read: impl FnOnce(BufReader<ChildStdout>, Sender<String>) + Send + 'static,
+    ) -> Program {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
-        });
+        std::thread::spawn(move || read(output, sender));
         let mut program = Program { child, lines, seen: vec![], address: ([0, 0, 0, 0], 0).into() };
         let line = program.wait_for("ready on ");
         let address = line.split("ready on ").nth(1).unwrap();

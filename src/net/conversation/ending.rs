@@ -1,0 +1,235 @@
+//! How conversations end: by us, by the peer, by a broken rule, or by a clock.
+
+use std::io::{ErrorKind, Read};
+use std::time::Instant;
+
+use tungstenite::error::{CapacityError, Error, ProtocolError};
+use tungstenite::protocol::CloseFrame;
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::{Bytes, Message, WebSocket};
+
+use super::frames::Refused;
+use super::inflow::Inflow;
+use super::life::Due;
+use super::{Conversation, End, Phase, Turn};
+use crate::config::Limits;
+use crate::net::service::Dialogue;
+use crate::net::socket::{Interest, Socket};
+use crate::net::transport::Transport;
+use crate::ops::metrics::Cause;
+
+impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
+    pub(super) fn takes_no_more(&mut self) -> bool {
+        self.readiness.is_draining() || self.dialogue.is_over().is_some()
+    }
+
+    /// A draining server takes no more requests, and says goodbye when the last is answered.
+    pub(super) fn drain(&mut self) -> Turn {
+        if self.phase != Phase::Open || !self.has_answered_all() {
+            return Ok(());
+        }
+        if self.readiness.is_draining() {
+            return self.close(Cause::Drained, CloseCode::Away, "the server is stopping");
+        }
+        match self.dialogue.is_over() {
+            Some(reason) => self.close(Cause::Replaced, CloseCode::Restart, reason),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets a close of the peer pass when all that came before it is answered, or too late for that: who closes may
+    /// still read, and gets its last answers.
+    pub(super) fn let_close_pass(&mut self) -> Turn {
+        let Some(deadline) = self.peer_close_deadline() else { return Ok(()) };
+        let is_late = self.now() >= deadline;
+        if is_late && self.blocked.is_some() {
+            return Err(End(Cause::Closed, "closed; the peer did not read its last answers".into()));
+        }
+        if is_late || self.phase != Phase::Open || self.has_answered_all() && !self.has_backlog() {
+            self.ws.get_mut().frames_mut().release_close();
+            self.unread = true;
+        }
+        Ok(())
+    }
+
+    fn peer_close_deadline(&self) -> Option<Instant> {
+        Some(self.peer_closes()?.max(self.life.used) + self.limits.close_timeout)
+    }
+
+    /// Every request has been answered, and every answer has left.
+    fn has_answered_all(&self) -> bool {
+        self.slots.is_empty() && self.rest.is_none() && self.unflushed == 0
+    }
+
+    pub(super) fn close(&mut self, cause: Cause, code: CloseCode, reason: &str) -> Turn {
+        self.leaving = Some(cause);
+        self.phase = Phase::Closing(self.now() + self.limits.close_timeout);
+        self.unread = true;
+        match self.ws.close(Some(close_frame(code, reason))) {
+            Ok(()) => Ok(()),
+            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => self.flush(),
+            Err(error) => Err(self.lost(&error)),
+        }
+    }
+
+    /// The peer broke the protocol or a limit: it is told by a close frame, after which nothing it
+    /// sends can be understood (RFC 6455 section 7.1.7).
+    pub(super) fn failed(&mut self, error: &Error) -> End {
+        let (cause, code, reason) = match error {
+            Error::Capacity(CapacityError::MessageTooLong { .. }) => {
+                let Limits { max_message_bytes, max_frame_bytes, .. } = self.limits;
+                let reason = format!(
+                    "a message may have {max_message_bytes} bytes, and a frame of it {}",
+                    max_frame_bytes.min(max_message_bytes)
+                );
+                (Cause::TooLarge, CloseCode::Size, reason)
+            }
+            Error::Io(fault) if fault.kind() == ErrorKind::InvalidData => {
+                match self.ws.get_ref().frames().refused() {
+                    Some(Refused::Fragments) => (Cause::TooSlow, CloseCode::Policy, fault.to_string()),
+                    Some(Refused::Control) => (Cause::Protocol, CloseCode::Protocol, fault.to_string()),
+                    // TLS: its own alert is out, and nothing can follow it.
+                    None => return self.lost(error),
+                }
+            }
+            Error::Utf8(_) => (Cause::Protocol, CloseCode::Invalid, "a text message must be UTF-8".into()),
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+                return End(Cause::Lost, "the peer went away without a close".into());
+            }
+            Error::Protocol(protocol) => (Cause::Protocol, CloseCode::Protocol, protocol.to_string()),
+            _ => return self.lost(error),
+        };
+        self.refuse(cause, code, &reason)
+    }
+
+    /// Says why in a close frame, behind the answers that are there already, and takes no more.
+    fn refuse(&mut self, cause: Cause, code: CloseCode, reason: &str) -> End {
+        // As far as the peer takes them.
+        let _ = self.write_answers();
+        let _ = self.ws.close(Some(close_frame(code, reason)));
+        self.phase = Phase::Lingering(self.now() + self.limits.close_timeout);
+        End(cause, format!("closed with {}: {reason}", u16::from(code)))
+    }
+
+    pub(super) fn lost(&self, error: &Error) -> End {
+        match error {
+            Error::ConnectionClosed | Error::AlreadyClosed => End(Cause::Closed, "closed".into()),
+            error => End(Cause::Lost, format!("lost: {error}")),
+        }
+    }
+
+    /// Looks at every clock that is running, and does what its time asks for.
+    pub(super) fn watch(&mut self) -> Turn {
+        let now = self.now();
+        if let Phase::Closing(deadline) = self.phase {
+            return if now < deadline {
+                Ok(())
+            } else {
+                Err(End(Cause::Lost, "dropped: the peer did not answer our close".into()))
+            };
+        }
+        self.life.heard(self.transport().received(), now);
+        self.reading_since = if self.may_read() { self.reading_since.or(Some(now)) } else { None };
+        if let Some(reason) = self.dialogue.is_unwelcome() {
+            return Err(self.refuse(Cause::Revoked, CloseCode::Policy, &reason));
+        }
+        if self.message_deadline().is_some_and(|deadline| now >= deadline) {
+            let reason = format!("a message took longer than {:?}", self.limits.message_timeout);
+            return Err(self.refuse(Cause::TooSlow, CloseCode::Policy, &reason));
+        }
+        if self.idle_deadline().is_some_and(|deadline| now >= deadline) {
+            return self.close(Cause::Idle, CloseCode::Normal, "no request came for too long");
+        }
+        match self.next_sign_of_life() {
+            Some(Due::Ping(at)) if now >= at && self.blocked.is_none() => {
+                self.life.pinged = Some(now);
+                self.counters.pings.one();
+                self.ws.write(Message::Ping(Bytes::new())).map_err(|error| self.lost(&error))?;
+                self.flush()
+            }
+            Some(Due::Death(at)) if now >= at => {
+                let patience = self.limits.ping_timeout;
+                Err(End(Cause::Silent, format!("dropped: no sign of life for {patience:?} after a ping")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A peer that has closed need not show that it lives.
+    fn next_sign_of_life(&self) -> Option<Due> {
+        if self.peer_closes().is_some() { None } else { self.life.next(self.limits, self.reading_since) }
+    }
+
+    /// A message under way has its time, which begins anew when it was us who did not read; but not for
+    /// ever, because a peer that does not read its answers can make us pause as often as it likes.
+    fn message_deadline(&self) -> Option<Instant> {
+        const PAUSES: u32 = 20;
+        let begun = self.ws.get_ref().frames().incomplete_since()?;
+        let since = begun.max(self.reading_since?);
+        Some((since + self.limits.message_timeout).min(begun + self.limits.message_timeout * PAUSES))
+    }
+
+    fn idle_deadline(&self) -> Option<Instant> {
+        let counts = !self.limits.idle_timeout.is_zero() && self.has_answered_all();
+        counts.then(|| self.life.used + self.limits.idle_timeout)
+    }
+
+    /// When the loop must go round again though nothing has happened.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        if let Phase::Closing(deadline) | Phase::Lingering(deadline) = self.phase {
+            return Some(deadline);
+        }
+        let ping = self.next_sign_of_life().and_then(|due| match due {
+            Due::Ping(_) if self.blocked.is_some() => None,
+            Due::Ping(at) | Due::Death(at) => Some(at),
+        });
+        let blocked = self.blocked.map(|blocked| blocked.deadline);
+        let peer_close = self.peer_close_deadline();
+        [ping, blocked, peer_close, self.message_deadline(), self.idle_deadline()].into_iter().flatten().min()
+    }
+}
+
+/// A close frame; its reason is cut to what a control frame holds (RFC 6455 section 5.5: 125 bytes,
+/// two of them for the code).
+fn close_frame(code: CloseCode, reason: &str) -> CloseFrame {
+    const LONGEST: usize = 123;
+    CloseFrame { code, reason: reason[..reason.floor_char_boundary(LONGEST)].into() }
+}
+
+/// Pushes the close frame out and throws away what comes, until the peer closes or the deadline.
+pub(super) fn linger(mut ws: WebSocket<Inflow<Socket>>, deadline: Instant) {
+    let mut rubbish = [0; 4096];
+    loop {
+        let blocked = matches!(ws.flush(), Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock);
+        let socket = ws.get_mut().transport_mut();
+        socket.refill(rubbish.len());
+        match socket.read(&mut rubbish) {
+            Ok(0) => return,
+            Ok(_) if socket.clock().now() < deadline => continue,
+            Ok(_) => return,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+        if !blocked {
+            return ws.into_inner().into_transport().close_gently(deadline);
+        }
+        if socket.clock().now() >= deadline {
+            return;
+        }
+        let either = Interest { read: true, write: true, reply: false };
+        if socket.wait(either, Some(deadline), || false).is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_close_reason_is_cut_at_a_character() {
+        let frame = close_frame(CloseCode::Error, &"é".repeat(100));
+        assert_eq!(frame.reason.len(), 122);
+    }
+}

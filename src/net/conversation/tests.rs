@@ -1,0 +1,185 @@
+//! Conversations over buffers in memory, with a peer that the test moves byte by byte, workers that reply when the test
+//! says so, and a clock that stands still. Each test also checks the loop itself: no turn without a cause, and no sleep
+//! while there is work.
+
+mod memory;
+mod random;
+
+use std::time::Duration;
+
+use tungstenite::Message;
+
+use self::memory::{Held, Setting};
+use super::*;
+
+fn limits() -> Limits {
+    Limits { max_in_flight: 2, write_buffer_bytes: 100, ..Limits::default() }
+}
+
+#[test]
+fn a_ping_behind_more_requests_than_may_be_in_flight_is_answered_at_once() {
+    let setting = Setting::new(limits());
+    let mut held = Held::new(&setting);
+    for number in 0..40 {
+        held.send(Message::text(format!("later {number} 10")));
+    }
+    held.send(Message::Ping("here?".into()));
+    held.settle();
+    assert_eq!(held.jobs(), 2, "no more are in flight");
+    assert_eq!(held.received(), [Message::Pong("here?".into())]);
+    held.reply_all();
+    assert_eq!(held.numbers(), (0..40).collect::<Vec<_>>(), "what was held is answered, in order");
+}
+
+#[test]
+fn beyond_the_bytes_that_may_be_in_flight_nothing_is_read_and_then_it_is() {
+    let setting = Setting::new(Limits { max_in_flight_bytes: 1000, ..limits() });
+    let mut held = Held::new(&setting);
+    for number in 0..400 {
+        held.send(Message::text(format!("later {number} 10")));
+    }
+    held.settle();
+    assert!(held.conversation.backlog.bytes() < 1000 + 200, "{}", held.conversation.backlog.bytes());
+    assert!(held.unread() > 0, "the rest is left with the peer");
+    held.reply_all();
+    assert_eq!(held.numbers(), (0..400).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_peer_that_does_not_read_costs_no_turns_however_many_replies_wait() {
+    let setting = Setting::new(Limits { max_in_flight: 32, ..limits() });
+    let mut held = Held::new(&setting);
+    held.peer_reads(Some(1000));
+    for number in 0..32 {
+        held.send(Message::text(format!("later {number} 500")));
+    }
+    held.settle();
+    // Three are written; the others find the peer's window full.
+    let mut turns = Vec::new();
+    for _ in 0..32 {
+        held.reply(0);
+        let before = held.turns;
+        held.settle();
+        turns.push(held.turns - before);
+    }
+    assert!(turns[8..].iter().all(|turns| *turns == 0), "{turns:?}");
+    let Wants::Sleep { interest, .. } = held.wants else { panic!("it sleeps") };
+    assert_eq!(interest, Interest { write: true, ..Interest::default() });
+    held.peer_reads(None);
+    assert_eq!(held.numbers(), (0..32).collect::<Vec<_>>());
+}
+
+#[test]
+fn sound_that_waits_behind_a_peer_that_does_not_read_costs_no_turns() {
+    let setting = Setting::new(limits());
+    let mut held = Held::new(&setting);
+    held.peer_reads(Some(300));
+    held.send(Message::text("several 50 200"));
+    held.settle();
+    let before = held.turns;
+    held.settle();
+    assert_eq!(held.turns, before);
+    assert!(matches!(held.wants, Wants::Sleep { .. }));
+    held.peer_reads(None);
+    held.settle();
+    assert_eq!(held.received().len(), 50);
+}
+
+#[test]
+fn answers_are_encoded_when_they_can_be_written_and_no_sooner() {
+    let setting = Setting::new(Limits { max_in_flight: 32, ..limits() });
+    let mut held = Held::new(&setting);
+    held.peer_reads(Some(1000));
+    for number in 0..32 {
+        held.send(Message::text(format!("later {number} 500")));
+    }
+    held.settle();
+    held.reply_all_at_once();
+    assert!(held.encoded() <= 4, "{} answers are encoded", held.encoded());
+    let taken = setting.memory.used();
+    assert!(taken < 4 * 500 + 32 * 200, "{taken} bytes are taken");
+    held.peer_reads(None);
+    assert_eq!(held.numbers(), (0..32).collect::<Vec<_>>());
+}
+
+#[test]
+fn who_closes_behind_his_requests_gets_all_answers_and_then_the_close() {
+    let setting = Setting::new(limits());
+    let mut held = Held::new(&setting);
+    for number in 0..40 {
+        held.send(Message::text(format!("later {number} 10")));
+    }
+    held.send(Message::text("several 7 20"));
+    held.close();
+    held.settle();
+    assert!(!held.cancelled(), "the requests are still wanted");
+    held.reply_all();
+    let received = held.received();
+    let texts = received.iter().filter(|message| message.is_text()).count();
+    assert_eq!((texts, received.last().map(Message::is_close)), (47, Some(true)));
+    assert_eq!(held.end().map(|end| end.0), Some(Cause::Closed));
+}
+
+#[test]
+fn a_close_waits_no_longer_than_the_close_time_out_after_the_last_answer() {
+    let setting = Setting::new(limits());
+    let mut held = Held::new(&setting);
+    held.send(Message::text("later 0 10"));
+    held.send(Message::text("later 1 10"));
+    held.close();
+    held.settle();
+    setting.clock.advance(Duration::from_secs(4));
+    held.reply(0);
+    held.settle();
+    setting.clock.advance(Duration::from_secs(4));
+    held.settle();
+    assert!(held.end().is_none(), "an answer gives it its time again");
+    setting.clock.advance(Duration::from_secs(1));
+    held.settle();
+    assert!(held.cancelled());
+    assert_eq!(held.received().len(), 2, "the answer and the close");
+}
+
+#[test]
+fn who_closes_and_reads_nothing_is_not_waited_for() {
+    let setting = Setting::new(limits());
+    let mut held = Held::new(&setting);
+    held.peer_reads(Some(100));
+    held.send(Message::text("now 0 1000"));
+    held.close();
+    held.settle();
+    setting.clock.advance(Duration::from_secs(5));
+    held.settle();
+    let End(cause, why) = held.end().expect("it has ended");
+    assert_eq!((*cause, why.as_str()), (Cause::Closed, "closed; the peer did not read its last answers"));
+}
+
+#[test]
+fn without_memory_each_further_request_is_answered_overloaded_at_once_and_in_order() {
+    let setting =
+        Setting { memory: Budget::new(2000), ..Setting::new(Limits { max_in_flight: 8, ..limits() }) };
+    let mut held = Held::new(&setting);
+    held.send(Message::text(format!("later 0 10 {}", "x".repeat(1500))));
+    held.send(Message::text(format!("now 1 10 {}", "x".repeat(1500))));
+    held.send(Message::text("now 2 10"));
+    held.settle();
+    held.reply_all();
+    let received = held.received();
+    let words: Vec<&str> = received.iter().map(|message| message.to_text().unwrap()).collect();
+    assert!(words[0].starts_with("0 ") && words[2].starts_with("2 "), "{words:?}");
+    assert!(words[1].contains("try again later"), "{words:?}");
+    held.send(Message::text(format!("now 3 10 {}", "x".repeat(1500))));
+    assert_eq!(held.numbers(), [3], "memory that was given back is there for the next");
+    drop(held);
+    assert_eq!(setting.memory.used(), 0);
+}
+
+#[test]
+fn a_message_that_can_never_fit_is_refused_as_too_large() {
+    let setting = Setting { memory: Budget::new(2000), ..Setting::new(limits()) };
+    let mut held = Held::new(&setting);
+    held.send(Message::binary(vec![0; 100_000]));
+    held.settle();
+    let received = held.received();
+    assert!(received[0].to_text().unwrap().contains("--max-memory"), "{received:?}");
+}

@@ -1,0 +1,451 @@
+//! A transport in memory, the peer at its other end, and a dialogue whose replies the test gives.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::rc::Rc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tungstenite::Message;
+
+use super::super::*;
+use crate::clock::Clock;
+use crate::engine::{Outcome, ReplyTo};
+use crate::net::service::{Incoming, ReplySlot, Step};
+use crate::wire::RequestError;
+
+/// What conversations share.
+pub struct Setting {
+    pub limits: Limits,
+    pub readiness: Readiness,
+    pub counters: Counters,
+    pub memory: Arc<Budget>,
+    pub clock: Clock,
+}
+
+impl Setting {
+    pub fn new(limits: Limits) -> Setting {
+        let readiness = Readiness::default();
+        readiness.set(crate::ops::health::State::Ready);
+        let memory = Budget::new(1 << 20);
+        Setting { limits, readiness, counters: Counters::default(), memory, clock: Clock::stopped() }
+    }
+}
+
+/// Both directions of a stream.
+#[derive(Default)]
+pub struct Wire {
+    to_server: VecDeque<u8>,
+    to_peer: VecDeque<u8>,
+    /// Bytes that `to_peer` holds at most; `None` is no bound.
+    window: Option<usize>,
+    received: u64,
+    written: u64,
+}
+
+/// The server's end.
+pub struct Memory {
+    wire: Rc<RefCell<Wire>>,
+    clock: Clock,
+    woken: Arc<Woken>,
+    budget: usize,
+}
+
+/// Counts how often a worker has called.
+#[derive(Default)]
+pub struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Transport for Memory {
+    fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    fn waker(&self) -> Arc<dyn Wake> {
+        self.woken.clone()
+    }
+
+    fn received(&self) -> u64 {
+        self.wire.borrow().received
+    }
+
+    fn written(&self) -> u64 {
+        self.wire.borrow().written
+    }
+
+    fn refill(&mut self, bytes: usize) {
+        self.budget = bytes;
+    }
+
+    fn starved(&self) -> bool {
+        self.budget == 0
+    }
+}
+
+impl Read for Memory {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let mut wire = self.wire.borrow_mut();
+        let count = out.len().min(self.budget).min(wire.to_server.len());
+        if count == 0 {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        self.budget -= count;
+        wire.received += count as u64;
+        wire.to_server.read_exact(&mut out[..count])?;
+        Ok(count)
+    }
+}
+
+impl Write for Memory {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut wire = self.wire.borrow_mut();
+        let room = wire.window.map_or(usize::MAX, |window| window.saturating_sub(wire.to_peer.len()));
+        let count = room.min(bytes.len());
+        if count == 0 && !bytes.is_empty() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        wire.written += count as u64;
+        wire.to_peer.extend(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The peer's end: what it writes waits in `outbox` until the test lets it go.
+pub struct Peer {
+    outbox: Vec<u8>,
+    inbox: VecDeque<u8>,
+}
+
+impl Read for Peer {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let count = out.len().min(self.inbox.len());
+        if count == 0 {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        self.inbox.read_exact(&mut out[..count])?;
+        Ok(count)
+    }
+}
+
+impl Write for Peer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.outbox.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Understands `now N L` (answered at once), `later N L` (when the test replies) and `several C L` (C answers that
+/// follow from one message, as windows of sound do). An answer is its number, filled up to L bytes.
+#[derive(Default)]
+pub struct Script {
+    jobs: Arc<Mutex<Vec<ReplyTo>>>,
+    encoded: Arc<AtomicUsize>,
+    next: u64,
+    left: u64,
+    length: usize,
+}
+
+fn answer(number: u64, length: usize) -> Message {
+    Message::text(format!("{number} {}", "-".repeat(length)))
+}
+
+impl Dialogue for Script {
+    type Pending = (u64, usize);
+
+    fn receive(
+        &mut self,
+        message: Incoming<'_>,
+        share: Share,
+        slot: &ReplySlot,
+    ) -> Step<(u64, usize), Message> {
+        let Incoming::Text(text) = message else { panic!("the tests send text") };
+        let mut words = text.split(' ');
+        let kind = words.next().unwrap();
+        let mut numbers = words.map(|word| word.parse::<u64>().unwrap_or(0));
+        let (number, length) = (numbers.next().unwrap(), numbers.next().unwrap() as usize);
+        match kind {
+            "now" => Step::Now(answer(number, length)),
+            "later" => {
+                lock(&self.jobs).push(slot.reply(share));
+                Step::Later((number, length))
+            }
+            "several" => {
+                (self.next, self.left, self.length) = (1_000_000, number, length);
+                Step::Taken
+            }
+            other => panic!("{other}"),
+        }
+    }
+
+    fn answer(&mut self, (number, length): (u64, usize), _: Outcome, share: &mut Share) -> Message {
+        self.encoded.fetch_add(1, Ordering::Relaxed);
+        let answer = answer(number, length);
+        match share.resize(answer.len()) {
+            Ok(()) => answer,
+            Err(error) => Message::text(format!("{number} {error}")),
+        }
+    }
+
+    fn refuse(&mut self, error: &RequestError) -> Message {
+        Message::text(error.to_string())
+    }
+
+    fn next(&mut self, _: Share, _: &ReplySlot) -> Option<Step<(u64, usize), Message>> {
+        self.left = self.left.checked_sub(1)?;
+        self.next += 1;
+        Some(Step::Now(answer(self.next, self.length)))
+    }
+
+    fn has_next(&self) -> bool {
+        self.left > 0
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A conversation, and all that the test moves.
+pub struct Held<'a> {
+    pub conversation: Conversation<'a, Script, Memory>,
+    pub wants: Wants,
+    /// Turns so far.
+    pub turns: usize,
+    wire: Rc<RefCell<Wire>>,
+    peer: WebSocket<Peer>,
+    woken: Arc<Woken>,
+    /// Calls of workers that the loop has answered with a turn.
+    heard: usize,
+    /// The bell that all connections hear has rung.
+    rung: bool,
+    jobs: Arc<Mutex<Vec<ReplyTo>>>,
+    encoded: Arc<AtomicUsize>,
+    end: Option<End>,
+    /// What the peer has got.
+    inbox: Vec<Message>,
+    setting: &'a Setting,
+}
+
+impl<'a> Held<'a> {
+    pub fn new(setting: &'a Setting) -> Held<'a> {
+        let wire = Rc::new(RefCell::new(Wire::default()));
+        let woken = Arc::new(Woken::default());
+        let transport =
+            Memory { wire: wire.clone(), clock: setting.clock.clone(), woken: woken.clone(), budget: 0 };
+        let Setting { limits, readiness, counters, memory, .. } = setting;
+        let surroundings = Surroundings { limits, readiness, counters, memory };
+        let script = Script::default();
+        let (jobs, encoded) = (script.jobs.clone(), script.encoded.clone());
+        let peer = Peer { outbox: Vec::new(), inbox: VecDeque::new() };
+        Held {
+            conversation: Conversation::new(transport, vec![], script, surroundings),
+            wants: Wants::Turn,
+            turns: 0,
+            wire,
+            peer: WebSocket::from_raw_socket(peer, Role::Client, None),
+            woken,
+            heard: 0,
+            rung: false,
+            jobs,
+            encoded,
+            end: None,
+            inbox: Vec::new(),
+            setting,
+        }
+    }
+
+    /// The peer writes a message; it comes at once.
+    pub fn send(&mut self, message: Message) {
+        assert!(self.write(message), "the conversation is open");
+        self.let_go(usize::MAX);
+    }
+
+    /// The peer writes a message, unless the conversation is closed; it comes when the test lets it go.
+    pub fn write(&mut self, message: Message) -> bool {
+        self.peer.send(message).is_ok()
+    }
+
+    pub fn close(&mut self) {
+        // It may be closed already.
+        let _ = self.peer.close(None);
+        self.let_go(usize::MAX);
+    }
+
+    /// So many bytes of what the peer has written come to the server.
+    pub fn let_go(&mut self, bytes: usize) {
+        let outbox = &mut self.peer.get_mut().outbox;
+        let count = bytes.min(outbox.len());
+        let mut wire = self.wire.borrow_mut();
+        wire.to_server.extend(outbox.drain(..count));
+    }
+
+    /// Bytes that the peer has sent and the server has not read.
+    pub fn unread(&self) -> usize {
+        self.wire.borrow().to_server.len()
+    }
+
+    /// The peer's window: it reads all at once, or has not read when so many bytes lie there.
+    pub fn peer_reads(&mut self, window: Option<usize>) {
+        self.wire.borrow_mut().window = window;
+    }
+
+    /// The peer takes so many bytes.
+    pub fn peer_takes(&mut self, bytes: usize) {
+        let mut wire = self.wire.borrow_mut();
+        let count = bytes.min(wire.to_peer.len());
+        self.peer.get_mut().inbox.extend(wire.to_peer.drain(..count));
+        drop(wire);
+        while let Ok(message) = self.peer.read() {
+            self.inbox.push(message);
+        }
+    }
+
+    /// What poll would find, and whether the loop would go round for it.
+    fn is_roused(&self) -> bool {
+        let Wants::Sleep { interest, until } = self.wants else { return true };
+        let wire = self.wire.borrow();
+        let has_room = wire.window.is_none_or(|window| wire.to_peer.len() < window);
+        self.rung
+            || interest.read && !wire.to_server.is_empty()
+            || interest.write && has_room
+            || interest.reply && self.woken.0.load(Ordering::Relaxed) > self.heard
+            || until.is_some_and(|until| self.setting.clock.now() >= until)
+    }
+
+    /// Goes round as the loop does, until it sleeps and nothing rouses it.
+    pub fn settle(&mut self) {
+        let mut in_vain = 0;
+        while self.end.is_none() && self.is_roused() {
+            let asked_for = self.wants == Wants::Turn && self.turns > 0;
+            let before = self.progress();
+            self.turn();
+            in_vain = if asked_for && before == self.progress() { in_vain + 1 } else { 0 };
+            // tungstenite's own buffer holds frames that a turn may take without a trace.
+            assert!(in_vain < READ_BUFFER / 16, "turns were asked for, and did nothing: {before:?}");
+        }
+        if self.end.is_none() {
+            let (before, wants) = (self.progress(), self.wants);
+            self.turn();
+            if self.end.is_none() {
+                self.turns -= 1;
+                assert_eq!((self.progress(), self.wants), (before, wants), "it slept while there was work");
+            }
+        }
+    }
+
+    /// One turn; poll reports input, as it does after each sleep.
+    fn turn(&mut self) {
+        self.turns += 1;
+        self.rung = false;
+        self.heard = self.woken.0.load(Ordering::Relaxed);
+        let reads = matches!(self.wants, Wants::Sleep { interest: Interest { read: true, .. }, .. });
+        if reads && self.unread() > 0 {
+            self.conversation.unread = true;
+        }
+        match self.conversation.turn() {
+            Ok(wants) => self.wants = wants,
+            Err(end) => self.end = Some(end),
+        }
+        if self.wire.borrow().window.is_none() {
+            self.peer_takes(usize::MAX);
+        }
+    }
+
+    /// All that a turn can change.
+    fn progress(&self) -> [u64; 12] {
+        let conversation = &self.conversation;
+        let wire = self.wire.borrow();
+        let counted = &self.setting.counters;
+        [
+            wire.received,
+            wire.written,
+            conversation.unread.into(),
+            conversation.unflushed as u64,
+            conversation.slots.next,
+            conversation.slots.len() as u64,
+            conversation.backlog.bytes() as u64,
+            conversation.inbox.len() as u64,
+            matches!(conversation.phase, Phase::Open).into(),
+            counted.answers.get(),
+            counted.pings.get(),
+            self.setting.memory.used() as u64,
+        ]
+    }
+
+    /// The server stops, and says so to all connections.
+    pub fn drain(&mut self) {
+        self.setting.readiness.set(crate::ops::health::State::Draining);
+        self.rung = true;
+    }
+
+    /// A worker replies to one of the jobs.
+    pub fn reply(&mut self, job: usize) {
+        let reply = lock(&self.jobs).remove(job);
+        reply.send(Ok(vec![]));
+    }
+
+    /// Jobs that are under way.
+    pub fn jobs(&self) -> usize {
+        lock(&self.jobs).len()
+    }
+
+    /// Workers reply to all that comes, one after another, until all is answered that can be.
+    pub fn reply_all(&mut self) {
+        self.settle();
+        while self.jobs() > 0 {
+            self.reply(0);
+            self.settle();
+        }
+    }
+
+    /// Workers reply to all that is under way before the connection looks.
+    pub fn reply_all_at_once(&mut self) {
+        while self.jobs() > 0 {
+            self.reply(0);
+        }
+        self.settle();
+    }
+
+    /// Answers that were made of replies.
+    pub fn encoded(&self) -> usize {
+        self.encoded.load(Ordering::Relaxed)
+    }
+
+    pub fn cancelled(&self) -> bool {
+        self.conversation.cancelled.load(Ordering::Relaxed)
+    }
+
+    pub fn end(&self) -> Option<&End> {
+        self.end.as_ref()
+    }
+
+    /// What the peer has got since the last time.
+    pub fn received(&mut self) -> Vec<Message> {
+        if self.wire.borrow().window.is_none() {
+            self.peer_takes(usize::MAX);
+        }
+        std::mem::take(&mut self.inbox)
+    }
+
+    /// The numbers of the answers that the peer has got.
+    pub fn numbers(&mut self) -> Vec<u64> {
+        self.settle();
+        let received = self.received();
+        let texts = received.iter().filter_map(|message| message.to_text().ok());
+        texts.filter_map(|text| text.split(' ').next()?.parse().ok()).collect()
+    }
+}
