@@ -9,6 +9,7 @@ use divan::Bencher;
 use divan::counter::BytesCount;
 use onnxd::engine::session::zeros;
 use onnxd::engine::{Graph, Options, Session};
+use onnxd::memory::{Budget, Share};
 use onnxd::model::{Datatype, Dim, Elements, Signature, Tensor, TensorMetadata};
 use onnxd::wire::response::Encoded;
 use onnxd::wire::{Defaults, Form, InferResponse, OutputTensor, StreamParameters, decode};
@@ -48,20 +49,21 @@ fn decode_oip_json(bencher: Bencher<'_, '_>, count: usize) {
         r#"{{"id":"1","inputs":[{{"name":"x","shape":[1,{count}],"datatype":"FP32","data":[{}]}}]}}"#,
         data.join(", ")
     );
-    let defaults = Defaults::default();
-    bencher
-        .counter(BytesCount::of_str(&text))
-        .bench(|| decode::from_text(divan::black_box(&text), &signature, &defaults).unwrap());
+    let (defaults, budget) = (Defaults::default(), Budget::unbounded());
+    bencher.counter(BytesCount::of_str(&text)).bench(|| {
+        decode::from_text(divan::black_box(&text), &signature, &defaults, &mut Share::none(&budget)).unwrap()
+    });
 }
 
 #[divan::bench(args = LENGTHS)]
 fn decode_raw(bencher: Bencher<'_, '_>, count: usize) {
     let signature = signature(&[1, count]);
     let payload: Vec<u8> = values(count).iter().flat_map(|value| value.to_le_bytes()).collect();
-    let defaults = Defaults::default();
-    bencher
-        .counter(BytesCount::of_slice(&payload))
-        .bench(|| decode::from_raw(divan::black_box(&payload), &signature, &defaults).unwrap());
+    let (defaults, budget) = (Defaults::default(), Budget::unbounded());
+    bencher.counter(BytesCount::of_slice(&payload)).bench(|| {
+        decode::from_raw(divan::black_box(&payload), &signature, &defaults, &mut Share::none(&budget))
+            .unwrap()
+    });
 }
 
 #[divan::bench(args = [10, 1000, 150_528])]
@@ -88,5 +90,6 @@ fn run_digits(bencher: Bencher<'_, '_>) {
     let (session, _) = Session::load(&Graph::read(&path).unwrap(), &options).unwrap();
     let inputs = zeros(&session).unwrap();
     let mut runner = session.runner();
-    bencher.bench_local(|| runner.run(divan::black_box(&inputs)).unwrap());
+    let budget = Budget::unbounded();
+    bencher.bench_local(|| runner.run(divan::black_box(&inputs), &mut Share::none(&budget)).unwrap());
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use onnxd::engine::session::Item;
 use onnxd::engine::{Graph, Options, Session};
+use onnxd::memory::{Budget, Share};
 use onnxd::model::{Elements, Tensor};
 
 fn main() {
@@ -27,11 +28,12 @@ fn main() {
         let tensors = vec![Tensor::new(shape, Elements::Fp32(values)).unwrap()];
         let item = Item { tensors, states: Vec::new() };
         let mut runner = session.runner();
+        let mut memory = Share::none(&Budget::unbounded());
         let mut times = Vec::new();
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs_f64(seconds) {
             let run = Instant::now();
-            std::hint::black_box(runner.run(&item).unwrap());
+            std::hint::black_box(runner.run(&item, &mut memory).unwrap());
             times.push(run.elapsed());
         }
         times.sort_unstable();

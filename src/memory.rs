@@ -20,6 +20,11 @@ impl Budget {
         Arc::new(Budget { most, used: AtomicUsize::new(0) })
     }
 
+    /// A budget that nothing exceeds: for what the server does for itself, as the trial runs of a model that is loaded.
+    pub fn unbounded() -> Arc<Budget> {
+        Budget::new(usize::MAX)
+    }
+
     /// Bytes that may be taken.
     pub fn most(&self) -> usize {
         self.most
@@ -107,6 +112,18 @@ impl Share {
         }
     }
 
+    /// Gives back all beyond `bytes`.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        self.shrink(self.bytes.saturating_sub(bytes));
+    }
+
+    /// Hands so many of its bytes over to a new share, or all if it has fewer.
+    pub fn split(&mut self, bytes: usize) -> Share {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Share { budget: self.budget.clone(), bytes }
+    }
+
     /// Takes over all of another share of the same budget.
     pub fn absorb(&mut self, mut other: Share) {
         self.bytes += std::mem::take(&mut other.bytes);
@@ -140,6 +157,12 @@ mod tests {
         first.resize(10).unwrap();
         first.absorb(second);
         assert_eq!((first.bytes(), budget.used()), (50, 50));
+        let mut part = first.split(20);
+        assert_eq!((first.bytes(), part.bytes(), budget.used()), (30, 20, 50));
+        part.shrink_to(5);
+        assert_eq!(budget.used(), 35);
+        first.absorb(part);
+        first.grow(15).unwrap();
         let third = first.take();
         drop(first);
         assert_eq!(budget.used(), 50);

@@ -178,6 +178,7 @@ impl Server {
                 access: access.clone(),
                 path_prefix,
                 max_json_depth: limits.max_json_depth,
+                max_files: limits.max_files,
             },
             identity: identity.clone(),
             limits: limits.clone(),

@@ -331,7 +331,7 @@ fn an_image_that_is_none_or_lies_is_refused_before_it_costs_memory() {
         (Message::binary(b"not an image".to_vec()), "invalid_request", "neither a JPEG nor a PNG"),
         (Message::binary(vec![]), "invalid_request", "0 bytes that are neither"),
         (Message::binary(b"GIF89a------".to_vec()), "invalid_request", "neither a JPEG nor a PNG"),
-        (Message::binary(good[..60].to_vec()), "invalid_request", "not a readable Png file"),
+        (Message::binary(good[..60].to_vec()), "invalid_request", "not a readable PNG file"),
         (Message::binary(jpeg[..jpeg.len() / 3].to_vec()), "invalid_request", "not a readable Jpeg file"),
         (header(50_000, 50_000), "too_large", "50000×50000 are 2500000000 pixels: the limit is 25000000"),
         (header(4_000, 4_000), "invalid_request", "the header says 4000×4000, which"),

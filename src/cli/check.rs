@@ -12,6 +12,7 @@ use crate::engine::Session;
 use crate::engine::session::{Finding, Planner};
 use crate::fetch::Fetcher;
 use crate::inference::{self, Loaded, batching};
+use crate::memory::{Budget, Share};
 use crate::model::{ModelFiles, ModelSource, Store, TensorMetadata};
 use crate::transfer::progress::Lines;
 use crate::wire::example::{example, whole_example};
@@ -156,11 +157,12 @@ fn latency(loaded: &Loaded) {
     let session = &loaded.workload.session;
     let Ok(item) = inference::sample(&loaded.workload) else { return };
     let mut runner = session.runner();
+    let budget = Budget::unbounded();
     let mut times = Vec::new();
     let begun = Instant::now();
     while times.len() < MOST_RUNS && (begun.elapsed() < MEASURE || times.is_empty()) {
         let run = Instant::now();
-        if runner.run(&item).is_err() {
+        if runner.run(&item, &mut Share::none(&budget)).is_err() {
             return;
         }
         times.push(run.elapsed());

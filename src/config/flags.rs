@@ -100,9 +100,9 @@ pub struct AccessFlags {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Limits (times as 500ms, 30s, 2m, 1h, 1d)")]
 pub struct LimitFlags {
-    /// Connections at once; a further one gets 503
-    #[arg(long, env = "ONNXD_MAX_CONNECTIONS", default_value_t = Limits::default().max_connections)]
-    pub max_connections: usize,
+    /// Connections at once; a further one gets 503 [default: 1024, or one for each 256 KiB of the container's memory]
+    #[arg(long, env = "ONNXD_MAX_CONNECTIONS")]
+    pub max_connections: Option<usize>,
 
     /// Bytes of a request head; more gets 431
     #[arg(long, env = "ONNXD_MAX_HEAD_BYTES", default_value_t = Limits::default().max_head_bytes)]
@@ -140,17 +140,22 @@ pub struct LimitFlags {
     #[arg(long, env = "ONNXD_MAX_IMAGE_PIXELS", default_value_t = Limits::default().max_image_pixels)]
     pub max_image_pixels: u64,
 
-    /// Bytes of any one tensor that a request makes, from files or by open dimensions
-    #[arg(long, env = "ONNXD_MAX_TENSOR_BYTES", default_value_t = Limits::default().max_tensor_bytes)]
-    pub max_tensor_bytes: usize,
+    /// Files and texts of one request
+    #[arg(long, env = "ONNXD_MAX_FILES", default_value_t = Limits::default().max_files)]
+    pub max_files: usize,
+
+    /// Bytes of any one tensor that a request makes, from files or by open dimensions [default: 268435456, or
+    /// --max-memory where that is less]
+    #[arg(long, env = "ONNXD_MAX_TENSOR_BYTES")]
+    pub max_tensor_bytes: Option<usize>,
 
     /// Bytes of weights that plans for batches may pack, a model; 0 is no batches
     #[arg(long, env = "ONNXD_MAX_PLAN_BYTES", default_value_t = Limits::default().max_plan_bytes)]
     pub max_plan_bytes: usize,
 
-    /// Bytes that all clients together may make the server hold
-    #[arg(long, env = "ONNXD_MAX_MEMORY", default_value_t = Limits::default().max_memory)]
-    pub max_memory: usize,
+    /// Bytes that all clients together may make the server hold [default: three eighths of the container's memory]
+    #[arg(long, env = "ONNXD_MAX_MEMORY")]
+    pub max_memory: Option<usize>,
 
     /// Bytes of log lines that wait to be written; more are dropped and counted
     #[arg(long, env = "ONNXD_MAX_LOG_BYTES", default_value_t = Limits::default().max_log_bytes)]
@@ -216,8 +221,12 @@ pub struct LimitFlags {
 impl LimitFlags {
     /// Checked: a limit of 0 would let nothing through.
     pub fn limits(&self) -> Result<Limits, String> {
+        let default = Limits::default();
+        let max_connections = self.max_connections.unwrap_or(default.max_connections);
+        let max_memory = self.max_memory.unwrap_or(default.max_memory);
+        let max_tensor_bytes = self.max_tensor_bytes.unwrap_or(max_memory.min(256 << 20));
         for (flag, value) in [
-            ("max-connections", self.max_connections),
+            ("max-connections", max_connections),
             ("max-head-bytes", self.max_head_bytes),
             ("max-message-bytes", self.max_message_bytes),
             ("max-frame-bytes", self.max_frame_bytes),
@@ -226,23 +235,23 @@ impl LimitFlags {
             ("max-in-flight", self.max_in_flight),
             ("max-in-flight-bytes", self.max_in_flight_bytes),
             ("queue-capacity", self.queue_capacity),
-            ("max-tensor-bytes", self.max_tensor_bytes),
-            ("max-memory", self.max_memory),
+            ("max-tensor-bytes", max_tensor_bytes),
+            ("max-files", self.max_files),
+            ("max-memory", max_memory),
             ("max-json-depth", self.max_json_depth),
         ] {
             if value == 0 {
                 return Err(format!("--{flag} is 0, which would let nothing through"));
             }
         }
-        if self.max_json_depth > Limits::default().max_json_depth {
+        if self.max_json_depth > default.max_json_depth {
             return Err(format!(
                 "--max-json-depth is {}, but the parser goes {} deep at most",
-                self.max_json_depth,
-                Limits::default().max_json_depth
+                self.max_json_depth, default.max_json_depth
             ));
         }
         Ok(Limits {
-            max_connections: self.max_connections,
+            max_connections,
             max_head_bytes: self.max_head_bytes,
             max_message_bytes: self.max_message_bytes,
             max_in_flight: self.max_in_flight,
@@ -250,9 +259,10 @@ impl LimitFlags {
             queue_capacity: self.queue_capacity,
             write_buffer_bytes: self.write_buffer_bytes,
             max_image_pixels: self.max_image_pixels,
-            max_tensor_bytes: self.max_tensor_bytes,
+            max_files: self.max_files,
+            max_tensor_bytes,
             max_plan_bytes: self.max_plan_bytes,
-            max_memory: self.max_memory,
+            max_memory,
             max_log_bytes: self.max_log_bytes,
             max_json_depth: self.max_json_depth,
             tls_timeout: self.tls_timeout,

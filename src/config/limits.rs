@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use super::container;
+
 /// What nothing may exceed. Cheap to clone; handed down by the composition root.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Connections at once; a further one is answered 503 and closed. Default 1,024: with
     /// one file descriptor a connection, and one more while it waits for a reply, it stays within the
-    /// common limit of 4,096.
+    /// common limit of 4,096. In a small container one for each 256 KiB of its memory: a connection takes some 40 KiB,
+    /// the kernel's part included.
     pub max_connections: usize,
     /// Bytes of a request head (request line and headers). Default 16 KiB: twice what gateways send
     /// at most.
@@ -33,16 +36,23 @@ pub struct Limits {
     /// Default 64 KiB, what the platform's gateway forwards as one frame.
     pub write_buffer_bytes: usize,
     /// Pixels of an image, width × height, told by its header. Default 25 million: what common
-    /// cameras make; decoding takes 3–4 bytes a pixel, on a worker.
+    /// cameras make. Decoding takes 1 to 4 bytes a pixel, and 2 more a component of a progressive JPEG (see
+    /// [`crate::processing::image`]); they come from `max_memory`.
     pub max_image_pixels: u64,
+    /// Files and texts of one request. Default 1,024: a file takes a worker some 50 µs however small it is, so that
+    /// many tiny ones are done in the time of one photograph. Between files the deadline is looked at.
+    pub max_files: usize,
     /// Bytes of any one tensor that a request makes: of an input decoded from files, and of what a
-    /// plan with open dimensions would compute for it. Default 256 MiB: some machines have no more.
+    /// plan with open dimensions would compute for it. Default 256 MiB, or `max_memory` where that is less: more could
+    /// not be taken.
     pub max_tensor_bytes: usize,
     /// Bytes of weights that plans for batches may pack, a model, beside the plan for a single row. Default 256 MiB:
     /// small models have room for all sizes, and a large one does not take its memory several times over.
     pub max_plan_bytes: usize,
-    /// Bytes that all clients together may make the server hold: messages, requests in flight, what decoding takes,
-    /// and answers that were not taken. See [`crate::memory`]. Default 256 MiB.
+    /// Bytes that all clients together may make the server hold: messages, requests in flight, what decoding and
+    /// inference take, and answers that were not taken. See [`crate::memory`]. Default three eighths of what the
+    /// container allows ([`super::container`]): in the smallest that we name, 64 MB, the program and its default model
+    /// have 22 MB, connections 10 MB, and some is lost between allocations.
     pub max_memory: usize,
     /// Bytes of log lines that wait to be written; more are dropped and counted. Default 1 MiB: some ten thousand lines,
     /// which a reader that stumbles catches up with.
@@ -88,8 +98,17 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
+        Limits::within(container::memory())
+    }
+}
+
+impl Limits {
+    /// The defaults for a process that may have so many bytes of memory.
+    pub fn within(memory: u64) -> Limits {
+        let memory = usize::try_from(memory).unwrap_or(usize::MAX);
+        let max_memory = memory / 8 * 3;
         Limits {
-            max_connections: 1024,
+            max_connections: (memory / (256 << 10)).clamp(16, 1024),
             max_head_bytes: 16 << 10,
             max_message_bytes: 16 << 20,
             max_frame_bytes: 16 << 20,
@@ -99,9 +118,10 @@ impl Default for Limits {
             queue_capacity: 1024,
             write_buffer_bytes: 64 << 10,
             max_image_pixels: 25_000_000,
-            max_tensor_bytes: 256 << 20,
+            max_files: 1024,
+            max_tensor_bytes: max_memory.min(256 << 20),
             max_plan_bytes: 256 << 20,
-            max_memory: 256 << 20,
+            max_memory,
             max_log_bytes: 1 << 20,
             max_json_depth: 128,
             tls_timeout: Duration::from_secs(10),

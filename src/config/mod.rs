@@ -1,6 +1,7 @@
 //! What the user may set: flags and their environment variables. Finished types only come out; a
 //! setting that is wrong is an error, never a fallback.
 
+pub mod container;
 pub mod duration;
 pub mod fetching;
 pub mod flags;

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -20,8 +20,10 @@ use super::panic::panic_message;
 use super::queue::{Inputs, Job};
 use super::session::{Item, Runner, Session};
 use crate::clock::Clock;
-use crate::processing::Preprocessor;
+use crate::memory::Share;
+use crate::model::Tensor;
 use crate::processing::embedding::Embeddings;
+use crate::processing::{Allowance, Preprocessor};
 use crate::wire::{Code, RequestError};
 
 /// Bytes of stack a worker has: graphs with deep sub-graphs recurse.
@@ -208,6 +210,8 @@ impl Worker {
             return None;
         }
         let inputs = std::mem::replace(&mut job.inputs, Inputs::Own(Vec::new()));
+        let (cancelled, deadline, clock) = (job.cancelled.clone(), job.deadline, &self.clock);
+        let is_due = || is_due(&cancelled, deadline, clock);
         let prepared = self.pulse.during(|| {
             let inputs = match inputs {
                 Inputs::Own(inputs) => inputs,
@@ -219,7 +223,8 @@ impl Worker {
                 }
             };
             let session = &self.workload.session;
-            let tensors = self.workload.preprocessor.prepare(inputs, session.signature())?;
+            let mut allowance = Allowance { memory: job.reply.share(), is_due: &is_due };
+            let tensors = self.workload.preprocessor.prepare(inputs, session.signature(), &mut allowance)?;
             let family = session.family_of(&tensors)?;
             let states = job.sequence.as_ref().map(|step| step.sequence.states(step.restart));
             Ok((Item { tensors, states: states.unwrap_or_default() }, family))
@@ -234,43 +239,46 @@ impl Worker {
     }
 
     fn is_due(&self, job: &Job) -> Result<(), RequestError> {
-        if job.is_cancelled() {
-            return Err(RequestError::new(Code::Unavailable, "the connection is gone"));
-        }
-        if self.clock.now() > job.deadline {
-            let message = "the deadline passed while the request waited for a worker";
-            return Err(RequestError::new(Code::DeadlineExceeded, message));
-        }
-        Ok(())
+        is_due(&job.cancelled, job.deadline, &self.clock)
     }
 
     fn run_together(&mut self, jobs: Vec<Ready>) {
-        let (jobs, items): (Vec<Job>, Vec<Item>) =
+        let (mut jobs, items): (Vec<Job>, Vec<Item>) =
             jobs.into_iter().map(|ready| (ready.job, ready.item)).unzip();
         if let [_] = items.as_slice() {
-            return self.run_alone(jobs, &items);
+            return self.run_alone(jobs, items);
         }
-        match self.run(|runner| runner.run_together(&items)) {
+        let mut memory = Share::none(jobs[0].reply.share().budget());
+        match self.run(|runner| runner.run_together(&items, &mut memory)) {
             Ok(results) => {
-                for ((job, item), result) in jobs.into_iter().zip(&items).zip(results) {
-                    let result = self.embed(item, result);
-                    self.finish(job, result);
+                for ((job, item), result) in jobs.into_iter().zip(items).zip(results) {
+                    let share = memory.split(result.memory());
+                    self.finish_with(job, item, Ok(result), share);
                 }
             }
             Err(error) => {
+                drop(memory);
                 log::debug!("a batch of {} failed and is run item by item: {error}", items.len());
                 self.runner = None;
-                self.run_alone(jobs, &items);
+                self.run_alone(jobs, items);
             }
         }
     }
 
-    fn run_alone(&mut self, jobs: Vec<Job>, items: &[Item]) {
-        for (job, item) in jobs.into_iter().zip(items) {
-            let result = self.is_due(&job).and_then(|()| self.run(|runner| runner.run(item)));
-            let result = result.and_then(|result| self.embed(item, result));
-            self.finish(job, result);
+    fn run_alone(&mut self, jobs: Vec<Job>, items: Vec<Item>) {
+        for (mut job, item) in jobs.into_iter().zip(items) {
+            let mut memory = Share::none(job.reply.share().budget());
+            let result = self.is_due(&job).and_then(|()| self.run(|runner| runner.run(&item, &mut memory)));
+            self.finish_with(job, item, result, memory);
         }
+    }
+
+    /// Makes the outcome of a run's result, and gives the inputs' memory back; `memory` is the result's.
+    fn finish_with(&mut self, mut job: Job, item: Item, result: Result<Item, RequestError>, memory: Share) {
+        let result = result.and_then(|result| self.embed(&item, result));
+        drop(item);
+        *job.reply.share() = memory;
+        self.finish(job, result);
     }
 
     /// Runs the engine, with a new state where there is none.
@@ -295,7 +303,7 @@ impl Worker {
 
     /// Lets the job's sequence go on, and replies.
     fn finish(&mut self, job: Job, result: Result<Item, RequestError>) {
-        let Job { sequence, reply, .. } = job;
+        let Job { sequence, mut reply, .. } = job;
         let (outcome, states) = match result {
             Ok(Item { tensors, states }) => (Ok(tensors), Some(states)),
             Err(error) => (Err(error), None),
@@ -307,8 +315,22 @@ impl Worker {
             // Behind the others; when there is no room it is run at once, for a sequence must not lose a step on the way.
             self.overflow.extend(step.end(states));
         }
+        let bytes = outcome.as_ref().map_or(0, |tensors| tensors.iter().map(Tensor::memory).sum());
+        reply.share().shrink_to(bytes);
         reply.send(outcome);
     }
+}
+
+/// Whether a job is still to be gone on with.
+fn is_due(cancelled: &AtomicBool, deadline: Instant, clock: &Clock) -> Result<(), RequestError> {
+    if cancelled.load(Ordering::Relaxed) {
+        return Err(RequestError::new(Code::Unavailable, "the connection is gone"));
+    }
+    if clock.now() > deadline {
+        let message = "the deadline passed before the request was run";
+        return Err(RequestError::new(Code::DeadlineExceeded, message));
+    }
+    Ok(())
 }
 
 /// How many rows a job brings, files counted as a row each.
@@ -364,7 +386,7 @@ mod tests {
         }
 
         fn submit(&self, inputs: Vec<Tensor>, sequence: Option<Step>) {
-            let share = Share::none(&Budget::new(0));
+            let share = Share::none(&Budget::unbounded());
             let reply = ReplyTo::new(0, self.replies.0.clone(), Arc::new(Nobody), share);
             let (arrived, deadline) = (Instant::now(), Instant::now() + Duration::from_secs(60));
             let job = Job {

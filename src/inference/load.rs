@@ -13,6 +13,7 @@ use crate::engine::panic::panic_message;
 use crate::engine::session::{ClassLabels, Item, Planner, StateOption, ThreadFinding, zeros};
 use crate::engine::worker::{self, Places, WorkerThread, Workload};
 use crate::engine::{Graph, Options, Queue, Session};
+use crate::memory::{Budget, Share};
 use crate::model::signature::{nearest, quoted};
 use crate::model::tensor::volume;
 use crate::model::{Dim, Manifest, ModelFiles, Tensor, TensorMetadata};
@@ -388,7 +389,7 @@ fn warm_up(workload: &Workload, runs: u32) -> (Vec<Duration>, Option<String>) {
     };
     for _ in 0..runs {
         let begun = Instant::now();
-        match catch_unwind(AssertUnwindSafe(|| runner.run(&item))) {
+        match catch_unwind(AssertUnwindSafe(|| runner.run(&item, &mut Share::none(&Budget::unbounded())))) {
             Ok(Ok(_)) => times.push(begun.elapsed()),
             Ok(Err(error)) => return (times, Some(error.message)),
             Err(panic) => return (times, Some(panic_message(panic.as_ref()).to_owned())),

@@ -87,6 +87,9 @@ impl std::fmt::Display for Datatype {
     }
 }
 
+/// Bytes that a BYTES element takes beside its own: the vector, and what an allocator rounds up.
+pub const ELEMENT_BYTES: usize = 48;
+
 /// The elements of a tensor, flat and row-major.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Elements {
@@ -130,20 +133,25 @@ macro_rules! for_elements {
 
 impl Elements {
     pub fn empty(datatype: Datatype) -> Elements {
+        Elements::with_capacity(datatype, 0)
+    }
+
+    /// None, with room for `count`.
+    pub fn with_capacity(datatype: Datatype, count: usize) -> Elements {
         match datatype {
-            Datatype::Bool => Elements::Bool(Vec::new()),
-            Datatype::Uint8 => Elements::Uint8(Vec::new()),
-            Datatype::Uint16 => Elements::Uint16(Vec::new()),
-            Datatype::Uint32 => Elements::Uint32(Vec::new()),
-            Datatype::Uint64 => Elements::Uint64(Vec::new()),
-            Datatype::Int8 => Elements::Int8(Vec::new()),
-            Datatype::Int16 => Elements::Int16(Vec::new()),
-            Datatype::Int32 => Elements::Int32(Vec::new()),
-            Datatype::Int64 => Elements::Int64(Vec::new()),
-            Datatype::Fp16 => Elements::Fp16(Vec::new()),
-            Datatype::Fp32 => Elements::Fp32(Vec::new()),
-            Datatype::Fp64 => Elements::Fp64(Vec::new()),
-            Datatype::Bytes => Elements::Bytes(Vec::new()),
+            Datatype::Bool => Elements::Bool(Vec::with_capacity(count)),
+            Datatype::Uint8 => Elements::Uint8(Vec::with_capacity(count)),
+            Datatype::Uint16 => Elements::Uint16(Vec::with_capacity(count)),
+            Datatype::Uint32 => Elements::Uint32(Vec::with_capacity(count)),
+            Datatype::Uint64 => Elements::Uint64(Vec::with_capacity(count)),
+            Datatype::Int8 => Elements::Int8(Vec::with_capacity(count)),
+            Datatype::Int16 => Elements::Int16(Vec::with_capacity(count)),
+            Datatype::Int32 => Elements::Int32(Vec::with_capacity(count)),
+            Datatype::Int64 => Elements::Int64(Vec::with_capacity(count)),
+            Datatype::Fp16 => Elements::Fp16(Vec::with_capacity(count)),
+            Datatype::Fp32 => Elements::Fp32(Vec::with_capacity(count)),
+            Datatype::Fp64 => Elements::Fp64(Vec::with_capacity(count)),
+            Datatype::Bytes => Elements::Bytes(Vec::with_capacity(count)),
         }
     }
 
@@ -171,6 +179,14 @@ impl Elements {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Bytes of memory that they take.
+    pub fn memory(&self) -> usize {
+        match self {
+            Elements::Bytes(v) => v.iter().map(|element| ELEMENT_BYTES + element.len()).sum(),
+            numbers => numbers.len() * numbers.datatype().size().unwrap_or(1),
+        }
     }
 
     /// Reads elements in the protocol's binary form: little-endian and dense; a BOOL is one byte, 0
@@ -252,20 +268,27 @@ impl Elements {
     }
 }
 
-fn read_length_prefixed(mut bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
-    let mut elements = Vec::new();
-    while !bytes.is_empty() {
-        let Some((length, rest)) = bytes.split_first_chunk::<4>() else {
-            return Err(format!("BYTES element {} lacks its 4-byte length", elements.len()));
+/// How many BYTES elements there are in their binary form; an error says which of them lies about its length.
+pub fn count_length_prefixed(bytes: &[u8]) -> Result<usize, String> {
+    let (mut rest, mut count) = (bytes, 0);
+    while !rest.is_empty() {
+        let Some((length, after)) = rest.split_first_chunk::<4>() else {
+            return Err(format!("BYTES element {count} lacks its 4-byte length"));
         };
         let length = u32::from_le_bytes(*length) as usize;
-        let Some((element, rest)) = rest.split_at_checked(length) else {
-            return Err(format!(
-                "BYTES element {} declares {length} bytes, but {} follow",
-                elements.len(),
-                rest.len()
-            ));
+        let Some((_, after)) = after.split_at_checked(length) else {
+            return Err(format!("BYTES element {count} declares {length} bytes, but {} follow", after.len()));
         };
+        count += 1;
+        rest = after;
+    }
+    Ok(count)
+}
+
+fn read_length_prefixed(mut bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    let mut elements = Vec::with_capacity(count_length_prefixed(bytes)?);
+    while let Some((length, rest)) = bytes.split_first_chunk::<4>() {
+        let (element, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
         elements.push(element.to_vec());
         bytes = rest;
     }
@@ -314,6 +337,11 @@ impl Tensor {
 
     pub fn datatype(&self) -> Datatype {
         self.elements.datatype()
+    }
+
+    /// Bytes of memory that it takes.
+    pub fn memory(&self) -> usize {
+        self.elements.memory()
     }
 
     pub fn into_elements(self) -> Elements {
@@ -386,6 +414,11 @@ impl Tensor {
         let mut shape = first.shape.clone();
         shape[axis] = total;
         Tensor::new(shape, elements)
+    }
+
+    /// Gives back what [`Tensor::append`] has reserved.
+    pub fn shrink_to_fit(&mut self) {
+        for_elements!(&mut self.elements, v => v.shrink_to_fit());
     }
 
     /// Adds the rows of `other`, whose shape may differ in the first axis only.

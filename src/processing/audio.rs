@@ -1,5 +1,6 @@
 //! Sound as tensors: PCM bytes to samples, and a stream of them to windows.
 
+use super::Allowance;
 use crate::model::manifest::{AudioInput, Encoding};
 use crate::model::{Datatype, Elements, Tensor, TensorMetadata};
 use crate::wire::RequestError;
@@ -83,9 +84,15 @@ impl AudioStream {
     }
 
     /// The tensors of files, each of which is one window, with or without its context; a row each.
-    pub fn decode(&self, files: &[Vec<u8>]) -> Result<Tensor, RequestError> {
+    pub fn decode(&self, files: &[Vec<u8>], allowance: &mut Allowance<'_>) -> Result<Tensor, RequestError> {
         let size = self.encoding.size();
+        let row = (self.context + self.window) * self.datatype.size().unwrap_or(1);
+        let bytes = row.saturating_mul(files.len());
+        // Rows are made one by one, then put together.
+        let _rows = allowance.memory.budget().take(bytes.saturating_add(row))?;
+        allowance.memory.grow(bytes)?;
         let rows = files.iter().enumerate().map(|(at, bytes)| {
+            (allowance.is_due)()?;
             let samples = bytes.len() / size;
             if bytes.len() % size != 0 || samples != self.window && samples != self.window + self.context {
                 return Err(RequestError::invalid(format!(
@@ -181,6 +188,7 @@ impl Windows {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::{Budget, Share};
     use crate::model::Dim;
 
     fn stream(window: usize, hop: usize, context: usize) -> AudioStream {
@@ -242,10 +250,14 @@ mod tests {
     fn a_file_is_one_window_and_another_length_is_an_error() {
         let stream = stream(2, 2, 1);
         let bytes = |samples: &[i16]| samples.iter().flat_map(|s| s.to_le_bytes()).collect::<Vec<u8>>();
-        let tensor = stream.decode(&[bytes(&[7, 8]), bytes(&[6, 7, 8])]).unwrap();
+        let mut memory = Share::none(&Budget::new(1000));
+        let mut decode = |files: &[Vec<u8>]| {
+            stream.decode(files, &mut Allowance { memory: &mut memory, is_due: &|| Ok(()) })
+        };
+        let tensor = decode(&[bytes(&[7, 8]), bytes(&[6, 7, 8])]).unwrap();
         assert_eq!(tensor.shape(), [2, 3]);
         assert_eq!(tensor.elements(), &Elements::Int16(vec![0, 7, 8, 6, 7, 8]));
-        let error = stream.decode(&[bytes(&[1])]).unwrap_err();
+        let error = decode(&[bytes(&[1])]).unwrap_err();
         assert_eq!(error.message, "element 0 has 2 bytes: a window is 2 samples of 2 bytes");
     }
 }

@@ -7,17 +7,26 @@ pub mod image;
 pub mod scores;
 pub mod text;
 
+use crate::memory::{Budget, Share};
 use crate::model::{Elements, Signature, Tensor, TensorMetadata};
+use crate::wire::RequestError;
 use crate::wire::example::EXAMPLE_TEXT;
-use crate::wire::{Code, RequestError};
 
 use self::audio::AudioStream;
 use self::image::ImageDecoder;
 use self::text::TextEncoder;
 
+/// What the preparation of a request may take.
+pub struct Allowance<'a> {
+    /// The request's memory: the tensors that are made go on it, and what is needed for a while comes from its budget.
+    pub memory: &'a mut Share,
+    /// Asked between files: why the request is not to be gone on with, if it is not.
+    pub is_due: &'a dyn Fn() -> Result<(), RequestError>,
+}
+
 /// Turns what the wire took into what the model takes. Runs on a worker, not on the connection's
 /// thread: decoding a photograph takes longer than most inferences, a conversation must answer its
-/// pings meanwhile, and with a worker each the memory for pixels is bounded by the workers.
+/// pings meanwhile, and the workers bound how much is decoded at once.
 #[derive(Debug, Default)]
 pub struct Preprocessor {
     /// One an input, in the signature's order.
@@ -34,15 +43,20 @@ pub enum Decoder {
 
 impl Decoder {
     /// A row a file.
-    fn decode(&self, files: &[Vec<u8>], input: &TensorMetadata) -> Result<Tensor, RequestError> {
+    fn decode(
+        &self,
+        files: &[Vec<u8>],
+        input: &TensorMetadata,
+        allowance: &mut Allowance<'_>,
+    ) -> Result<Tensor, RequestError> {
         match self {
             Decoder::Image(decoder) => {
-                let rows = decoder.decode(files)?;
+                let rows = decoder.decode(files, allowance)?;
                 let mut shape = input.shape_with_open(1);
                 shape[0] = files.len();
-                Tensor::new(shape, rows).map_err(|error| RequestError::new(Code::InvalidRequest, error))
+                Tensor::new(shape, rows).map_err(RequestError::invalid)
             }
-            Decoder::Audio(stream) => stream.decode(files),
+            Decoder::Audio(stream) => stream.decode(files, allowance),
         }
     }
 }
@@ -61,16 +75,27 @@ impl Preprocessor {
     }
 
     /// Decodes the inputs that came as files or text; the others pass untouched.
-    pub fn prepare(&self, inputs: Vec<Tensor>, signature: &Signature) -> Result<Vec<Tensor>, RequestError> {
+    pub fn prepare(
+        &self,
+        inputs: Vec<Tensor>,
+        signature: &Signature,
+        allowance: &mut Allowance<'_>,
+    ) -> Result<Vec<Tensor>, RequestError> {
         let pairs = inputs.into_iter().zip(&self.decoders).zip(&signature.inputs);
         let decoded = pairs.map(|((tensor, decoder), input)| match (decoder, tensor.elements()) {
-            (Some(decoder), Elements::Bytes(files)) => decoder.decode(files, input).map_err(|error| {
-                RequestError::new(error.code, format!("input `{}`, {}", input.name, error.message))
-            }),
+            (Some(decoder), Elements::Bytes(files)) => {
+                let held = allowance.memory.bytes();
+                let decoded = decoder.decode(files, input, allowance).map_err(|error| {
+                    RequestError::new(error.code, format!("input `{}`, {}", input.name, error.message))
+                })?;
+                // The files are not needed any more.
+                allowance.memory.shrink(tensor.memory().min(held));
+                Ok(decoded)
+            }
             _ => Ok(tensor),
         });
         let mut decoded = decoded.collect::<Result<Vec<Tensor>, RequestError>>()?;
-        self.texts.iter().try_for_each(|text| text.fill(&mut decoded, signature))?;
+        self.texts.iter().try_for_each(|text| text.fill(&mut decoded, signature, allowance))?;
         Ok(decoded)
     }
 
@@ -81,7 +106,8 @@ impl Preprocessor {
             let texts = Elements::Bytes(vec![EXAMPLE_TEXT.into(); rows]);
             zeros[text.source()] = Tensor::new(vec![rows], texts).map_err(RequestError::invalid)?;
         }
-        self.prepare(zeros, signature)
+        let mut memory = Share::none(&Budget::unbounded());
+        self.prepare(zeros, signature, &mut Allowance { memory: &mut memory, is_due: &|| Ok(()) })
     }
 
     /// True when some input takes text.

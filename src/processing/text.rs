@@ -4,7 +4,9 @@
 #[cfg_attr(not(feature = "text"), path = "text/absent.rs")]
 mod tokenizer;
 
+use super::Allowance;
 use crate::config::Limits;
+use crate::memory::Share;
 use crate::model::manifest::{Padding, PaddingWord, TextInput};
 use crate::model::{Datatype, Elements, Signature, Tensor, TensorMetadata};
 use crate::wire::error::show_shape;
@@ -133,26 +135,42 @@ impl TextEncoder {
     }
 
     /// Replaces text by tensors, where text came.
-    pub fn fill(&self, inputs: &mut [Tensor], signature: &Signature) -> Result<(), RequestError> {
+    pub fn fill(
+        &self,
+        inputs: &mut [Tensor],
+        signature: &Signature,
+        allowance: &mut Allowance<'_>,
+    ) -> Result<(), RequestError> {
         let Elements::Bytes(texts) = inputs[self.source].elements() else { return Ok(()) };
         let name = &signature.inputs[self.source].name;
-        let tokens = self.tokens(texts).map_err(|error| RequestError {
+        let text_bytes = inputs[self.source].memory().min(allowance.memory.bytes());
+        let tokens = self.tokens(texts, allowance).map_err(|error| RequestError {
             message: format!("input `{name}`, {}", error.message),
             ..error
         })?;
         let length = tokens.longest.max(self.at_least).next_multiple_of(self.multiple);
+        let values = tokens.ends.len().saturating_mul(length);
+        // One part's as they are counted, before they are of the input's type.
+        let _values = allowance.memory.budget().take(values.saturating_mul(size_of::<u32>()))?;
+        allowance.memory.grow(values.saturating_mul(size_of::<i64>() * self.parts.len()))?;
         for (index, part) in &self.parts {
             let values = self.values(&tokens, length, *part);
             let elements = elements(signature.inputs[*index].datatype, values);
             inputs[*index] =
                 Tensor::new(vec![tokens.ends.len(), length], elements).map_err(RequestError::invalid)?;
         }
+        // The text is not needed any more.
+        allowance.memory.shrink(text_bytes);
         Ok(())
     }
 
-    fn tokens(&self, texts: &[Vec<u8>]) -> Result<Tokens, RequestError> {
+    fn tokens(&self, texts: &[Vec<u8>], allowance: &mut Allowance<'_>) -> Result<Tokens, RequestError> {
         let mut tokens = Tokens::default();
+        let budget = allowance.memory.budget();
+        let mut held = Share::none(budget);
         for (index, text) in texts.iter().enumerate() {
+            (allowance.is_due)()?;
+            let _taken = budget.take(self.tokenizer.memory(text.len()))?;
             let text = str::from_utf8(text)
                 .map_err(|error| RequestError::invalid(format!("text {index} is not UTF-8: {error}")))?;
             let begin = tokens.ids.len();
@@ -172,6 +190,8 @@ impl TextEncoder {
                 return Err(RequestError::invalid(message));
             }
             tokens.ends.push(tokens.ids.len());
+            // Two numbers a token, in lists that double their room when they grow.
+            held.resize(tokens.ids.len() * 2 * size_of::<u32>() * 3)?;
             tokens.longest = tokens.longest.max(length);
             let bytes = tokens
                 .longest
@@ -261,6 +281,7 @@ fn elements(datatype: Datatype, values: Vec<u32>) -> Elements {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::Budget;
     use crate::model::Dim;
 
     /// Words by number; cuts and fills up on the left, to 3 tokens at most and a multiple of 2.
@@ -293,7 +314,9 @@ mod tests {
         let texts = Elements::Bytes(texts.iter().map(|text| text.as_bytes().to_vec()).collect());
         let text = Tensor::new(vec![texts.len()], texts).unwrap();
         let mut inputs = [text.clone(), text];
-        encoder(spec, limits).fill(&mut inputs, &signature())?;
+        let mut memory = Share::none(&Budget::unbounded());
+        let mut allowance = Allowance { memory: &mut memory, is_due: &|| Ok(()) };
+        encoder(spec, limits).fill(&mut inputs, &signature(), &mut allowance)?;
         Ok(inputs.map(Tensor::into_elements))
     }
 

@@ -83,7 +83,7 @@ impl InferenceDialogue {
 impl Dialogue for InferenceDialogue {
     type Pending = Waiting;
 
-    fn receive(&mut self, message: Incoming<'_>, share: Share, slot: &ReplySlot) -> Step<Waiting, Message> {
+    fn receive(&mut self, message: Incoming<'_>, mut share: Share, slot: &ReplySlot) -> Step<Waiting, Message> {
         if let (Incoming::Binary(sound), Some(windows)) = (message, &mut self.windows) {
             windows.push(sound);
             let kept = self.sound.get_or_insert_with(|| Share::none(share.budget()));
@@ -91,12 +91,19 @@ impl Dialogue for InferenceDialogue {
             kept.shrink(kept.bytes().saturating_sub(windows.bytes()));
             return Step::Taken;
         }
-        let signature = &self.model.signature;
-        let read = match (message, self.defaults.framing) {
-            (Incoming::Text(text), _) => decode::from_text(text, signature, &self.defaults),
-            (Incoming::Binary(payload), Framing::Raw) => decode::from_raw(payload, signature, &self.defaults),
-            (Incoming::Binary(message), Framing::V2) => decode::from_v2(message, signature, &self.defaults),
+        let (signature, defaults) = (&self.model.signature, &self.defaults);
+        let held = share.bytes();
+        let read = match (message, defaults.framing) {
+            (Incoming::Text(text), _) => decode::from_text(text, signature, defaults, &mut share),
+            (Incoming::Binary(payload), Framing::Raw) => {
+                decode::from_raw(payload, signature, defaults, &mut share)
+            }
+            (Incoming::Binary(message), Framing::V2) => {
+                decode::from_v2(message, signature, defaults, &mut share)
+            }
         };
+        // What is left are the tensors: the message is dropped as soon as this returns.
+        share.shrink(held);
         let step = read.and_then(|request| self.submit(request, share, slot));
         step.unwrap_or_else(|rejected| Step::Now(refusal(&rejected)))
     }

@@ -71,14 +71,14 @@ impl InferenceExchange {
         Step::Later(self.model.submit(request, Sequences::Shared, slot.cancelled(), slot.reply(share)))
     }
 
-    fn read(&self, body: &[u8]) -> Result<InferRequest, Rejected> {
-        let signature = &self.model.signature;
+    fn read(&self, body: &[u8], share: &mut Share) -> Result<InferRequest, Rejected> {
+        let (signature, defaults) = (&self.model.signature, &self.defaults);
         match self.body {
-            Body::Raw => decode::from_raw(body, signature, &self.defaults),
-            Body::Text => decode::from_text_body(body, signature, &self.defaults),
-            Body::Json => decode::from_json_and_tensors(body, body.len(), signature, &self.defaults),
+            Body::Raw => decode::from_raw(body, signature, defaults, share),
+            Body::Text => decode::from_text_body(body, signature, defaults, share),
+            Body::Json => decode::from_json_and_tensors(body, body.len(), signature, defaults, share),
             Body::JsonAndTensors { json_length } => {
-                decode::from_json_and_tensors(body, json_length, signature, &self.defaults)
+                decode::from_json_and_tensors(body, json_length, signature, defaults, share)
             }
         }
     }
@@ -87,8 +87,13 @@ impl InferenceExchange {
 impl Exchange for InferenceExchange {
     type Pending = Pending;
 
-    fn receive(&mut self, body: &[u8], share: Share, slot: &ReplySlot) -> Step<Pending, Response<Vec<u8>>> {
-        match self.read(body) {
+    fn receive(
+        &mut self,
+        body: &[u8],
+        mut share: Share,
+        slot: &ReplySlot,
+    ) -> Step<Pending, Response<Vec<u8>>> {
+        match self.read(body, &mut share) {
             Ok(request) => self.submit(request, share, slot),
             Err(rejected) => Step::Now(failure(&rejected)),
         }

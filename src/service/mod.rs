@@ -29,6 +29,8 @@ pub struct InferenceService {
     /// What a gateway puts in front of the known paths, without a slash at its end; often nothing.
     pub path_prefix: String,
     pub max_json_depth: usize,
+    /// Files and texts of one request, at most.
+    pub max_files: usize,
 }
 
 impl Service for InferenceService {
@@ -99,7 +101,7 @@ impl InferenceService {
 
     fn defaults(&self, request: &Request<()>) -> Result<Defaults, RequestError> {
         let defaults = Defaults::from_query(request.uri().query().unwrap_or_default())?;
-        Ok(Defaults { max_json_depth: self.max_json_depth, ..defaults })
+        Ok(Defaults { max_json_depth: self.max_json_depth, max_files: self.max_files, ..defaults })
     }
 
     fn takes_work(&self) -> Result<(), RequestError> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::error::{Code, RequestError, shorten, show_shape};
+use super::request::Defaults;
 use crate::model::signature::{Dim, nearest, quoted};
 use crate::model::{Datatype, Elements, Signature, Tensor, TensorMetadata};
 
@@ -37,6 +38,27 @@ pub(super) fn check_shape(
     // With a length of nothing in one dimension the others could be of any length.
     let open = input.shape.iter().zip(shape).any(|(dim, length)| dim.fixed().is_none() && *length == 0);
     if open || files && shape[0] == 0 { wrong("at least 1 in every dimension") } else { Ok(()) }
+}
+
+/// Each file and each text is work for a worker, however small it is.
+pub(super) fn check_files(
+    inputs: &[Tensor],
+    signature: &Signature,
+    defaults: &Defaults,
+) -> Result<(), RequestError> {
+    let files =
+        inputs.iter().zip(&signature.inputs).filter(|(tensor, input)| tensor.datatype() != input.datatype);
+    let count: usize = files.map(|(tensor, _)| tensor.elements().len()).sum();
+    if count > defaults.max_files {
+        return Err(too_many_files(count, defaults.max_files));
+    }
+    Ok(())
+}
+
+fn too_many_files(count: usize, most: usize) -> RequestError {
+    let message =
+        format!("the request has {count} files or texts: the limit is {most}, send several requests");
+    RequestError::new(Code::TooLarge, message)
 }
 
 /// Inputs agree in the dimensions that they share by name, and in their number of rows where the

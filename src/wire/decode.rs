@@ -1,6 +1,9 @@
 //! From bytes to [`InferRequest`]: OIP JSON, TensorFlow Serving's rows, a raw payload, and JSON with
 //! binary tensors behind it. What comes out agrees with the model's signature in names, datatypes
 //! and shapes; what does not is told in a sentence.
+//!
+//! `memory` is the request's: it holds the message's bytes when it comes, and those of the tensors on top when the
+//! request is read. They are taken from the budget before they are allocated.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -8,17 +11,25 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::agreement::{check_shape, check_shared, complete, unknown_name};
-use super::elements;
+use super::agreement::{check_files, check_shape, check_shared, complete, unknown_name};
+use super::elements::{self, Parsed, Room, said_of};
 use super::error::{RequestError, shorten, shorten_middle, show_shape};
 use super::example::example;
+use super::few::Few;
 use super::request::{
     Defaults, Form, InferRequest, PARSER_DEPTH, Rejected, SequenceParameters, WantedOutput,
 };
 use super::rows::rows;
+use crate::memory::Share;
 use crate::model::signature::quoted;
-use crate::model::tensor::volume;
+use crate::model::tensor::{ELEMENT_BYTES, count_length_prefixed, volume};
 use crate::model::{Datatype, Elements, Signature, Tensor, TensorMetadata};
+
+/// Tensors that a request may name. No model of ours has as many.
+const MOST_TENSORS: usize = 1024;
+
+/// Dimensions of a tensor; ONNX models stay below 8.
+const MOST_DIMENSIONS: usize = 32;
 
 #[derive(Deserialize)]
 struct Envelope<'a> {
@@ -26,9 +37,9 @@ struct Envelope<'a> {
     id: Option<&'a RawValue>,
     parameters: Option<RequestParameters>,
     #[serde(borrow)]
-    inputs: Option<Vec<InputJson<'a>>>,
+    inputs: Option<Few<InputJson<'a>, MOST_TENSORS>>,
     #[serde(borrow)]
-    outputs: Option<Vec<OutputJson<'a>>>,
+    outputs: Option<Few<OutputJson<'a>, MOST_TENSORS>>,
     #[serde(borrow)]
     instances: Option<&'a RawValue>,
 }
@@ -82,7 +93,7 @@ impl RequestParameters {
 struct InputJson<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
-    shape: Vec<u64>,
+    shape: Few<u64, MOST_DIMENSIONS>,
     #[serde(borrow)]
     datatype: Cow<'a, str>,
     #[serde(borrow)]
@@ -113,11 +124,16 @@ struct OutputParameters {
 /// The first character tells which: a request begins with `{`, and a text that begins so has to come inside
 /// one. Whatever else JSON may begin with is text, `42` and `"quoted"` too: a message that is taken now as
 /// one thing and now as the other, by what follows, would be answered wrongly and nobody would notice.
-pub fn from_text(text: &str, signature: &Signature, defaults: &Defaults) -> Result<InferRequest, Rejected> {
+pub fn from_text(
+    text: &str,
+    signature: &Signature,
+    defaults: &Defaults,
+    memory: &mut Share,
+) -> Result<InferRequest, Rejected> {
     if takes_text(signature) && !is_object(text) {
-        return from_raw(text.as_bytes(), signature, defaults);
+        return from_raw(text.as_bytes(), signature, defaults, memory);
     }
-    from_json(text, &[], signature, defaults)
+    from_json(text, &[], signature, defaults, memory)
 }
 
 fn takes_text(signature: &Signature) -> bool {
@@ -134,15 +150,21 @@ pub fn from_text_body(
     body: &[u8],
     signature: &Signature,
     defaults: &Defaults,
+    memory: &mut Share,
 ) -> Result<InferRequest, Rejected> {
     match std::str::from_utf8(body) {
-        Ok(text) => from_text(text, signature, defaults),
+        Ok(text) => from_text(text, signature, defaults, memory),
         Err(error) => Err(RequestError::invalid(format!("the text is not UTF-8: {error}")).into()),
     }
 }
 
 /// Reads a binary message of a `framing=v2` conversation.
-pub fn from_v2(message: &[u8], signature: &Signature, defaults: &Defaults) -> Result<InferRequest, Rejected> {
+pub fn from_v2(
+    message: &[u8],
+    signature: &Signature,
+    defaults: &Defaults,
+    memory: &mut Share,
+) -> Result<InferRequest, Rejected> {
     let Some((length, rest)) = message.split_first_chunk::<4>() else {
         return Err(RequestError::invalid(format!(
             "a framing=v2 message begins with the JSON's length in 4 bytes, but it has {} bytes",
@@ -151,7 +173,7 @@ pub fn from_v2(message: &[u8], signature: &Signature, defaults: &Defaults) -> Re
         .into());
     };
     let length = u32::from_le_bytes(*length) as usize;
-    from_json_and_tensors(rest, length, signature, defaults)
+    from_json_and_tensors(rest, length, signature, defaults, memory)
 }
 
 /// Reads JSON of `json_length` bytes and the tensors' bytes behind it: what a v2 message holds after
@@ -161,6 +183,7 @@ pub fn from_json_and_tensors(
     json_length: usize,
     signature: &Signature,
     defaults: &Defaults,
+    memory: &mut Share,
 ) -> Result<InferRequest, Rejected> {
     let Some((json, tensors)) = bytes.split_at_checked(json_length) else {
         return Err(RequestError::invalid(format!(
@@ -171,7 +194,7 @@ pub fn from_json_and_tensors(
     };
     let json = std::str::from_utf8(json)
         .map_err(|error| RequestError::invalid(format!("the JSON is not UTF-8: {error}")))?;
-    from_json(json, tensors, signature, defaults)
+    from_json(json, tensors, signature, defaults, memory)
 }
 
 /// Reads a payload that is the model's single input and nothing else: a file or a text where the input
@@ -180,6 +203,7 @@ pub fn from_raw(
     payload: &[u8],
     signature: &Signature,
     defaults: &Defaults,
+    memory: &mut Share,
 ) -> Result<InferRequest, Rejected> {
     let Some((index, input)) = signature.single() else {
         let names = quoted(signature.inputs.iter().map(|input| input.name.as_str()));
@@ -188,6 +212,7 @@ pub fn from_raw(
         ))
         .into());
     };
+    memory.grow(payload.len().saturating_add(ELEMENT_BYTES))?;
     let tensor = if !input.accepts.is_empty() {
         Tensor::new(vec![1], Elements::Bytes(vec![payload.to_vec()]))
     } else {
@@ -293,6 +318,7 @@ fn from_json(
     tensors: &[u8],
     signature: &Signature,
     defaults: &Defaults,
+    memory: &mut Share,
 ) -> Result<InferRequest, Rejected> {
     if defaults.max_json_depth < PARSER_DEPTH && depth(json.as_bytes()) > defaults.max_json_depth {
         let message = format!("the JSON nests deeper than {} lists and objects", defaults.max_json_depth);
@@ -316,7 +342,7 @@ fn from_json(
         Some(id) => Some(check_id(id)?),
         None => None,
     };
-    match read_envelope(envelope, tensors, signature, defaults) {
+    match read_envelope(envelope, tensors, signature, defaults, memory) {
         Ok(request) => Ok(InferRequest { id, ..request }),
         Err(error) => Err(Rejected { id, error }),
     }
@@ -327,13 +353,14 @@ fn read_envelope(
     mut tensors: &[u8],
     signature: &Signature,
     defaults: &Defaults,
+    memory: &mut Share,
 ) -> Result<InferRequest, RequestError> {
     let parameters = envelope.parameters.unwrap_or_default();
     let sequence = parameters.sequence(signature)?;
     let binary = parameters.binary_data_output;
     let (form, inputs) = match (envelope.inputs, envelope.instances) {
-        (Some(inputs), None) => (Form::Oip, named_inputs(inputs, &mut tensors, signature)?),
-        (None, Some(instances)) => rows(instances, signature)?,
+        (Some(inputs), None) => (Form::Oip, named_inputs(inputs.0, &mut tensors, signature, memory)?),
+        (None, Some(instances)) => rows(instances, signature, memory)?,
         (Some(_), Some(_)) => {
             return Err(RequestError::invalid(
                 "a request has `inputs` or `instances`, but this one has both",
@@ -352,12 +379,13 @@ fn read_envelope(
             tensors.len()
         )));
     }
+    check_files(&inputs, signature, defaults)?;
     check_shared(&inputs, signature)?;
     Ok(InferRequest {
         id: None,
         form,
         inputs,
-        outputs: wanted_outputs(envelope.outputs, binary, signature, defaults)?,
+        outputs: wanted_outputs(envelope.outputs.map(|outputs| outputs.0), binary, signature, defaults)?,
         timeout: parameters.timeout.map(Duration::from_micros).or(defaults.timeout),
         sequence,
     })
@@ -368,17 +396,19 @@ fn named_inputs(
     inputs: Vec<InputJson<'_>>,
     tensors: &mut &[u8],
     signature: &Signature,
+    memory: &mut Share,
 ) -> Result<Vec<Tensor>, RequestError> {
     let mut found: Vec<Option<Tensor>> = vec![None; signature.inputs.len()];
     for input in inputs {
         let Some((index, metadata)) = signature.input(&input.name) else {
             return Err(unknown_name("input", &input.name, &signature.inputs));
         };
-        let tensor = read_input(&input, tensors, metadata, signature)
-            .map_err(|error| error.within(&format!("input `{}`", metadata.name)))?;
-        if found[index].replace(tensor).is_some() {
+        if found[index].is_some() {
             return Err(RequestError::invalid(format!("input `{}` is given twice", metadata.name)));
         }
+        let tensor = read_input(&input, tensors, metadata, signature, memory)
+            .map_err(|error| error.within(&format!("input `{}`", metadata.name)))?;
+        found[index] = Some(tensor);
     }
     complete(found, signature)
 }
@@ -388,6 +418,7 @@ fn read_input(
     tensors: &mut &[u8],
     metadata: &TensorMetadata,
     signature: &Signature,
+    memory: &mut Share,
 ) -> Result<Tensor, RequestError> {
     let files = input.datatype == "BYTES" && !metadata.accepts.is_empty();
     if !files && input.datatype != metadata.datatype.name() {
@@ -402,57 +433,71 @@ fn read_input(
             metadata.datatype
         )));
     }
-    let shape: Option<Vec<usize>> = input.shape.iter().map(|dim| usize::try_from(*dim).ok()).collect();
+    let shape: Option<Vec<usize>> = input.shape.0.iter().map(|dim| usize::try_from(*dim).ok()).collect();
     let shape = shape.filter(|shape| volume(shape).is_some()).ok_or_else(|| {
         RequestError::invalid(format!(
             "shape {} holds more elements than any machine",
-            show_shape(&input.shape)
+            show_shape(&input.shape.0)
         ))
     })?;
     check_shape(&shape, files, metadata, signature)?;
     let datatype = if files { Datatype::Bytes } else { metadata.datatype };
-    read_elements(input, tensors, datatype, files && !metadata.takes_text(), &shape)
-        .and_then(|elements| Tensor::new(shape, elements))
-        .map_err(RequestError::invalid)
+    let elements = read_elements(input, tensors, datatype, files && !metadata.takes_text(), &shape, memory)?;
+    Tensor::new(shape, elements).map_err(RequestError::invalid)
 }
 
-/// The elements of an input, from the JSON or from behind it. In JSON, `files` are base64.
+/// The elements of an input, from the JSON or from behind it, as many as the shape has. In JSON, `files` are base64.
 fn read_elements(
     input: &InputJson<'_>,
     tensors: &mut &[u8],
     datatype: Datatype,
     files: bool,
     shape: &[usize],
-) -> Result<Elements, String> {
+    memory: &mut Share,
+) -> Result<Elements, RequestError> {
+    let invalid = |message: String| Err(RequestError::invalid(message));
+    let most = volume(shape).unwrap_or(usize::MAX);
+    let too_many =
+        |count: usize| invalid(format!("shape {shape:?} holds {most} elements, but the data has {count}"));
     let size = input.parameters.as_ref().and_then(|parameters| parameters.binary_data_size);
     match (input.data, size) {
         (Some(data), None) => {
+            let mut room = Room { most, memory };
             let parsed = if files {
-                elements::parse_base64(data.get())
+                elements::parse_base64(data.get(), &mut room)
             } else {
-                elements::parse(data.get(), datatype)
+                elements::parse_within(data.get(), datatype, &mut room)
             };
-            let (nesting, elements) = parsed.map_err(|error| format!("data {error}"))?;
+            let Parsed { nesting, count, elements } = parsed.map_err(|error| said_of("data", error))?;
             // Flat, or nested as the shape says.
             if nesting.len() > 1 && nesting != shape {
                 let (nesting, shape) = (show_shape(&nesting), show_shape(shape));
-                return Err(format!("data is nested as {nesting}, but shape is {shape}"));
+                return invalid(format!("data is nested as {nesting}, but shape is {shape}"));
             }
-            Ok(elements)
+            if count > most { too_many(count) } else { Ok(elements) }
         }
         (None, Some(size)) => {
             let taken = usize::try_from(size).ok().and_then(|size| tensors.split_at_checked(size));
             let Some((bytes, rest)) = taken else {
-                return Err(format!(
-                    "binary_data_size is {size}, but {} bytes are left behind the JSON",
-                    tensors.len()
+                let left = tensors.len();
+                return invalid(format!(
+                    "binary_data_size is {size}, but {left} bytes are left behind the JSON"
                 ));
             };
             *tensors = rest;
-            Elements::from_le_bytes(datatype, bytes)
+            let mut needed = bytes.len();
+            if datatype == Datatype::Bytes {
+                let count = count_length_prefixed(bytes).map_err(RequestError::invalid)?;
+                if count > most {
+                    return too_many(count);
+                }
+                needed += count * ELEMENT_BYTES;
+            }
+            memory.grow(needed)?;
+            Elements::from_le_bytes(datatype, bytes).map_err(RequestError::invalid)
         }
-        (Some(_), Some(_)) => Err("has both `data` and `parameters.binary_data_size`".into()),
-        (None, None) => Err("has neither `data` nor `parameters.binary_data_size`".into()),
+        (Some(_), Some(_)) => invalid("has both `data` and `parameters.binary_data_size`".into()),
+        (None, None) => invalid("has neither `data` nor `parameters.binary_data_size`".into()),
     }
 }
 

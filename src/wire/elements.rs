@@ -4,27 +4,54 @@
 //! left to do is to read numbers, and to see that lists are as long as their neighbours. No tree of
 //! values is made: 150,000 numbers cost 150,000 elements, and nothing else.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use half::f16;
 
-use super::error::shorten;
-use crate::model::tensor::{Datatype, Elements};
+use super::error::{Code, RequestError, shorten};
+use crate::memory::{Budget, Share};
+use crate::model::tensor::{Datatype, ELEMENT_BYTES, Elements};
 
 /// The deepest nesting of `data`. ONNX models stay below 8 dimensions; a nesting bomb does not.
 const MAX_RANK: usize = 16;
 
-/// Reads `json` as elements of `datatype`, flat and row-major, with the shape that its nesting
-/// shows: `[[1,2],[3,4]]` is `[2, 2]`, `5` is `[]`.
+/// How many elements are wanted, and the memory that they come from.
+pub struct Room<'a> {
+    pub most: usize,
+    pub memory: &'a mut Share,
+}
+
+/// What a `data` holds.
+#[derive(Debug, PartialEq)]
+pub struct Parsed {
+    /// The shape that its nesting shows: `[[1,2],[3,4]]` is `[2, 2]`, `5` is `[]`.
+    pub nesting: Vec<usize>,
+    /// How many elements there are. Those beyond [`Room::most`] are counted, and neither read nor kept.
+    pub count: usize,
+    pub elements: Elements,
+}
+
+/// Reads a text of our own, as a manifest's, without a bound.
+pub fn parse(json: &str, datatype: Datatype) -> Result<(Vec<usize>, Elements), String> {
+    let mut memory = Share::none(&Budget::unbounded());
+    let parsed = parse_within(json, datatype, &mut Room { most: usize::MAX, memory: &mut memory });
+    parsed.map(|parsed| (parsed.nesting, parsed.elements)).map_err(|error| error.message)
+}
+
+/// Reads `json` as elements of `datatype`, flat and row-major. The memory for as many as are wanted (and as the text can
+/// hold) is taken before they are read.
 ///
 /// BYTES elements are JSON strings, taken as their UTF-8 bytes.
-pub fn parse(json: &str, datatype: Datatype) -> Result<(Vec<usize>, Elements), String> {
+pub fn parse_within(json: &str, datatype: Datatype, room: &mut Room<'_>) -> Result<Parsed, RequestError> {
     macro_rules! scan_as {
-        ($variant:ident, $read:expr) => {
-            scan(json, $read).map(|(shape, values)| (shape, Elements::$variant(values)))
-        };
+        ($variant:ident, $read:expr) => {{
+            let (nesting, count, values) = scan(json, room, $read)?;
+            Ok(Parsed { nesting, count, elements: Elements::$variant(values) })
+        }};
     }
     match datatype {
-        Datatype::Bool => scan_as!(Bool, |token| match token {
+        Datatype::Bool => scan_as!(Bool, |token, _| match token {
             "true" => Ok(true),
             "false" => Ok(false),
             _ => Err(expected("true or false", token)),
@@ -37,38 +64,53 @@ pub fn parse(json: &str, datatype: Datatype) -> Result<(Vec<usize>, Elements), S
         Datatype::Int16 => scan_as!(Int16, integer),
         Datatype::Int32 => scan_as!(Int32, integer),
         Datatype::Int64 => scan_as!(Int64, integer),
-        Datatype::Fp16 => scan_as!(Fp16, |token| {
+        Datatype::Fp16 => scan_as!(Fp16, |token, _| {
             // By way of FP64: rounded twice, an FP32 in between would be off by one bit now and then.
             let wide: f64 = float(token, Datatype::Fp16)?;
             let value = f16::from_f64(wide);
             if value.is_finite() { Ok(value) } else { Err(out_of_range(token, Datatype::Fp16)) }
         }),
-        Datatype::Fp32 => scan_as!(Fp32, |token| float::<f32>(token, Datatype::Fp32)),
-        Datatype::Fp64 => scan_as!(Fp64, |token| float::<f64>(token, Datatype::Fp64)),
-        Datatype::Bytes => scan_as!(Bytes, |token| string(token).map(String::into_bytes)),
+        Datatype::Fp32 => scan_as!(Fp32, |token, _| float::<f32>(token, Datatype::Fp32)),
+        Datatype::Fp64 => scan_as!(Fp64, |token, _| float::<f64>(token, Datatype::Fp64)),
+        Datatype::Bytes => scan_as!(Bytes, |token, memory| {
+            memory.grow(token.len())?;
+            string(token).map(|text| text.into_owned().into_bytes())
+        }),
     }
 }
 
 /// The same for files inside JSON: every element is a string of standard base64 (RFC 4648 §4), or
 /// TensorFlow Serving's `{"b64": "…"}`, which the row form strips before it comes here.
-pub fn parse_base64(json: &str) -> Result<(Vec<usize>, Elements), String> {
-    let (shape, files) = scan(json, |token| {
+pub fn parse_base64(json: &str, room: &mut Room<'_>) -> Result<Parsed, RequestError> {
+    let (nesting, count, files) = scan(json, room, |token, memory| {
+        memory.grow(token.len())?;
+        // Only a text with escapes is copied before it is decoded.
+        let _copy = memory.budget().take(if token.contains('\\') { token.len() } else { 0 })?;
         let text = string(token)?;
         base64::engine::general_purpose::STANDARD.decode(text.trim_ascii().as_bytes()).map_err(|error| {
-            format!("is not base64 ({error}): expected a file in standard base64 with padding")
+            let message = format!("is not base64 ({error}): expected a file in standard base64 with padding");
+            RequestError::invalid(message)
         })
     })?;
-    Ok((shape, Elements::Bytes(files)))
+    Ok(Parsed { nesting, count, elements: Elements::Bytes(files) })
 }
 
 /// Walks the nested lists and reads each leaf with `read`, whose error completes the sentence
 /// "element 7 …".
 fn scan<T>(
     json: &str,
-    mut read: impl FnMut(&str) -> Result<T, String>,
-) -> Result<(Vec<usize>, Vec<T>), String> {
+    room: &mut Room<'_>,
+    mut read: impl FnMut(&str, &mut Share) -> Result<T, RequestError>,
+) -> Result<(Vec<usize>, usize, Vec<T>), RequestError> {
+    let wrong = |message: String| Err(RequestError::invalid(message));
     let bytes = json.as_bytes();
-    let mut values = Vec::new();
+    // An element and what stands between it and the next take two characters at least.
+    let capacity = room.most.min(json.len() / 2 + 1);
+    // What grows with the elements (BYTES) is taken when each is read.
+    let size = if size_of::<T>() == size_of::<Vec<u8>>() { ELEMENT_BYTES } else { size_of::<T>() };
+    room.memory.grow(capacity.saturating_mul(size))?;
+    let mut values = Vec::with_capacity(capacity);
+    let mut count = 0;
     let mut counts = [0usize; MAX_RANK + 1];
     // The length of a list at each depth, known once the first of them has ended.
     let mut lengths = [None; MAX_RANK + 1];
@@ -80,10 +122,10 @@ fn scan<T>(
             b'[' => {
                 depth += 1;
                 if depth > MAX_RANK {
-                    return Err(format!("nests deeper than {MAX_RANK} lists"));
+                    return wrong(format!("nests deeper than {MAX_RANK} lists"));
                 }
                 if leaf_depth.is_some_and(|leaf| depth > leaf) {
-                    return Err(format!("has a list where element {} should be", values.len()));
+                    return wrong(format!("has a list where element {count} should be"));
                 }
                 deepest = deepest.max(depth);
                 counts[depth] = 0;
@@ -92,7 +134,7 @@ fn scan<T>(
             b']' => {
                 let length = *lengths[depth].get_or_insert(counts[depth]);
                 if length != counts[depth] {
-                    return Err(format!(
+                    return wrong(format!(
                         "is ragged: lists at depth {depth} have {length} and {} elements",
                         counts[depth]
                     ));
@@ -101,22 +143,32 @@ fn scan<T>(
                 counts[depth] += 1;
                 at += 1;
             }
-            b'{' => return Err(format!("has an object where element {} should be", values.len())),
+            b'{' => return wrong(format!("has an object where element {count} should be")),
             _ => {
                 if depth != *leaf_depth.get_or_insert(depth) || depth != deepest {
-                    return Err(format!("has element {} where a list should be", values.len()));
+                    return wrong(format!("has element {count} where a list should be"));
                 }
                 let end = at + token_length(&bytes[at..]);
-                let value =
-                    read(&json[at..end]).map_err(|error| format!("element {} {error}", values.len()))?;
-                values.push(value);
+                if count < room.most {
+                    let value = read(&json[at..end], room.memory);
+                    values.push(value.map_err(|error| said_of(&format!("element {count}"), error))?);
+                }
+                count += 1;
                 counts[depth] += 1;
                 at = end;
             }
         }
     }
     let shape = lengths[1..=deepest].iter().map(|length| length.unwrap_or(0)).collect();
-    Ok((shape, values))
+    Ok((shape, count, values))
+}
+
+/// Puts what a sentence is about in front of it; an error of the budget is a sentence of its own.
+pub(super) fn said_of(what: &str, error: RequestError) -> RequestError {
+    match error.code {
+        Code::InvalidRequest => RequestError::invalid(format!("{what} {}", error.message)),
+        _ => error,
+    }
 }
 
 /// The length of the string, number or word that `bytes` begins with.
@@ -136,7 +188,10 @@ fn token_length(bytes: &[u8]) -> usize {
     bytes.len()
 }
 
-fn float<T: std::str::FromStr + Into<f64> + Copy>(token: &str, datatype: Datatype) -> Result<T, String> {
+fn float<T: std::str::FromStr + Into<f64> + Copy>(
+    token: &str,
+    datatype: Datatype,
+) -> Result<T, RequestError> {
     if !token.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
         return Err(expected("a number", token));
     }
@@ -157,7 +212,7 @@ macro_rules! integers {
 }
 integers!(u8 => Uint8, u16 => Uint16, u32 => Uint32, u64 => Uint64, i8 => Int8, i16 => Int16, i32 => Int32, i64 => Int64);
 
-fn integer<T: Integer>(token: &str) -> Result<T, String> {
+fn integer<T: Integer>(token: &str, _: &mut Share) -> Result<T, RequestError> {
     token.parse().map_err(|_| {
         let digits = token.strip_prefix('-').unwrap_or(token);
         if digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -168,16 +223,21 @@ fn integer<T: Integer>(token: &str) -> Result<T, String> {
     })
 }
 
-fn string(token: &str) -> Result<String, String> {
-    serde_json::from_str(token).map_err(|_| expected("a string", token))
+/// Borrowed where there is no escape in it.
+fn string(token: &str) -> Result<Cow<'_, str>, RequestError> {
+    let wrong = |_| expected("a string", token);
+    if token.contains('\\') {
+        return serde_json::from_str(token).map(Cow::Owned).map_err(wrong);
+    }
+    serde_json::from_str(token).map(Cow::Borrowed).map_err(wrong)
 }
 
-fn expected(what: &str, token: &str) -> String {
-    format!("is {}: expected {what}", shorten(token))
+fn expected(what: &str, token: &str) -> RequestError {
+    RequestError::invalid(format!("is {}: expected {what}", shorten(token)))
 }
 
-fn out_of_range(token: &str, datatype: Datatype) -> String {
-    format!("is {}: out of range for {datatype}", shorten(token))
+fn out_of_range(token: &str, datatype: Datatype) -> RequestError {
+    RequestError::invalid(format!("is {}: out of range for {datatype}", shorten(token)))
 }
 
 #[cfg(test)]
@@ -233,7 +293,23 @@ mod tests {
 
     #[test]
     fn base64_is_decoded_and_rubbish_is_told_apart() {
-        assert_eq!(parse_base64(r#"["aGk="]"#).unwrap(), (vec![1], Elements::Bytes(vec![b"hi".to_vec()])));
-        assert!(parse_base64(r#"["%%"]"#).unwrap_err().contains("element 0 is not base64"));
+        let mut memory = Share::none(&Budget::new(1 << 20));
+        let mut parse = |json| parse_base64(json, &mut Room { most: 2, memory: &mut memory });
+        assert_eq!(parse(r#"["aGk="]"#).unwrap().elements, Elements::Bytes(vec![b"hi".to_vec()]));
+        assert_eq!(parse(r#"["aGk\u003d"]"#).unwrap().elements, Elements::Bytes(vec![b"hi".to_vec()]));
+        assert!(parse(r#"["%%"]"#).unwrap_err().message.contains("element 0 is not base64"));
+    }
+
+    #[test]
+    fn elements_beyond_those_wanted_are_counted_and_take_no_memory() {
+        let json = format!("[{}0]", "0,".repeat(999_999));
+        let budget = Budget::new(100);
+        let mut memory = Share::none(&budget);
+        let parsed =
+            parse_within(&json, Datatype::Fp64, &mut Room { most: 12, memory: &mut memory }).unwrap();
+        assert_eq!((parsed.count, parsed.elements.len(), budget.used()), (1_000_000, 12, 96));
+        let mut memory = Share::none(&budget);
+        let error = parse_within(&json, Datatype::Fp64, &mut Room { most: 13, memory: &mut memory });
+        assert_eq!(error.unwrap_err().code, Code::TooLarge);
     }
 }

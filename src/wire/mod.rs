@@ -10,6 +10,7 @@ pub mod decode;
 pub mod elements;
 pub mod error;
 pub mod example;
+mod few;
 pub mod metadata;
 pub mod request;
 pub mod response;

@@ -38,6 +38,8 @@ pub struct Defaults {
     pub stream: Stream,
     /// How deep JSON may nest: the server's bound, which no query changes.
     pub max_json_depth: usize,
+    /// Files and texts of one request: the server's bound as well.
+    pub max_files: usize,
 }
 
 /// How deep the JSON parser itself goes at most.
@@ -52,6 +54,7 @@ impl Default for Defaults {
             timeout: None,
             stream: Stream::default(),
             max_json_depth: PARSER_DEPTH,
+            max_files: usize::MAX,
         }
     }
 }

@@ -1,27 +1,33 @@
 //! TensorFlow Serving's row form: `{"instances": […]}`, easy to type by hand.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
-use serde::de::{SeqAccess, Visitor};
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::agreement::{check_shape, complete};
-use super::elements;
+use super::elements::{self, Parsed, Room, said_of};
 use super::error::{Code, RequestError, shorten, shorten_middle, show_shape};
 use super::request::Form;
+use crate::memory::Share;
 use crate::model::signature::quoted;
+use crate::model::tensor::volume;
 use crate::model::{Datatype, Dim, Signature, Tensor, TensorMetadata};
 
 /// TensorFlow Serving's rows: a value an instance for a single input, or an object of values by
 /// input name. Instances become tensors one by one, so that too many cost no more than the limit.
-pub(super) fn rows(instances: &RawValue, signature: &Signature) -> Result<(Form, Vec<Tensor>), RequestError> {
+pub(super) fn rows(
+    instances: &RawValue,
+    signature: &Signature,
+    memory: &mut Share,
+) -> Result<(Form, Vec<Tensor>), RequestError> {
     if !instances.get().starts_with('[') {
         return Err(RequestError::invalid("`instances` is no list: expected one entry a row"));
     }
-    let mut columns =
-        Columns { signature, tensors: vec![None; signature.inputs.len()], count: 0, failure: None };
+    let tensors = vec![None; signature.inputs.len()];
+    let mut taken = Share::none(memory.budget());
+    let mut columns = Columns { signature, tensors, memory: &mut taken, count: 0, failure: None };
     let read = serde_json::Deserializer::from_str(instances.get()).deserialize_seq(&mut columns);
     if let Some(failure) = columns.failure {
         return Err(failure);
@@ -43,7 +49,10 @@ pub(super) fn rows(instances: &RawValue, signature: &Signature) -> Result<(Form,
         check_shape(tensor.shape(), files, input, signature)
             .map_err(|error| error.within(&format!("the instances as input `{}`", input.name)))?;
     }
-    let tensors = complete(columns.tensors, signature)?;
+    let mut tensors = complete(columns.tensors, signature)?;
+    tensors.iter_mut().for_each(Tensor::shrink_to_fit);
+    taken.shrink_to(tensors.iter().map(Tensor::memory).sum());
+    memory.absorb(taken);
     Ok((Form::Rows { instances: count }, tensors))
 }
 
@@ -51,6 +60,7 @@ pub(super) fn rows(instances: &RawValue, signature: &Signature) -> Result<(Form,
 struct Columns<'s> {
     signature: &'s Signature,
     tensors: Vec<Option<Tensor>>,
+    memory: &'s mut Share,
     count: usize,
     /// Why reading was stopped; serde's own errors have no code.
     failure: Option<RequestError>,
@@ -66,12 +76,17 @@ impl Columns<'_> {
                 ),
             ));
         }
-        let wrong =
-            |error: String| RequestError::invalid(error).within(&format!("instances[{}]", self.count));
+        let count = self.count;
+        let within = |error: RequestError| error.within(&format!("instances[{count}]"));
+        let wrong = |error: String| within(RequestError::invalid(error));
         let values = values_of(instance, self.signature).map_err(wrong)?;
         for ((value, input), column) in values.iter().zip(&self.signature.inputs).zip(&mut self.tensors) {
             let Some(value) = value else { continue };
-            let tensor = row_value(value, input).map_err(wrong)?;
+            let mut row = Share::none(self.memory.budget());
+            let tensor = row_value(value, input, &mut row).map_err(within)?;
+            // A column that has no room left is copied to one of twice its length.
+            self.memory.grow(tensor.memory().saturating_mul(2))?;
+            self.memory.absorb(row);
             match column {
                 Some(tensors) => tensors.append(tensor).map_err(wrong)?,
                 None => *column = Some(tensor),
@@ -118,47 +133,76 @@ fn values_of<'a>(instance: &'a RawValue, signature: &Signature) -> Result<Vec<Op
         _ if !is_object => return Err(format!("expected an object with {}", names())),
         _ => {}
     }
-    let mut fields: BTreeMap<Cow<'a, str>, &'a RawValue> = serde_json::from_str(instance.get())
-        .map_err(|error| shorten_middle(&error.to_string()).into_owned())?;
-    let mut values = Vec::with_capacity(signature.inputs.len());
-    for input in &signature.inputs {
-        let value = fields.remove(input.name.as_str());
-        if value.is_none() && input.filled_by.is_none() {
-            return Err(format!("missing input `{}`", input.name));
-        }
-        values.push(value);
+    let mut fields = Fields { signature, values: vec![None; signature.inputs.len()], unknown: None };
+    let read = serde_json::Deserializer::from_str(instance.get()).deserialize_map(&mut fields);
+    read.map_err(|error| shorten_middle(&error.to_string()).into_owned())?;
+    let Fields { values, unknown, .. } = fields;
+    let missing = signature
+        .inputs
+        .iter()
+        .zip(&values)
+        .find(|(input, value)| value.is_none() && input.filled_by.is_none());
+    match (missing, unknown) {
+        (Some((input, _)), _) => Err(format!("missing input `{}`", input.name)),
+        (None, Some(unknown)) => Err(format!("unknown input `{unknown}`: the model has {}", names())),
+        (None, None) => Ok(values),
     }
-    match fields.keys().next() {
-        None => Ok(values),
-        Some(unknown) => Err(format!("unknown input `{}`: the model has {}", shorten(unknown), names())),
+}
+
+/// The values of an instance's fields, one an input. Of fields that are no inputs the first name is kept, and no more.
+struct Fields<'s, 'a> {
+    signature: &'s Signature,
+    values: Vec<Option<&'a RawValue>>,
+    unknown: Option<String>,
+}
+
+impl<'a> Visitor<'a> for &mut Fields<'_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some((name, value)) = map.next_entry::<Cow<'a, str>, &'a RawValue>()? {
+            match self.signature.inputs.iter().position(|input| input.name == name) {
+                Some(at) => self.values[at] = Some(value),
+                None => _ = self.unknown.get_or_insert_with(|| shorten(&name).into_owned()),
+            }
+        }
+        Ok(())
     }
 }
 
 /// One instance's value as a row: its shape with a 1 in front.
-fn row_value(value: &RawValue, input: &TensorMetadata) -> Result<Tensor, String> {
-    let prefix = |error| format!("input `{}` {error}", input.name);
+fn row_value(value: &RawValue, input: &TensorMetadata, memory: &mut Share) -> Result<Tensor, RequestError> {
+    let prefix = |error| said_of(&format!("input `{}`", input.name), error);
+    let fixed: Option<Vec<usize>> = input.shape.iter().skip(1).map(Dim::fixed).collect();
+    let most = fixed.and_then(|row| volume(&row)).unwrap_or(usize::MAX);
     let base64 = strip_b64(value);
     let file = base64.unwrap_or(value);
     let is_file = !input.accepts.is_empty() && file.get().starts_with('"');
-    let (mut shape, elements) = if is_file && input.takes_text() && base64.is_none() {
-        elements::parse(file.get(), Datatype::Bytes).map_err(prefix)?
+    let mut room = Room { most: if is_file { 1 } else { most }, memory };
+    let parsed = if is_file && input.takes_text() && base64.is_none() {
+        elements::parse_within(file.get(), Datatype::Bytes, &mut room)
     } else if is_file {
-        elements::parse_base64(file.get()).map_err(prefix)?
+        elements::parse_base64(file.get(), &mut room)
     } else {
-        elements::parse(value.get(), input.datatype).map_err(prefix)?
+        elements::parse_within(value.get(), input.datatype, &mut room)
     };
+    let Parsed { nesting: mut shape, elements, .. } = parsed.map_err(prefix)?;
     shape.insert(0, 1);
     if !is_file && (input.shape.is_empty() || shape.get(1..) != Some(&expected_row(input, &shape))) {
         let row = input.shape.get(1..).unwrap_or_default();
         let row: Vec<i64> = row.iter().map(Dim::as_i64).collect();
-        return Err(format!(
+        return Err(RequestError::invalid(format!(
             "input `{}` has shape {} in this row: expected {}",
             input.name,
             show_shape(&shape[1..]),
             show_shape(&row)
-        ));
+        )));
     }
-    Tensor::new(shape, elements)
+    Tensor::new(shape, elements).map_err(RequestError::invalid)
 }
 
 /// A row's shape as the signature wants it, open dimensions taken from what came.

@@ -9,11 +9,16 @@
 //!
 //! **Tensors that would be too large.** An outer product makes ten billion numbers of two hundred
 //! thousand. So the shapes in the graph that depend on the request are kept, and computed first.
+//!
+//! **What all of it takes together.** See `footprint`.
 
 use tract_onnx::prelude::*;
-use tract_onnx::tract_hir::internal::{SymbolValues, TDim};
+use tract_onnx::tract_hir::internal::{SymbolValues, TDim, TypedSimplePlan};
 use tract_onnx::tract_hir::tract_core::ops::einsum::EinSum;
+use tract_onnx::tract_hir::tract_core::ops::logic::IfThenElse;
+use tract_onnx::tract_hir::tract_core::ops::scan::Scan;
 
+use super::footprint::{Bytes, Footprint};
 use crate::model;
 use crate::wire::{Code, RequestError};
 
@@ -26,6 +31,7 @@ pub struct Guard {
     /// Every different shape in the graph that holds a symbol, with a node's name and bytes an element.
     shapes: Vec<(String, Vec<TDim>, usize)>,
     max_tensor_bytes: usize,
+    footprint: Footprint,
 }
 
 /// Two dimensions that a node takes for one.
@@ -42,10 +48,8 @@ impl Guard {
     /// Looks through a typed graph.
     pub fn of(model: &TypedModel, max_tensor_bytes: usize) -> TractResult<Guard> {
         let mut guard = Guard { max_tensor_bytes, ..Guard::default() };
+        guard.add_shapes(model);
         for node in model.nodes() {
-            for output in &node.outputs {
-                guard.add_shape(&node.name, &output.fact);
-            }
             if let Some(product) = node.op_as::<EinSum>() {
                 guard.add_pairs(&node.name, product, &model.node_input_facts(node.id)?);
             }
@@ -58,6 +62,26 @@ impl Guard {
             }
         }
         Ok(guard)
+    }
+
+    /// With what a run of the finished plan takes.
+    pub fn with_footprint(self, plan: &TypedSimplePlan) -> TractResult<Guard> {
+        Ok(Guard { footprint: Footprint::of(plan)?, ..self })
+    }
+
+    /// Of a graph, and of the graphs inside it.
+    fn add_shapes(&mut self, model: &TypedModel) {
+        for node in model.nodes() {
+            for output in &node.outputs {
+                self.add_shape(&node.name, &output.fact);
+            }
+            if let Some(scan) = node.op_as::<Scan>() {
+                self.add_shapes(&scan.body);
+            } else if let Some(branches) = node.op_as::<IfThenElse>() {
+                self.add_shapes(&branches.then_body);
+                self.add_shapes(&branches.else_body);
+            }
+        }
     }
 
     fn add_shape(&mut self, node: &str, fact: &TypedFact) {
@@ -86,11 +110,8 @@ impl Guard {
         }
     }
 
-    /// Asks all of it for the shapes that came.
-    pub fn check(&self, inputs: &[&model::Tensor]) -> Result<(), RequestError> {
-        if self.pairs.is_empty() && self.shapes.is_empty() {
-            return Ok(());
-        }
+    /// Asks all of it for the shapes that came; what the run takes.
+    pub fn check(&self, inputs: &[&model::Tensor]) -> Result<Bytes, RequestError> {
         let mut values = SymbolValues::default();
         for (input, axis, symbol) in &self.symbols {
             values.set(symbol, inputs[*input].shape()[*axis] as i64);
@@ -105,7 +126,7 @@ impl Guard {
             }
         }
         for (node, shape, size) in &self.shapes {
-            // A dimension that only the run will tell counts as one.
+            // A dimension that only the run will tell counts as one: see `late`.
             let lengths: Vec<i64> = shape.iter().map(|dim| dim.eval(&values).to_i64().unwrap_or(1)).collect();
             if lengths.iter().any(|length| *length < 0) {
                 return Err(RequestError::invalid(format!(
@@ -125,6 +146,6 @@ impl Guard {
                 ));
             }
         }
-        Ok(())
+        Ok(self.footprint.bytes(&values))
     }
 }

@@ -20,6 +20,9 @@
 //! Inputs and outputs that `sequence.states` ties together leave the signature: an [`Item`] carries them.
 //!
 //! # Running
+//! What a run takes is known before it begins, and comes from the budget of all requests (`footprint`); where only the
+//! run tells a size, before the operator allocates it (`late`).
+//!
 //! A plan is shared; its running state is a [`Runner`]'s own, one a worker. After a failed run that
 //! state refuses good input, so a `Runner` is thrown away on any error. Recurrent operators keep
 //! nothing in it: see `recurrence`.
@@ -27,8 +30,10 @@
 mod batches;
 mod convert;
 mod family;
+mod footprint;
 pub mod graph;
 mod guard;
+mod late;
 mod layout;
 mod operators;
 mod plan;
@@ -46,6 +51,7 @@ use tract_onnx::tract_hir::internal::{InferenceFact, InferenceModel};
 use tract_onnx::tract_hir::ops::konst::Const;
 
 use super::panic::panic_message;
+use crate::memory::{Budget, Share};
 use crate::model::tensor::volume;
 use crate::model::{self, Dim, Signature, TensorMetadata};
 use crate::wire::{Code, RequestError};
@@ -245,7 +251,9 @@ impl Session {
         let pool = Threads::new(count).map_err(|error| error.to_string())?;
         let time = |threads: Option<&Threads>| {
             let mut runner = Runner::new(self.layout.clone(), &self.families, threads.cloned());
-            guarded("a trial", || Ok(trial::least_of_clock(|| runner.run(item).is_ok())))
+            let budget = Budget::unbounded();
+            let mut run = || runner.run(item, &mut Share::none(&budget)).is_ok();
+            guarded("a trial", || Ok(trial::least_of_clock(&mut run)))
                 .map_err(|error| error.cause)?
                 .ok_or_else(|| "a trial run failed".to_owned())
         };
@@ -323,7 +331,7 @@ mod tests {
         tensors: [model::Tensor; N],
     ) -> Result<Vec<model::Tensor>, RequestError> {
         let item = Item { tensors: tensors.to_vec(), states: vec![] };
-        runner(model).run(&item).map(|result| result.tensors)
+        runner(model).run(&item, &mut Share::none(&Budget::unbounded())).map(|result| result.tensors)
     }
 
     fn ones(shape: [usize; 2]) -> model::Tensor {

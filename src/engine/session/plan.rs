@@ -10,7 +10,9 @@ use tract_onnx::tract_hir::internal::{
 
 use super::convert::{chain, datatype_of, dim_of, from_tract, to_tract};
 use super::guard::Guard;
+use super::late::{self, Meter};
 use super::{LoadError, failed, recurrence};
+use crate::memory::Share;
 use crate::model::{self, Dim, TensorMetadata};
 use crate::wire::RequestError;
 
@@ -55,11 +57,17 @@ impl Plan {
         let mut typed = model.into_typed().map_err(failed)?;
         recurrence::begin_anew(&mut typed);
         let typed = typed.into_decluttered().map_err(failed)?;
-        let guard = Arc::new(Guard::of(&typed, max_tensor_bytes).map_err(failed)?);
+        let guard = Guard::of(&typed, max_tensor_bytes).map_err(failed)?;
+        let known = late::known_symbols(&typed).map_err(failed)?;
+        let mut typed = typed;
+        late::watch_inner(&mut typed, &known, max_tensor_bytes).map_err(failed)?;
         let constants =
             typed.nodes().iter().flat_map(|node| &node.outputs).filter_map(|o| o.fact.konst.as_ref());
         let weight_bytes = constants.map(|tensor| tensor.len() * tensor.datum_type().size_of()).sum();
-        let runnable = typed.into_optimized().and_then(IntoRunnable::into_runnable).map_err(failed)?;
+        let mut typed = typed.into_optimized().map_err(failed)?;
+        late::watch(&mut typed, &known, max_tensor_bytes).map_err(failed)?;
+        let runnable = typed.into_runnable().map_err(failed)?;
+        let guard = Arc::new(guard.with_footprint(&runnable).map_err(failed)?);
         Ok(Plan { runnable, inputs: inputs.to_vec(), guard, weight_bytes })
     }
 
@@ -98,11 +106,11 @@ impl Plan {
     }
 }
 
-/// A plan in one worker. After an error it is not to be used again.
+/// A plan in one worker.
 #[derive(Debug)]
 pub(super) struct PlanState {
     plan: Plan,
-    /// Made when first needed.
+    /// Made when first needed, and again after an error, for then it takes no input any more.
     state: Option<TypedSimpleState>,
 }
 
@@ -111,18 +119,38 @@ impl PlanState {
         PlanState { plan: plan.clone(), state: None }
     }
 
-    /// Runs the plan on all of the graph's inputs, which it must admit; gives all of its outputs.
-    pub fn run(&mut self, inputs: &[&model::Tensor]) -> Result<Vec<model::Tensor>, RequestError> {
-        self.plan.guard.check(inputs)?;
-        let state = match &mut self.state {
+    /// Runs the plan on all of the graph's inputs, which it must admit; gives all of its outputs. What the run takes comes
+    /// from the budget of `memory`, on which the outputs are left.
+    pub fn run(
+        &mut self,
+        inputs: &[&model::Tensor],
+        memory: &mut Share,
+    ) -> Result<Vec<model::Tensor>, RequestError> {
+        let bytes = self.plan.guard.check(inputs)?;
+        let mut taken = memory.budget().take(bytes.peak)?;
+        let mut state = match self.state.take() {
             Some(state) => state,
-            empty => empty.insert(self.plan.runnable.spawn().map_err(|error| failed(chain(&error)))?),
+            None => self.plan.runnable.spawn().map_err(|error| failed(chain(&error)))?,
         };
+        state.turn_state.shared.insert(Meter::new(Share::none(memory.budget())));
         let inputs = inputs.iter().map(|tensor| to_tract(tensor)).collect::<TractResult<TVec<TValue>>>();
-        let outputs = inputs.and_then(|inputs| state.run(inputs));
-        let outputs = outputs.map_err(|error| failed(chain(&error)))?;
-        outputs.iter().map(|value| from_tract(value).map_err(failed)).collect()
+        let outputs = inputs.and_then(|inputs| state.run(inputs)).map_err(|error| refused(&error))?;
+        // What is of a size that only the run has told is on the meter until its outputs are counted.
+        let size = outputs.iter().map(|output| output.len() * output.datum_type().size_of()).sum::<usize>();
+        memory.grow(size.saturating_sub(bytes.outputs))?;
+        let outputs =
+            outputs.iter().map(|value| from_tract(value).map_err(failed)).collect::<Result<_, _>>()?;
+        memory.absorb(taken.split(bytes.outputs));
+        state.turn_state.shared.remove::<Meter>();
+        self.state = Some(state);
+        Ok(outputs)
     }
+}
+
+/// Why a run failed: in our own words, where it was we who stopped it.
+fn refused(error: &TractError) -> RequestError {
+    let ours = error.chain().find_map(|cause| cause.downcast_ref::<RequestError>());
+    ours.cloned().unwrap_or_else(|| failed(chain(error)))
 }
 
 fn plan_failed(error: &TractError, inputs: &[TensorMetadata]) -> LoadError {

@@ -8,6 +8,7 @@ use super::family::{Batches, Family, no_plan};
 use super::layout::{Layout, Place};
 use super::plan::PlanState;
 use super::threads::Threads;
+use crate::memory::Share;
 use crate::model::Tensor;
 use crate::wire::RequestError;
 
@@ -18,6 +19,13 @@ pub struct Item {
     pub tensors: Vec<Tensor>,
     /// A sequence's state, in the order in which the states were declared.
     pub states: Vec<Tensor>,
+}
+
+impl Item {
+    /// Bytes of memory that it takes.
+    pub fn memory(&self) -> usize {
+        self.tensors.iter().chain(&self.states).map(Tensor::memory).sum()
+    }
 }
 
 /// Not shared, thrown away after an error.
@@ -58,21 +66,22 @@ impl Runner {
     }
 
     /// Runs a single item, which agrees with the signature. After [`Code::InferenceFailed`](crate::wire::Code), or a
-    /// panic, this runner must not be used again.
-    pub fn run(&mut self, item: &Item) -> Result<Item, RequestError> {
-        let mut results = self.run_together(std::slice::from_ref(item))?;
+    /// panic, this runner must not be used again. What the run takes comes from the budget of `memory`, on which the
+    /// result is left.
+    pub fn run(&mut self, item: &Item, memory: &mut Share) -> Result<Item, RequestError> {
+        let mut results = self.run_together(std::slice::from_ref(item), memory)?;
         results.pop().ok_or_else(|| failed("the engine gave no outputs".into()))
     }
 
     /// Runs items of one family ([`Session::family_of`](super::Session::family_of)); one result an item.
-    pub fn run_together(&mut self, items: &[Item]) -> Result<Vec<Item>, RequestError> {
+    pub fn run_together(&mut self, items: &[Item], memory: &mut Share) -> Result<Vec<Item>, RequestError> {
         match self.threads.clone() {
-            Some(threads) => threads.run(|| self.run_items(items)),
-            None => self.run_items(items),
+            Some(threads) => threads.run(|| self.run_items(items, memory)),
+            None => self.run_items(items, memory),
         }
     }
 
-    fn run_items(&mut self, items: &[Item]) -> Result<Vec<Item>, RequestError> {
+    fn run_items(&mut self, items: &[Item], memory: &mut Share) -> Result<Vec<Item>, RequestError> {
         let layout = self.layout.clone();
         let Some(first) = items.first() else { return Ok(Vec::new()) };
         let at = self.families.iter().position(|state| state.family.admits(&first.tensors));
@@ -84,11 +93,17 @@ impl Runner {
         if total == 1 || layout.input_axes.iter().all(Option::is_none) {
             return items
                 .iter()
-                .map(|item| Ok(layout.item(state.plans[0].run(&layout.graph_inputs(item))?)))
+                .map(|item| Ok(layout.item(state.plans[0].run(&layout.graph_inputs(item), memory)?)))
                 .collect();
         }
+        // The rows together, and a piece of them.
+        let bytes: usize = items.iter().map(Item::memory).sum();
+        let copies = memory.budget().take(bytes.saturating_mul(2))?;
         let joined = layout.join(items).map_err(failed)?;
-        let outputs = state.run_rows(&layout, &joined, total)?;
+        let outputs = state.run_rows(&layout, &joined, total, memory)?;
+        drop((joined, copies));
+        let bytes = outputs.iter().map(Tensor::memory).sum();
+        let _whole = memory.budget().take(bytes)?;
         let mut begin = 0;
         let parts = rows.iter().map(|rows| {
             let range = begin..begin + rows;
@@ -107,6 +122,7 @@ impl FamilyState {
         layout: &Layout,
         inputs: &[Tensor],
         total: usize,
+        memory: &mut Share,
     ) -> Result<Vec<Tensor>, RequestError> {
         let mut pieces: Vec<Vec<Tensor>> = Vec::new();
         let mut begin = 0;
@@ -114,10 +130,10 @@ impl FamilyState {
             let (plan, taken) = self.batches.schedule.begin(total - begin);
             let capacity = if plan == 0 { 1 } else { self.batches.rows(plan) };
             let outputs = if taken == total && taken == capacity {
-                self.plans[plan].run(&inputs.iter().collect::<Vec<_>>())?
+                self.plans[plan].run(&inputs.iter().collect::<Vec<_>>(), memory)?
             } else {
                 let piece = layout.piece(inputs, begin, taken, capacity).map_err(failed)?;
-                self.plans[plan].run(&piece.iter().collect::<Vec<_>>())?
+                self.plans[plan].run(&piece.iter().collect::<Vec<_>>(), memory)?
             };
             let outputs = outputs.into_iter().zip(&layout.output_axes);
             pieces.push(
@@ -134,6 +150,8 @@ impl FamilyState {
         if pieces.len() == 1 {
             return Ok(pieces.remove(0));
         }
+        let bytes = pieces.iter().flatten().map(Tensor::memory).sum();
+        let _pieces = memory.budget().take(bytes)?;
         let outputs = layout.output_axes.iter().enumerate().map(|(output, axis)| {
             let parts: Vec<&Tensor> = pieces.iter().map(|piece| &piece[output]).collect();
             Tensor::concat(*axis, &parts)

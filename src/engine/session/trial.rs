@@ -11,6 +11,7 @@ use super::layout::{Layout, Place};
 use super::plan::{Plan, PlanState};
 use super::runner::Item;
 use super::{failed, guarded};
+use crate::memory::{Budget, Share};
 use crate::model::{Elements, Tensor, TensorMetadata};
 use crate::wire::RequestError;
 
@@ -78,7 +79,7 @@ impl<'l> Trial<'l> {
 /// Runs a plan on items that fill it.
 fn joined(layout: &Layout, plan: &mut PlanState, items: &[Item]) -> Result<Vec<Tensor>, RequestError> {
     let inputs = layout.join(items).map_err(failed)?;
-    plan.run(&inputs.iter().collect::<Vec<_>>())
+    plan.run(&inputs.iter().collect::<Vec<_>>(), &mut Share::none(&Budget::unbounded()))
 }
 
 /// The least time of some runs, in seconds of this thread; `None` when a run fails.

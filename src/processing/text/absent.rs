@@ -19,6 +19,10 @@ impl Tokenizer {
         match self.0 {}
     }
 
+    pub fn memory(&self, _: usize) -> usize {
+        match self.0 {}
+    }
+
     pub fn encode(&self, _: &str, _: &mut Vec<u32>, _: &mut Vec<u32>) -> Result<bool, RequestError> {
         match self.0 {}
     }

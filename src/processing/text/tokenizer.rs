@@ -19,9 +19,11 @@ pub struct Tokenizer {
     cut: TruncationDirection,
 }
 
-/// The most bytes of one text that are looked at when they make no tokens, spaces for example. For each byte the
-/// library keeps some forty, for a while.
+/// The most bytes of one text that are looked at when they make no tokens, spaces for example.
 const MOST_BYTES: usize = 256 << 10;
+
+/// Bytes that the library keeps for each byte of a text, for a while.
+const BYTES_A_BYTE: usize = 48;
 
 /// Tokens behind the last one that is kept: so far, at least, a cut may change what came before it.
 const MARGIN: usize = 64;
@@ -65,6 +67,16 @@ impl Tokenizer {
         Ok(())
     }
 
+    /// Bytes that [`Tokenizer::encode`] takes for a text of such a length.
+    pub fn memory(&self, length: usize) -> usize {
+        length.min(self.first_bytes().max(MOST_BYTES)).saturating_mul(BYTES_A_BYTE)
+    }
+
+    /// Bytes of a text that nearly always make all the tokens that may be.
+    fn first_bytes(&self) -> usize {
+        self.most.saturating_mul(16).saturating_add(4096)
+    }
+
     /// Appends the tokens of `text` and their segments. False when there were more than the limit.
     ///
     /// Of a long text as much is looked at as makes enough tokens, or [`MOST_BYTES`] of it when they do not.
@@ -77,7 +89,7 @@ impl Tokenizer {
         let failed = |error: tokenizers::Error| {
             RequestError::new(Code::InferenceFailed, format!("the tokenizer failed: {error}"))
         };
-        let mut bytes = self.most.saturating_mul(16).saturating_add(4096);
+        let mut bytes = self.first_bytes();
         let most_bytes = bytes.max(MOST_BYTES);
         let (mut encoding, is_part) = loop {
             let part = self.part(text, bytes);

@@ -1,0 +1,261 @@
+//! Operators whose results are of a size that only the run tells: `Range` and `TopK` take it from a value, which may be
+//! the client's, `NonZero` and `NonMaxSuppression` count, and all that follow them depend on it.
+//!
+//! [`Guard`](super::guard) cannot hold such a size against the limit before the run. So each of these operators is put
+//! into a [`Late`], which computes the size when the inputs are there and the result is not: a size over the limit is an
+//! error, and the memory is taken from the budget before the operator allocates it. A size that cannot be computed is an
+//! error too, for an allocation that fails ends the process.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::ops::array::{DynSlice, Range, Topk};
+use tract_onnx::tract_core::ops::logic::IfThenElse;
+use tract_onnx::tract_core::ops::scan::Scan;
+use tract_onnx::tract_core::{as_op, op_as_typed_op};
+use tract_onnx::tract_hir::internal::{
+    EvalContext, EvalOp, LaneId, Op, OpState, SessionId, StaticName, TypedOp, Validation,
+};
+
+use crate::memory::Share;
+use crate::wire::{Code, RequestError};
+
+/// The memory of the run under way, where operators find it (`EvalContext::shared`).
+#[derive(Debug)]
+pub(super) struct Meter(Mutex<Share>);
+
+impl Meter {
+    pub fn new(share: Share) -> Meter {
+        Meter(Mutex::new(share))
+    }
+
+    fn take(&self, bytes: usize) -> Result<(), RequestError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).grow(bytes)
+    }
+}
+
+/// The names of the symbols that are known when a run begins.
+pub(super) fn known_symbols(model: &TypedModel) -> TractResult<HashSet<Symbol>> {
+    let mut known = HashSet::new();
+    for outlet in model.input_outlets()? {
+        known.extend(model.outlet_fact(*outlet)?.shape.iter().flat_map(|dim| dim.symbols()));
+    }
+    Ok(known)
+}
+
+fn is_late(fact: &TypedFact, known: &HashSet<Symbol>) -> bool {
+    fact.shape.iter().any(|dim| dim.symbols().iter().any(|symbol| !known.contains(symbol)))
+}
+
+/// Wraps the late operators of the graphs inside a graph. To be done before the graph is optimised, for afterwards these
+/// are plans.
+pub(super) fn watch_inner(model: &mut TypedModel, known: &HashSet<Symbol>, most: usize) -> TractResult<()> {
+    for node in model.nodes_mut() {
+        if let Some(scan) = node.op_as_mut::<Scan>() {
+            watch_inner(&mut scan.body, known, most)?;
+            watch(&mut scan.body, known, most)?;
+        } else if let Some(branches) = node.op_as_mut::<IfThenElse>() {
+            for body in [&mut branches.then_body, &mut branches.else_body] {
+                watch_inner(body, known, most)?;
+                watch(body, known, most)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Wraps the late operators of a graph.
+pub(super) fn watch(model: &mut TypedModel, known: &HashSet<Symbol>, most: usize) -> TractResult<()> {
+    for node in model.nodes_mut() {
+        let is_part = node.op_is::<Scan>() || node.op_is::<IfThenElse>() || node.op_is::<Late>();
+        let late = node.outputs.iter().any(|output| is_late(&output.fact, known));
+        if late && !node.inputs.is_empty() && !is_part {
+            let op = Late { inner: node.op.clone(), node: node.name.clone(), most };
+            node.op = Box::new(op);
+        }
+    }
+    Ok(())
+}
+
+/// An operator whose result is measured before it is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Late {
+    inner: Box<dyn TypedOp>,
+    node: String,
+    /// Bytes of one tensor.
+    most: usize,
+}
+
+impl Late {
+    /// Measures, and takes what is needed.
+    fn admit(&self, context: &EvalContext, inputs: &[TValue]) -> TractResult<()> {
+        let bytes = self.bytes(context, inputs)?;
+        if bytes > self.most as u128 {
+            let message = format!(
+                "node `{}` would make {bytes} bytes of these values: the limit is {}",
+                self.node, self.most
+            );
+            return Err(RequestError::new(Code::TooLarge, message).into());
+        }
+        match context.shared.and_then(|shared| shared.get::<Meter>()) {
+            Some(meter) => Ok(meter.take(bytes as usize)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Bytes that the result takes, at the most.
+    fn bytes(&self, context: &EvalContext, inputs: &[TValue]) -> TractResult<u128> {
+        let of = |input: &TValue| (input.len() * input.datum_type().size_of()) as u128;
+        if self.inner.is::<Range>() {
+            return Ok(range(context, inputs)? * inputs[0].datum_type().size_of() as u128);
+        }
+        if let Some(topk) = self.inner.downcast_ref::<Topk>() {
+            let axis = inputs[0].shape()[topk.axis].max(1) as u128;
+            let k = inputs[1].cast_to_scalar::<i64>()?;
+            // tract leaves places behind the last element zero, which is no answer.
+            if k < 0 || k as u128 > axis {
+                let message =
+                    format!("node `{}`: k is {k}, but there are {axis} elements to choose from", self.node);
+                return Err(RequestError::invalid(message).into());
+            }
+            return Ok(
+                (inputs[0].len() as u128 / axis * k as u128) * (inputs[0].datum_type().size_of() + 8) as u128
+            );
+        }
+        if self.inner.is::<DynSlice>() {
+            return Ok(of(&inputs[0]));
+        }
+        match &*self.inner.name() {
+            // An index for each dimension of each element.
+            "NonZero" => return Ok(inputs[0].len() as u128 * (inputs[0].rank().max(1) * 8) as u128),
+            // Three indices a score, in a list that doubles its room, and once more.
+            "NonMaxSuppression" => return Ok(inputs[1].len() as u128 * 24 * 4),
+            _ => {}
+        }
+        self.by_facts(context, inputs)
+    }
+
+    /// What the operator says itself of such inputs.
+    fn by_facts(&self, context: &EvalContext, inputs: &[TValue]) -> TractResult<u128> {
+        let facts: Vec<TypedFact> =
+            inputs.iter().map(|input| TypedFact::dt_shape(input.datum_type(), input.shape())).collect();
+        let outputs = self.inner.output_facts(&facts.iter().collect::<Vec<_>>())?;
+        let mut bytes = 0_u128;
+        for output in &outputs {
+            let mut volume = output.datum_type.size_of() as u128;
+            for dim in output.shape.iter() {
+                let length = dim.eval(context.symbols).to_i64().map_err(|_| {
+                    TractError::msg(format!(
+                        "nobody can tell how large the result of node `{}` is",
+                        self.node
+                    ))
+                })?;
+                let length = u128::try_from(length).map_err(|_| {
+                    let message = format!("node `{}` would make a shape with the length {length}", self.node);
+                    TractError::from(RequestError::invalid(message))
+                })?;
+                volume = volume.saturating_mul(length);
+            }
+            bytes = bytes.saturating_add(volume);
+        }
+        Ok(bytes)
+    }
+}
+
+/// How many numbers a `Range` makes.
+fn range(context: &EvalContext, inputs: &[TValue]) -> TractResult<u128> {
+    let number = |input: &TValue| -> TractResult<f64> {
+        if input.datum_type() == TDim::datum_type() {
+            let plain = input.try_as_plain_ram()?;
+            return Ok(plain.to_scalar::<TDim>()?.eval(context.symbols).to_i64()? as f64);
+        }
+        input.cast_to_scalar::<f64>()
+    };
+    let (start, end, step) = (number(&inputs[0])?, number(&inputs[1])?, number(&inputs[2])?);
+    let count = ((end - start) / step).ceil();
+    if step == 0.0 || count.is_nan() {
+        let message = format!("a Range from {start} to {end} in steps of {step} has no length");
+        return Err(RequestError::invalid(message).into());
+    }
+    // The other way there is nothing, but of sizes tract takes the distance.
+    let is_size = inputs[0].datum_type() == TDim::datum_type();
+    let count = if is_size { count.abs() } else { count.max(0.0) };
+    // Rounding may be off by some of the numbers that an f64 cannot tell apart.
+    Ok(count as u128 + 1)
+}
+
+impl Op for Late {
+    fn name(&self) -> StaticName {
+        self.inner.name()
+    }
+
+    fn validation(&self) -> Validation {
+        self.inner.validation()
+    }
+
+    fn mints_runtime_symbols(&self) -> bool {
+        self.inner.mints_runtime_symbols()
+    }
+
+    fn required_bound_symbols(&self, inputs: &[&TypedFact]) -> TVec<Symbol> {
+        self.inner.required_bound_symbols(inputs)
+    }
+
+    op_as_typed_op!();
+}
+
+impl EvalOp for Late {
+    fn eval(&self, context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        self.admit(context, &inputs)?;
+        self.inner.eval(context, inputs)
+    }
+
+    fn forwards_input(&self) -> Option<usize> {
+        self.inner.forwards_input()
+    }
+
+    fn eval_out_of_plan(&self, _: TVec<TValue>) -> TractResult<Option<TVec<TValue>>> {
+        Ok(None)
+    }
+
+    fn state(&self, context: &EvalContext) -> TractResult<Option<Box<dyn OpState>>> {
+        let state = self.inner.state(context)?;
+        Ok(state.map(|inner| Box::new(LateState { inner }) as Box<dyn OpState>))
+    }
+
+    fn drop_session(&self, session: SessionId, node: usize) {
+        self.inner.drop_session(session, node);
+    }
+}
+
+impl TypedOp for Late {
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        self.inner.output_facts(inputs)
+    }
+
+    as_op!();
+}
+
+/// The state of such an operator, where it has one.
+#[derive(Debug, Clone)]
+struct LateState {
+    inner: Box<dyn OpState>,
+}
+
+impl OpState for LateState {
+    fn eval(
+        &mut self,
+        context: &EvalContext,
+        op: &dyn Op,
+        inputs: TVec<TValue>,
+    ) -> TractResult<TVec<TValue>> {
+        let late = op.downcast_ref::<Late>().ok_or_else(|| TractError::msg("a state of another operator"))?;
+        late.admit(context, &inputs)?;
+        self.inner.eval(context, late.inner.as_op(), inputs)
+    }
+
+    fn reset_lanes(&mut self, lanes: &[LaneId]) -> TractResult<()> {
+        self.inner.reset_lanes(lanes)
+    }
+}
