@@ -128,9 +128,9 @@ impl Fetcher {
             format!("{address}: {error}; or put `name`, `url` and `sha256` into a model.json")
         })?;
         let manifest = Manifest { url: Some(url.into()), sha256: Some(sha256.into()), ..Manifest::default() };
-        let (onnx, folder) = (PathBuf::new(), PathBuf::new());
-        let version = "1".into();
-        Ok(ModelFiles { name, version, onnx, folder, manifest, manifest_file: None, version_folder: None })
+        let (onnx, folder, home) = (PathBuf::new(), PathBuf::new(), PathBuf::from(url));
+        let (version, manifest_file, version_folder) = ("1".into(), None, None);
+        Ok(ModelFiles { name, version, onnx, folder, manifest, manifest_file, version_folder, home })
     }
 
     /// Puts a model's files in place, when they are elsewhere.

@@ -3,6 +3,7 @@
 //! Nothing here runs a model or knows of sockets.
 
 pub mod manifest;
+pub mod reading;
 pub mod repository;
 pub mod signature;
 pub mod tensor;
