@@ -96,6 +96,8 @@ impl Loader {
         is_wanted: impl Fn() -> bool + Sync,
     ) -> Option<Result<(Catalogue, Changes), String>> {
         let next = AtomicUsize::new(0);
+        let names: Vec<(String, String)> =
+            scan.found.iter().map(|found| (found.name.clone(), found.version.clone())).collect();
         let found: Vec<Mutex<&mut Found>> = scan.found.iter_mut().map(Mutex::new).collect();
         let outcomes: Mutex<Vec<(String, String, Outcome)>> = Mutex::default();
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(found.len());
@@ -105,7 +107,7 @@ impl Loader {
                     found.get(next.fetch_add(1, Ordering::Relaxed)).filter(|_| is_wanted())
                 {
                     let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                    let made = self.version(&mut found, before, workers);
+                    let made = self.version(&mut found, before, &names, workers);
                     outcomes.lock().unwrap_or_else(PoisonError::into_inner).extend(made);
                 }
             };
@@ -132,6 +134,7 @@ impl Loader {
         &self,
         found: &mut Found,
         before: &Before,
+        names: &[(String, String)],
         workers: &Workers,
     ) -> Vec<(String, String, Outcome)> {
         let (name, version) = (found.name.clone(), found.version.clone());
@@ -150,10 +153,14 @@ impl Loader {
             Err(Unusable::Broken(error) | Unusable::Unreadable(error)) => error.clone(),
         };
         // What cannot be read may go by another name, and may hold several versions.
-        let mut stay: Vec<usize> = same.into_iter().collect();
-        if found.files.is_err() && stay.is_empty() {
-            stay = (0..before.known.len()).filter(|at| known(at).home == found.home).collect();
-        }
+        let is_hidden = |known: &Known| {
+            let is_found =
+                names.iter().any(|(name, version)| (name, version) == (&known.name, &known.version));
+            found.files.is_err() && known.home == found.home && !is_found
+        };
+        let all = before.known.iter().enumerate();
+        let stay: Vec<usize> =
+            all.filter(|(at, known)| same == Some(*at) || is_hidden(known)).map(|(at, _)| at).collect();
         if stay.is_empty() && matches!(found.files, Err(Unusable::Unreadable(_))) {
             log::warn!("{}: what is there is not served: {error}", found.home.display());
             return Vec::new();
@@ -245,8 +252,12 @@ fn catalogue(
     default: Option<&str>,
 ) -> Option<Result<(Catalogue, Changes), String>> {
     let mut changes = Changes::default();
-    let mut entries = Vec::new();
+    let mut entries: Vec<(String, Entry)> = Vec::new();
     for (name, version, outcome) in outcomes {
+        // Several versions that cannot be read may each have kept it.
+        if entries.iter().any(|(known, entry)| *known == name && entry.version == version) {
+            continue;
+        }
         let count = match &outcome {
             Outcome::Loaded(_) => &mut changes.loaded,
             Outcome::Kept(_, Why::Unchanged) => &mut changes.kept,
