@@ -2,21 +2,29 @@
 //!
 //! What is new is loaded and warmed up beside the old, and then put in its place at once; no request waits for it.
 //! A conversation keeps the version that it began with until it ends, or until `--reload-drain` has passed, when it is
-//! closed with 1012 (service restart) behind its last answer. What cannot be loaded changes nothing.
+//! closed with 1012 (service restart) behind its last answer. What cannot be loaded changes nothing, and what is gone from
+//! the repository is served until a second look finds it gone as well.
 
 use std::collections::VecDeque;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use crate::inference::{Changes, Fingerprint, Loader, Models, Workers};
+use crate::engine::panic::panic_message;
+use crate::inference::{Before, Changes, Loader, Models, Scan, Workers};
 use crate::net::connections::Connections;
+
+/// When there is a second look for what was gone, where files are not watched.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
 
 /// What a reload needs.
 pub struct Reloader {
     pub loader: Loader,
+    /// What the models were loaded from at the start.
+    pub loaded: Scan,
     /// Gone when the server is.
     pub models: Weak<Models>,
     pub workers: Arc<Workers>,
@@ -38,48 +46,82 @@ impl Reloader {
     }
 
     fn run(self, requests: &Receiver<()>) {
-        let mut files = self.watch.and_then(|interval| Files::new(&self.loader, interval));
-        // When conversations with a replaced model are told to end.
-        let mut ends: VecDeque<Instant> = VecDeque::new();
+        let mut plan = Plan {
+            last: self.loaded.clone(),
+            loaded: self.loaded.clone(),
+            look: self.watch.map(|interval| Instant::now() + interval),
+            second_look: None,
+            ends: VecDeque::new(),
+        };
         loop {
-            let due = ends.front().copied().into_iter().chain(files.as_ref().map(|files| files.next)).min();
-            let asked = match due {
+            let asked = match plan.due() {
                 Some(due) => requests.recv_deadline(due),
                 None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
-            let wanted = match asked {
-                Ok(()) => true,
-                Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => {
-                    files.as_mut().is_some_and(|files| files.is_due() && files.have_changed(&self.loader))
-                }
-            };
-            if ends.front().is_some_and(|end| *end <= Instant::now()) {
-                ends.pop_front();
-                self.connections.ring_all();
+            if asked == Err(RecvTimeoutError::Disconnected) {
+                return;
             }
-            if wanted {
-                ends.extend(self.reload());
-                if let Some(files) = &mut files {
-                    files.taken(&self.loader);
-                }
+            // Whatever goes wrong with one model's files, the next reload must find somebody.
+            let step = catch_unwind(AssertUnwindSafe(|| self.step(&mut plan, asked.is_ok())));
+            if let Err(panic) = step {
+                let panic = panic_message(panic.as_ref());
+                log::error!("models are not reloaded, the old ones stay: reloading panicked: {panic}");
             }
         }
     }
 
-    /// Loads and replaces; when conversations with what was replaced are to end.
-    fn reload(&self) -> Option<Instant> {
-        let known = self.models.upgrade()?.now().known();
+    /// Does what is due.
+    fn step(&self, plan: &mut Plan, is_asked: bool) {
+        let now = Instant::now();
+        let is_past = |due: Option<Instant>| due.is_some_and(|due| due <= now);
+        if is_past(plan.ends.front().copied()) {
+            plan.ends.pop_front();
+            self.connections.ring_all();
+        }
+        let mut is_wanted = is_asked;
+        if is_past(plan.second_look) {
+            plan.second_look = None;
+            is_wanted = true;
+        }
+        if is_past(plan.look) {
+            plan.look = self.watch.map(|interval| now + interval);
+            is_wanted |= !is_wanted && self.has_changed(plan);
+        }
+        if is_wanted {
+            self.reload(plan);
+        }
+    }
+
+    /// True when the files are others than the models were loaded from, and lie still since the last look.
+    fn has_changed(&self, plan: &mut Plan) -> bool {
+        let Ok(seen) = self.loader.look(&plan.last) else { return false };
+        let is_still = seen == plan.last;
+        plan.last = seen;
+        is_still && plan.last != plan.loaded
+    }
+
+    /// Loads and replaces.
+    fn reload(&self, plan: &mut Plan) {
+        let Some(models) = self.models.upgrade() else { return };
+        let now = models.now();
+        let (known, failed_at_start) = (now.known(), now.failed_at_start());
+        // From here on nothing is held that the end of the server would have to wait for.
+        drop((now, models));
+        let mut scan = match self.loader.scan(&plan.last) {
+            Ok(scan) => scan,
+            Err(error) => return log::error!("models are not reloaded, the old ones stay: {error}"),
+        };
+        let before = Before { known, failed_at_start, scan: Some(plan.last.clone()) };
         // Kept apart until they serve: when the server ends meanwhile, they end by themselves.
         let workers = Workers::default();
-        let (catalogue, changes) = match self.loader.load(&known, &workers) {
+        let is_wanted = || self.models.strong_count() > 0;
+        let Some(loaded) = self.loader.load(&mut scan, &before, &workers, is_wanted) else { return };
+        (plan.last, plan.loaded) = (scan.clone(), scan);
+        let (catalogue, changes) = match loaded {
             Ok(loaded) => loaded,
-            Err(error) => {
-                log::error!("models are not reloaded, the old ones stay: {error}");
-                return None;
-            }
+            Err(error) => return log::error!("models are not reloaded, the old ones stay: {error}"),
         };
-        let models = self.models.upgrade()?;
+        let Some(models) = self.models.upgrade() else { return };
         self.workers.absorb(workers);
         let old = models.replace(catalogue);
         let now = models.now();
@@ -91,47 +133,31 @@ impl Reloader {
                 model.retire(drain);
             }
         }
-        let Changes { loaded, kept, failed } = changes;
+        let Changes { loaded, kept, failed, missing } = changes;
         log::info!(
             "models reloaded: {loaded} loaded, {replaced} replaced or gone, {kept} unchanged, {failed} failed"
         );
-        self.drain.filter(|_| replaced > 0).map(|drain| Instant::now() + drain)
+        plan.second_look = (missing > 0).then(|| Instant::now() + self.watch.unwrap_or(SECOND_LOOK));
+        plan.ends.extend(self.drain.filter(|_| replaced > 0).map(|drain| Instant::now() + drain));
     }
 }
 
-/// The models' files as they were seen.
-struct Files {
-    interval: Duration,
-    next: Instant,
-    /// As they were loaded.
-    loaded: Vec<Fingerprint>,
-    /// As they were the last time: what is still being written is not loaded.
-    last: Vec<Fingerprint>,
+/// What the thread knows and waits for.
+struct Plan {
+    /// What lay in the repository the last time: what is still being written is not loaded.
+    last: Scan,
+    /// What the models that are served were loaded from, or were to be.
+    loaded: Scan,
+    /// When to look whether files have changed.
+    look: Option<Instant>,
+    /// When to look whether what was gone is still gone.
+    second_look: Option<Instant>,
+    /// When conversations with a replaced model are told to end.
+    ends: VecDeque<Instant>,
 }
 
-impl Files {
-    fn new(loader: &Loader, interval: Duration) -> Option<Files> {
-        let loaded = loader.look().ok()?;
-        Some(Files { interval, next: Instant::now() + interval, last: loaded.clone(), loaded })
-    }
-
-    fn is_due(&self) -> bool {
-        self.next <= Instant::now()
-    }
-
-    /// True when they are others than were loaded, and the same as the last time.
-    fn have_changed(&mut self, loader: &Loader) -> bool {
-        self.next = Instant::now() + self.interval;
-        let Ok(seen) = loader.look() else { return false };
-        let is_still = seen == self.last;
-        self.last = seen;
-        is_still && self.last != self.loaded
-    }
-
-    fn taken(&mut self, loader: &Loader) {
-        if let Ok(seen) = loader.look() {
-            self.loaded = seen.clone();
-            self.last = seen;
-        }
+impl Plan {
+    fn due(&self) -> Option<Instant> {
+        self.ends.front().copied().into_iter().chain(self.look).chain(self.second_look).min()
     }
 }

@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::config::{AccessFlags, Fetching, Limits, ReloadFlags, ServeFlags, TlsFlags};
 use crate::engine::worker::Places;
 use crate::fetch::Fetcher;
-use crate::inference::{Loader, Models, Workers};
+use crate::inference::{Before, Loader, Models, Scan, Workers};
 use crate::memory::Budget;
 use crate::model::ModelSource;
 use crate::net::connections::{Connections, Shared};
@@ -145,9 +145,13 @@ impl Server {
             clock: clock.clone(),
         };
         let workers = Arc::new(Workers::default());
-        let (catalogue, changes) = loader.load(&[], &workers).map_err(StartError::Setting)?;
+        let mut scan =
+            loader.scan(&Scan::default()).map_err(|error| StartError::Setting(error.to_string()))?;
+        let loaded_models = loader.load(&mut scan, &Before::default(), &workers, || true);
+        let nothing = || StartError::Setting("no model could be loaded".into());
+        let (catalogue, changes) = loaded_models.ok_or_else(nothing)?.map_err(StartError::Setting)?;
         if changes.loaded == 0 {
-            return Err(StartError::Setting("no model could be loaded".into()));
+            return Err(nothing());
         }
         loaded();
         let models = Arc::new(Models::new(catalogue));
@@ -163,6 +167,7 @@ impl Server {
         };
         let reloader = Reloader {
             loader,
+            loaded: scan,
             models: Arc::downgrade(&models),
             workers: workers.clone(),
             connections: connections.clone(),

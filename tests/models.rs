@@ -306,7 +306,7 @@ fn of_declared_shapes_each_has_a_plan_and_another_is_refused_with_the_list() {
     assert_eq!(refused["code"], "invalid_request");
     assert!(refused["error"].as_str().unwrap().ends_with("expected [1, 4], or [1, 8]"), "{refused}");
     let metadata = program.get("/v2/models/declared-shapes").json();
-    assert_eq!(metadata["inputs"][0]["shape"], serde_json::json!([-1, -1]));
+    assert_eq!(metadata["inputs"][0]["shape"], json!([1, -1]), "two rows would be refused");
 }
 
 #[test]
@@ -336,4 +336,62 @@ fn a_model_that_takes_text_says_how_to_get_a_program_that_can() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1));
     assert!(said.contains("build it with `--features text`"), "{said}");
+}
+
+fn checked(model: &std::path::Path) -> String {
+    let output = onnxd().arg("check").arg(model).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_batch_that_the_engine_does_not_hold_is_reported_as_one_with_the_reason_and_what_to_write() {
+    for (model, reason) in [("lone", "Reshape volume mismatch"), ("clash", "a run of two rows fails: ")] {
+        let said = checked(&test_model(model));
+        assert!(said.contains("takes    x: FP32 [1, 4]"), "{said}");
+        assert!(!said.contains("any length"), "{said}");
+        let line =
+            said.lines().find(|line| line.starts_with("batch    ")).unwrap_or_else(|| panic!("{said}"));
+        let dimension = "dimension 0 (`N`) of input `x` is 1, though the file leaves it open: ";
+        assert!(line.contains(dimension) && line.contains(reason), "{line}");
+        assert!(line.contains(r#"write "max_batch_size": 8"#), "{line}");
+
+        let mut program = Program::serve(&test_model(model), &[]);
+        let line = program.says("though the file leaves it open");
+        assert!(line.contains("WARN") && line.contains(reason), "{line}");
+        let metadata = program.get(&format!("/v2/models/{model}")).json();
+        assert_eq!(metadata["inputs"][0]["shape"], json!([1, 4]));
+    }
+}
+
+#[test]
+fn what_the_report_says_to_write_makes_rows_run() {
+    for model in ["lone", "clash"] {
+        let folder = with_manifest(model, &format!("rows-{model}"), r#"{"max_batch_size": 8}"#);
+        let said = checked(&folder);
+        assert!(!said.contains("batch    "), "{said}");
+        let program = Program::serve(&folder, &[]);
+        let rows = request(&[("x", "FP32", json!([2, 4]), json!([1, 2, 3, 4, 5, 6, 7, 8]))]);
+        let reply = ask_json(&mut program.connect("/"), rows);
+        assert_eq!(reply["outputs"][0]["shape"][0], 2, "{reply}");
+    }
+}
+
+#[test]
+fn lengths_that_shapes_gives_are_not_called_any_length() {
+    let folder = with_manifest("open", "listed-shapes", r#"{"shapes": [{"x": [1, 4]}, {"x": [1, 8]}]}"#);
+    let said = checked(&folder);
+    assert!(said.contains("shapes   x [1, 4], or x [1, 8]: those of model.json, and no others"), "{said}");
+    assert!(!said.contains("any length"), "{said}");
+}
+
+#[test]
+fn weights_that_are_not_there_are_called_so_with_the_name_of_their_file() {
+    let folder = folder("no-weights");
+    std::fs::copy(test_model("outside/model.onnx"), folder.join("model.onnx")).unwrap();
+    let said = checked(&folder);
+    assert!(
+        said.contains("reading the model's external data") && said.contains("weights/w.bin: No such file"),
+        "{said}"
+    );
+    assert!(!said.contains("LFS"), "{said}");
 }

@@ -110,9 +110,16 @@ fn report(mut loaded: Loaded, took: Duration, whole: bool) {
         _ if signature.has_state => println!("rows     one a request: each is a step of a sequence"),
         Some(most) => println!("rows     up to {most} a request (max_batch_size)"),
         None if signature.inputs.iter().all(|input| input.shape.iter().all(|dim| dim.fixed().is_some())) => {}
+        None if session.listed_shapes().is_some() => {}
         None => println!(
             "shapes   -1 is any length; fix what never changes with `shape` in model.json: it runs faster"
         ),
+    }
+    if let Some(shapes) = session.listed_shapes() {
+        println!("shapes   {}: those of model.json, and no others", shapes.join(", or "));
+    }
+    for note in session.notes() {
+        println!("batch    {note}");
     }
     match &loaded.warmup_error {
         Some(error) => {

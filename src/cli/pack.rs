@@ -9,7 +9,7 @@ use clap::{Args, Parser};
 
 use super::logging;
 use crate::config::{FetchFlags, Limits, LogFlags, LogFormat, ServeFlags};
-use crate::engine::session::graph::data_files;
+use crate::engine::session::external::data_files;
 use crate::fetch::Fetcher;
 use crate::inference;
 use crate::model::ModelFiles;

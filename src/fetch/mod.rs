@@ -140,10 +140,9 @@ impl Fetcher {
             format!("{address}: {error}; or put `name`, `url` and `sha256` into a model.json")
         })?;
         let manifest = Manifest { url: Some(url.into()), sha256: Some(sha256.into()), ..Manifest::default() };
-        let (onnx, folder) = (PathBuf::new(), PathBuf::new());
-        let version = "1".into();
-        let (manifest_file, version_folder, store) = (None, None, Store::Disk);
-        Ok(ModelFiles { name, version, onnx, folder, manifest, manifest_file, version_folder, store })
+        let (onnx, folder, home) = (PathBuf::new(), PathBuf::new(), PathBuf::from(url));
+        let (version, manifest_file, version_folder, store) = ("1".into(), None, None, Store::Disk);
+        Ok(ModelFiles { name, version, onnx, folder, manifest, manifest_file, version_folder, store, home })
     }
 
     /// Puts a model's files in place, when they are elsewhere.

@@ -3,12 +3,13 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
 
-use super::ServedModel;
+use super::{Fingerprint, ServedModel};
 use crate::engine::worker::WorkerThread;
 use crate::model::signature::quoted;
 use crate::wire::error::shorten;
@@ -33,7 +34,33 @@ pub struct Catalogue {
 pub struct Entry {
     pub version: String,
     /// Why it is not there, if it could not be loaded.
-    pub model: Result<Arc<ServedModel>, String>,
+    pub model: Result<Arc<ServedModel>, Failure>,
+}
+
+/// Why a version could not be loaded.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    pub reason: String,
+    pub when: FailedAt,
+}
+
+/// Whether the server is the worse for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailedAt {
+    /// The server does not do what it was started for: it is not ready until the model is mended.
+    Start,
+    /// What was served is served on: a new model that does not load must not take every replica out of service.
+    Reload,
+}
+
+/// A version that is served, held by nothing.
+#[derive(Debug)]
+pub struct Known {
+    pub name: String,
+    pub version: String,
+    pub home: PathBuf,
+    pub fingerprint: Fingerprint,
+    pub model: Weak<ServedModel>,
 }
 
 impl Catalogue {
@@ -61,21 +88,37 @@ impl Catalogue {
     }
 
     /// What is served, without keeping it: a reload must not hold up the end of the server.
-    pub fn known(&self) -> Vec<Weak<ServedModel>> {
-        self.served().map(Arc::downgrade).collect()
+    pub fn known(&self) -> Vec<Known> {
+        let known = |model: &Arc<ServedModel>| Known {
+            name: model.name.clone(),
+            version: model.version.clone(),
+            home: model.home.clone(),
+            fingerprint: model.fingerprint.clone(),
+            model: Arc::downgrade(model),
+        };
+        self.served().map(known).collect()
     }
 
-    /// True when there is no version that could not be loaded.
-    pub fn is_whole(&self) -> bool {
-        self.by_name.values().flatten().all(|entry| entry.model.is_ok())
+    fn all(&self) -> impl Iterator<Item = (&String, &Entry)> {
+        self.by_name.iter().flat_map(|(name, versions)| versions.iter().map(move |entry| (name, entry)))
     }
 
-    /// Names and versions that could not be loaded.
-    pub fn failed(&self) -> Vec<String> {
-        let all =
-            self.by_name.iter().flat_map(|(name, versions)| versions.iter().map(move |entry| (name, entry)));
-        let failed = all.filter(|(_, entry)| entry.model.is_err());
-        failed.map(|(name, entry)| format!("{name} version {}", entry.version)).collect()
+    /// Names and versions that could not be loaded at the start, nor since.
+    pub fn failed_at_start(&self) -> Vec<(String, String)> {
+        let is_failed =
+            |entry: &Entry| entry.model.as_ref().is_err_and(|failure| failure.when == FailedAt::Start);
+        let failed = self.all().filter(|(_, entry)| is_failed(entry));
+        failed.map(|(name, entry)| (name.clone(), entry.version.clone())).collect()
+    }
+
+    /// Names and versions for which the server is not ready: they could not be loaded at the start, or have no worker.
+    pub fn unready(&self) -> Vec<String> {
+        let is_unready = |entry: &Entry| match &entry.model {
+            Ok(model) => !model.is_ready(),
+            Err(failure) => failure.when == FailedAt::Start,
+        };
+        let unready = self.all().filter(|(_, entry)| is_unready(entry));
+        unready.map(|(name, entry)| format!("{name} version {}", entry.version)).collect()
     }
 
     /// The versions of a model, oldest first.
@@ -173,6 +216,14 @@ impl Workers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// The worker that has been busy with one thing for longest, and how long.
+    pub fn busiest(&self) -> Option<(String, Duration)> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let busy = all.iter().filter_map(|worker| Some((worker, worker.pulse.busy()?)));
+        let (worker, busy) = busy.max_by_key(|(_, busy)| *busy)?;
+        Some((worker.handle.thread().name().unwrap_or_default().to_owned(), busy))
+    }
+
     /// Waits for the workers to end, at most until `deadline`; says how many did not.
     pub fn join(&self, deadline: Instant) -> usize {
         let all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
@@ -206,12 +257,21 @@ mod tests {
 
     #[test]
     fn a_version_that_could_not_be_loaded_is_told_from_one_that_nobody_knows() {
-        let entry = Entry { version: "1".into(), model: Err("secret path".into()) };
-        let catalogue = Catalogue::new(vec![("m".into(), entry)], None).unwrap();
+        let catalogue = failed(FailedAt::Start);
         let failed = catalogue.find(None, None).unwrap_err();
         assert_eq!(failed.code, Code::Unavailable);
         assert!(!failed.message.contains("secret"), "{failed}");
         assert_eq!(catalogue.find(Some("m"), Some("2")).unwrap_err().code, Code::UnknownModel);
-        assert_eq!(catalogue.failed(), ["m version 1"]);
+    }
+
+    #[test]
+    fn a_model_that_fails_at_the_start_holds_up_readiness_and_a_new_one_at_a_reload_does_not() {
+        assert_eq!(failed(FailedAt::Start).unready(), ["m version 1"]);
+        assert!(failed(FailedAt::Reload).unready().is_empty());
+    }
+
+    fn failed(when: FailedAt) -> Catalogue {
+        let entry = Entry { version: "1".into(), model: Err(Failure { reason: "secret path".into(), when }) };
+        Catalogue::new(vec![("m".into(), entry)], None).unwrap()
     }
 }

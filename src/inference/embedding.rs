@@ -2,11 +2,12 @@
 
 use crate::config::Limits;
 use crate::model::manifest::TextInput;
-use crate::model::{Dim, Manifest, ModelFiles, Signature, TensorMetadata};
+use crate::model::{Dim, Manifest, Signature, TensorMetadata};
 use crate::processing::embedding::{Embedding, Embeddings, Mask};
 use crate::processing::text::{MEDIA_TYPES, Part, TextEncoder};
 
 use super::load::find;
+use super::sources::Sources;
 
 /// The usual name of the input that tells tokens from filling, and of the one with each token's segment.
 const ATTENTION_MASK: &str = "attention_mask";
@@ -15,15 +16,15 @@ const TOKEN_TYPE_IDS: &str = "token_type_ids";
 /// An encoder for each input that takes text; the signature then says so.
 pub fn texts(
     signature: &mut Signature,
-    files: &ModelFiles,
+    sources: &Sources,
     limits: &Limits,
 ) -> Result<Vec<TextEncoder>, String> {
     let mut encoders = Vec::new();
-    for said in &files.manifest.inputs {
+    for said in &sources.files.manifest.inputs {
         let Some(text) = &said.text else { continue };
         let wrong = |error: String| format!("inputs[`{}`].text: {error}", said.name);
         let parts = parts(text, &said.name, signature).map_err(wrong)?;
-        let file = files.read(&text.tokenizer).map_err(wrong)?;
+        let file = sources.named(&text.tokenizer);
         let source = parts[0].0;
         for (index, part) in &parts {
             let input = &mut signature.inputs[*index];
@@ -35,7 +36,7 @@ pub fn texts(
                 _ => input.filled_by = Some(source),
             }
         }
-        encoders.push(TextEncoder::new(text, &file, parts, signature, limits).map_err(wrong)?);
+        encoders.push(TextEncoder::new(text, file, parts, signature, limits).map_err(wrong)?);
     }
     Ok(encoders)
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::sequences::{SequenceRules, SharedSequences};
+use super::sources::Sources;
 use super::{Fingerprint, ServedModel, Workers, batching, embedding};
 use crate::clock::Clock;
 use crate::config::Limits;
@@ -55,22 +56,33 @@ pub struct Loaded {
 
 /// Loads a model and warms it up.
 pub fn load(files: ModelFiles, limits: &Limits) -> Result<Loaded, LoadError> {
+    let mut fingerprint = Fingerprint::of(&files, []);
+    Sources::read(files, &mut fingerprint).and_then(|sources| load_read(sources, limits))
+}
+
+/// Loads what was read. Whatever panics on the way is an error of this model.
+pub fn load_read(sources: Sources, limits: &Limits) -> Result<Loaded, LoadError> {
+    let model = sources.files.name.clone();
+    catch_unwind(AssertUnwindSafe(|| try_load(sources, limits))).unwrap_or_else(|panic| {
+        Err(LoadError { model, message: format!("loading it panicked: {}", panic_message(panic.as_ref())) })
+    })
+}
+
+fn try_load(sources: Sources, limits: &Limits) -> Result<Loaded, LoadError> {
+    let (files, graph) = (&sources.files, &sources.graph);
     let failed = |message: String| LoadError { model: files.name.clone(), message };
-    let graph = match files.embedded_onnx() {
-        Some(bytes) => Graph::parse(bytes),
-        None => Graph::read(&files.onnx),
-    };
-    let graph = graph.map_err(|error| failed(error.to_string()))?;
-    let options = options(&graph, &files.manifest, limits).map_err(failed)?;
-    let (mut session, planner) =
-        Session::load(&graph, &options).map_err(|error| failed(error.to_string()))?;
+    let options = options(graph, &files.manifest, limits).map_err(failed)?;
+    let (mut session, planner) = Session::load(graph, &options).map_err(|error| failed(error.to_string()))?;
+    for note in session.notes() {
+        log::warn!("model `{}`: {note}", files.name);
+    }
     let initial = initial_states(&session, &files.manifest).map_err(failed)?;
-    let texts = embedding::texts(session.signature_mut(), &files, limits).map_err(failed)?;
+    let texts = embedding::texts(session.signature_mut(), &sources, limits).map_err(failed)?;
     let embeddings =
         embedding::embeddings(session.signature_mut(), &files.manifest, &texts).map_err(failed)?;
     let preprocessor = preprocessor(&mut session, &files.manifest, texts, limits).map_err(failed)?;
     let audio = preprocessor.stream().cloned();
-    let postprocessors = postprocessors(&session, &files, graph.class_labels()).map_err(failed)?;
+    let postprocessors = postprocessors(&session, &sources, graph.class_labels()).map_err(failed)?;
     for ClassLabels { output, labels } in graph.class_labels() {
         log::info!(
             "model `{}`: output `{output}` is the tensor that the file makes a ZipMap of: a row's scores for {}",
@@ -83,6 +95,8 @@ pub fn load(files: ModelFiles, limits: &Limits) -> Result<Loaded, LoadError> {
     if let Some(error) = &warmup_error {
         log::warn!("model `{}`: the warm-up failed: {error}", files.name);
     }
+    let Sources { files, graph, .. } = sources;
+    let failed = |message: String| LoadError { model: files.name.clone(), message };
     let class_labels = graph.class_labels().to_vec();
     drop(graph);
     let threads = match files.manifest.intra_op_threads.filter(|count| *count > 1) {
@@ -157,6 +171,7 @@ impl Loaded {
             request_timeout: limits.request_timeout,
             clock: clock.clone(),
             fingerprint,
+            home: self.files.home,
             over: OnceLock::new(),
         })
     }
@@ -174,7 +189,9 @@ fn options(graph: &Graph, manifest: &Manifest, limits: &Limits) -> Result<Option
             ));
         }
         if let Some(shape) = &said.shape {
-            shapes.push((said.name.clone(), narrowed(input, shape)?));
+            let shape = narrowed(input, shape)?;
+            check_size("inputs", input, &shape, limits)?;
+            shapes.push((said.name.clone(), shape));
         }
     }
     let mut constants = Vec::new();
@@ -186,7 +203,9 @@ fn options(graph: &Graph, manifest: &Manifest, limits: &Limits) -> Result<Option
     let variants = manifest.shapes.iter().map(|shapes| {
         let shapes = shapes.iter().map(|(name, shape)| {
             let input = find("shapes", name, graph.inputs())?;
-            Ok((name.clone(), narrowed(input, shape)?))
+            let shape = narrowed(input, shape)?;
+            check_size("shapes", input, &shape, limits)?;
+            Ok((name.clone(), shape))
         });
         shapes.collect::<Result<Vec<_>, String>>()
     });
@@ -212,8 +231,9 @@ fn initial_states(session: &Session, manifest: &Manifest) -> Result<Vec<Tensor>,
     let said = manifest.sequence.iter().flat_map(|sequence| &sequence.states);
     let states = session.states().iter().zip(said);
     let initial = states.map(|(state, said)| match &said.initial {
-        None => Tensor::zeros(state.datatype, state.shape_with_open(1)),
+        None => session.zeros(state),
         Some(value) => {
+            session.zeros(state)?;
             filled(state, value).map_err(|error| format!("sequence.states[`{}`].initial {error}", state.name))
         }
     });
@@ -227,9 +247,9 @@ fn filled(state: &TensorMetadata, value: &serde_json::Value) -> Result<Tensor, S
         return constant(state, value);
     }
     let count = volume(&shape).ok_or("is larger than memory")?;
-    let all = serde_json::Value::Array(vec![value.clone(); count]);
-    let (_, values) = elements::parse(&all.to_string(), state.datatype)?;
-    Tensor::new(shape, values)
+    let (_, one) = elements::parse(&format!("[{value}]"), state.datatype)?;
+    let one = Tensor::new(vec![1], one)?;
+    Tensor::new(shape, Tensor::concat(0, &vec![&one; count])?.into_elements())
 }
 
 pub(super) fn find<'a>(
@@ -268,6 +288,20 @@ fn narrowed(input: &TensorMetadata, said: &[i64]) -> Result<Vec<Dim>, String> {
             (declared, _) => Ok(declared),
         })
         .collect()
+}
+
+/// A shape that no request could bring is a mistake, and memory for a trial of it may not be there.
+fn check_size(field: &str, input: &TensorMetadata, shape: &[Dim], limits: &Limits) -> Result<(), String> {
+    let shape: Vec<usize> = shape.iter().map(|dim| dim.fixed().unwrap_or(1)).collect();
+    let bytes = volume(&shape).and_then(|count| count.checked_mul(input.datatype.size().unwrap_or(1)));
+    if bytes.is_some_and(|bytes| bytes <= limits.max_tensor_bytes) {
+        return Ok(());
+    }
+    Err(format!(
+        "model.json's {field} give input `{}` the shape {shape:?}, which takes more than the {} bytes of \
+         --max-tensor-bytes",
+        input.name, limits.max_tensor_bytes
+    ))
 }
 
 /// A constant from JSON; a single number fills an input whose shape is [] or all ones.
@@ -310,11 +344,11 @@ fn preprocessor(
 
 fn postprocessors(
     session: &Session,
-    files: &ModelFiles,
+    sources: &Sources,
     known: &[ClassLabels],
 ) -> Result<Vec<Postprocessor>, String> {
     let outputs = &session.signature().outputs;
-    for said in &files.manifest.outputs {
+    for said in &sources.files.manifest.outputs {
         let output = find("outputs", &said.name, outputs)?;
         if let Some(datatype) = said.datatype.filter(|datatype| *datatype != output.datatype) {
             return Err(format!(
@@ -330,28 +364,26 @@ fn postprocessors(
             ));
         }
     }
-    outputs.iter().map(|output| postprocessor(output, files, known)).collect()
+    outputs.iter().map(|output| postprocessor(output, sources, known)).collect()
 }
 
 fn postprocessor(
     output: &TensorMetadata,
-    files: &ModelFiles,
+    sources: &Sources,
     known: &[ClassLabels],
 ) -> Result<Postprocessor, String> {
     let classes = output.shape.last().and_then(Dim::fixed);
     let known = known.iter().find(|known| known.output == output.name);
     let known = known.filter(|known| Some(known.labels.len()) == classes);
     let known = known.map(|known| known.labels.clone()).unwrap_or_default();
-    let Some(said) = files.manifest.output(&output.name) else {
+    let Some(said) = sources.files.manifest.output(&output.name) else {
         return Ok(Postprocessor { labels: known, ..Postprocessor::default() });
     };
     let labels = match &said.labels {
         None => known,
         Some(file) => {
-            let text = files.read(file)?;
-            let text = std::str::from_utf8(&text)
-                .map_err(|error| format!("{file}: expected UTF-8 text: {error}"))?;
-            parse_labels(text)
+            let text = std::str::from_utf8(sources.named(file));
+            parse_labels(text.map_err(|_| format!("{file} is no text in UTF-8"))?)
         }
     };
     if let Some(classes) = classes.filter(|classes| !labels.is_empty() && *classes != labels.len()) {

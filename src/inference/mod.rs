@@ -9,9 +9,12 @@ mod embedding;
 mod fingerprint;
 mod load;
 mod loader;
+mod scan;
 pub mod sequences;
+mod sources;
 
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -32,10 +35,11 @@ use crate::wire::{Code, Form, InferRequest, InferResponse, OutputTensor, Request
 
 use sequences::{SequenceRules, Sequences, SharedSequences};
 
-pub use catalogue::{Catalogue, Entry, Models, Workers};
+pub use catalogue::{Catalogue, Entry, FailedAt, Failure, Models, Workers};
 pub use fingerprint::Fingerprint;
 pub use load::{LoadError, Loaded, load, sample};
-pub use loader::{Changes, Loader};
+pub use loader::{Before, Changes, Loader};
+pub use scan::Scan;
 
 /// A model that answers requests.
 #[derive(Debug)]
@@ -54,8 +58,9 @@ pub struct ServedModel {
     alive: Vec<Receiver<Infallible>>,
     request_timeout: Duration,
     clock: Clock,
-    /// What it was loaded from.
+    /// What it was loaded from, and where that lies.
     pub fingerprint: Fingerprint,
+    pub home: PathBuf,
     /// When its conversations must end, once another has taken its place.
     over: OnceLock<Instant>,
 }

@@ -1,11 +1,11 @@
 //! The default model, digits, which is part of the program: `onnxd` alone serves something wherever it is started, and
 //! needs no disk for it.
 
-use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::manifest::Manifest;
+use super::reading;
 use super::repository::{DEFAULT_FILE, ModelFiles};
 
 const ONNX: &[u8] = include_bytes!("../../model/digits/model.onnx");
@@ -61,6 +61,7 @@ impl ModelFiles {
             manifest_file: None,
             version_folder: None,
             store: Store::Program,
+            home: PathBuf::new(),
         }
     }
 
@@ -69,15 +70,14 @@ impl ModelFiles {
         (self.store == Store::Program).then_some(ONNX)
     }
 
-    /// Reads a file that the manifest names.
-    pub fn read(&self, file: &str) -> Result<Cow<'static, [u8]>, String> {
+    /// Reads a file that the manifest names, of at most so many bytes.
+    pub fn read(&self, file: &str, most: u64) -> Result<Vec<u8>, String> {
         if self.store == Store::Disk {
             let path = self.folder.join(file);
-            let content = std::fs::read(&path);
-            return content.map(Cow::Owned).map_err(|error| format!("{}: {error}", path.display()));
+            return reading::read(&path, most).map_err(|error| format!("{}: {error}", path.display()));
         }
         match file {
-            "labels.txt" => Ok(LABELS.as_bytes().into()),
+            "labels.txt" => Ok(LABELS.into()),
             _ => Err(format!("`{file}` is no part of the program")),
         }
     }

@@ -7,9 +7,15 @@ use std::path::Path;
 
 use serde::{Deserialize, Deserializer};
 
+use super::reading;
 use super::signature::nearest;
 use super::tensor::Datatype;
 use crate::plain;
+
+mod validate;
+
+/// Bytes of a `model.json`. The largest of them hold a state's first values, or a parameter's.
+const MOST_BYTES: u64 = 64 << 20;
 
 /// The content of a `model.json`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -393,7 +399,7 @@ pub struct ManifestError {
 impl Manifest {
     pub fn read(path: &Path) -> Result<Manifest, ManifestError> {
         let failed = |message: String| ManifestError { path: path.display().to_string(), message };
-        let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+        let text = reading::read_text(path, MOST_BYTES).map_err(failed)?;
         Manifest::parse(&text).map_err(failed)
     }
 
@@ -410,166 +416,6 @@ impl Manifest {
 
     pub fn output(&self, name: &str) -> Option<&OutputManifest> {
         self.outputs.iter().find(|output| output.name == name)
-    }
-
-    /// What serde's types cannot say.
-    fn validate(&self) -> Result<(), String> {
-        if let Some(name) = &self.name {
-            check_name("name", name)?;
-        }
-        if let Some(version) = &self.version {
-            check_name("version", version)?;
-        }
-        match (&self.url, &self.sha256) {
-            (Some(_), None) => {
-                return Err(
-                    "url needs sha256 beside it, so that what is fetched is known to be what was meant: \
-                            `sha256sum FILE` prints it"
-                        .into(),
-                );
-            }
-            (None, Some(_)) => {
-                return Err(
-                    "sha256 says what url must give, but there is no url: add it, or leave sha256 out".into(),
-                );
-            }
-            (_, Some(sha256)) => check_sha256("sha256", sha256)?,
-            (None, None) => {}
-        }
-        if self.instance_group.count == Some(0) {
-            return Err("instance_group.count is 0: a model needs at least one worker".into());
-        }
-        let none =
-            [VersionPolicy::Latest { num_versions: 0 }, VersionPolicy::Specific { versions: Vec::new() }];
-        if none.contains(&self.version_policy) {
-            return Err("version_policy lets no version be served".into());
-        }
-        self.validate_batching()?;
-        if let Some(sequence) = &self.sequence {
-            sequence.validate()?;
-        }
-        for input in &self.inputs {
-            if let Some(bad) = input.shape.iter().flatten().find(|dim| **dim < -1 || **dim == 0) {
-                return Err(format!(
-                    "inputs[`{}`].shape holds {bad}: a dimension is -1 (open) or at least 1",
-                    input.name
-                ));
-            }
-            if let Some(image) = &input.image {
-                image.validate().map_err(|error| format!("inputs[`{}`].image.{error}", input.name))?;
-            }
-            if let Some(audio) = &input.audio {
-                audio.validate().map_err(|error| format!("inputs[`{}`].audio.{error}", input.name))?;
-            }
-            if let Some(text) = &input.text {
-                text.validate().map_err(|error| format!("inputs[`{}`].text.{error}", input.name))?;
-            }
-            let kinds = [input.image.is_some(), input.audio.is_some(), input.text.is_some()];
-            if kinds.into_iter().filter(|is| *is).count() > 1 {
-                return Err(format!(
-                    "inputs[`{}`] is more than one of `image`, `audio` and `text`: it can be one",
-                    input.name
-                ));
-            }
-        }
-        for output in &self.outputs {
-            if output.classification == Some(0) {
-                return Err(format!(
-                    "outputs[`{}`].classification is 0: leave it out to answer the tensor",
-                    output.name
-                ));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Manifest {
-    fn validate_batching(&self) -> Result<(), String> {
-        let most = self.max_batch_size;
-        let preferred = self.dynamic_batching.preferred_batch_size.iter().flatten();
-        if let Some(wrong) = preferred.clone().find(|rows| **rows == 0 || **rows > most.max(1)) {
-            return Err(format!(
-                "dynamic_batching.preferred_batch_size holds {wrong}: a batch has 1 to max_batch_size ({most}) rows"
-            ));
-        }
-        if most == 0 && (preferred.count() > 0 || self.dynamic_batching.max_queue_delay_microseconds > 0) {
-            return Err(
-                "dynamic_batching needs `max_batch_size`, which says that rows are independent".into()
-            );
-        }
-        let wrong =
-            self.shapes.iter().flatten().find(|(_, shape)| shape.iter().any(|dim| *dim < -1 || *dim == 0));
-        if let Some((input, shape)) = wrong {
-            return Err(format!(
-                "shapes[`{input}`] is {shape:?}: a dimension is at least 1, or -1 where rows lie"
-            ));
-        }
-        Ok(())
-    }
-}
-
-impl SequenceManifest {
-    fn validate(&self) -> Result<(), String> {
-        if self.states.is_empty() {
-            return Err("sequence.states is empty: name the inputs and outputs that carry the state".into());
-        }
-        if self.max_sequences == 0 {
-            return Err("sequence.max_sequences is 0, which would let none begin".into());
-        }
-        for (at, state) in self.states.iter().enumerate() {
-            let others = &self.states[..at];
-            if others.iter().any(|other| other.input == state.input || other.output == state.output) {
-                return Err(format!("sequence.states names `{}` or `{}` twice", state.input, state.output));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl AudioInput {
-    fn validate(&self) -> Result<(), String> {
-        for (field, value) in [("window", self.window), ("hop", self.hop)] {
-            if value == Some(0) {
-                return Err(format!("{field} is 0: it is a number of samples"));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl ImageInput {
-    fn validate(&self) -> Result<(), String> {
-        let channels = self.color.channels();
-        for (field, values) in [("mean", &self.mean), ("std", &self.std)] {
-            if !matches!(values.len(), 0 | 1) && values.len() != channels {
-                return Err(format!(
-                    "{field} has {} values: give one, or one a channel ({channels})",
-                    values.len()
-                ));
-            }
-        }
-        if self.std.contains(&0.0) {
-            return Err("std holds 0, and values are divided by it".into());
-        }
-        Ok(())
-    }
-}
-
-impl TextInput {
-    fn validate(&self) -> Result<(), String> {
-        if self.max_length == Some(0) {
-            return Err("max_length is 0: expected a number of tokens".into());
-        }
-        match (self.padding, self.max_length) {
-            (Some(Padding::Length(0)), _) => {
-                Err("padding is 0: expected `longest`, `max_length` or a number of tokens".into())
-            }
-            (Some(Padding::Length(length)), Some(most)) if length > most => {
-                Err(format!("padding is {length}, but max_length is {most}"))
-            }
-            _ => Ok(()),
-        }
     }
 }
 
@@ -616,32 +462,6 @@ mod tests {
         let error =
             Manifest::parse(r#"{"inputs": [{"name": "x", "image": {"colour": "rgb"}}]}"#).unwrap_err();
         assert!(error.contains("did you mean `color`?"), "{error}");
-    }
-
-    #[test]
-    fn values_that_cannot_be_meant_are_refused_with_what_to_do() {
-        for (text, part) in [
-            (r#"{"inputs":[{"name":"x","shape":[0]}]}"#, "at least 1"),
-            (r#"{"inputs":[{"name":"x","datatype":"FLOAT"}]}"#, "unknown datatype `FLOAT`"),
-            (r#"{"inputs":[{"name":"x","image":{"mean":[1,2]}}]}"#, "one a channel (3)"),
-            (r#"{"inputs":[{"name":"x","image":{"std":[0]}}]}"#, "divided by it"),
-            (r#"{"inputs":[{"name":"x","image":{"color":"grey"}}]}"#, "did you mean `gray`"),
-            (r#"{"inputs":[{"name":"x","text":{"max_length":0}}]}"#, "expected a number of tokens"),
-            (r#"{"inputs":[{"name":"x","text":{"max_length":8,"padding":9}}]}"#, "but max_length is 8"),
-            (
-                r#"{"inputs":[{"name":"x","text":{},"image":{}}]}"#,
-                "more than one of `image`, `audio` and `text`",
-            ),
-            (r#"{"outputs":[{"name":"x","pooling":"men"}]}"#, "did you mean `mean`"),
-            (r#"{"instance_group":{"count":0}}"#, "at least one worker"),
-            (r#"{"name":"a/b"}"#, "letters, digits"),
-            (r#"{"url":"https://example.org/model.onnx"}"#, "`sha256sum FILE` prints it"),
-            (r#"{"url":"https://example.org/model.onnx","sha256":"ab"}"#, "64 hexadecimal digits"),
-            (r#"{"sha256":"ab"}"#, "there is no url"),
-        ] {
-            let error = Manifest::parse(text).unwrap_err();
-            assert!(error.contains(part), "{text}: {error}");
-        }
     }
 
     #[test]

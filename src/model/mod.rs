@@ -5,6 +5,7 @@
 mod embedded;
 pub mod manifest;
 mod nearby;
+pub mod reading;
 pub mod repository;
 pub mod signature;
 pub mod tensor;

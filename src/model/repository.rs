@@ -4,6 +4,8 @@
 //! A model's versions may be folders in its own, called by numbers: `<model>/<version>/model.onnx`. Then `model.json`
 //! beside them speaks for all that have none of their own.
 
+use std::ffi::OsStr;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use super::embedded::Store;
@@ -28,6 +30,8 @@ pub struct ModelFiles {
     /// The version's folder below the model's, where versions are folders.
     pub version_folder: Option<PathBuf>,
     pub store: Store,
+    /// The model's own folder, of all its versions; or its file. Where it was found, whatever it is called.
+    pub home: PathBuf,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +39,7 @@ pub enum RepositoryError {
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     #[error("{path}: {source}")]
-    Io { path: PathBuf, source: std::io::Error },
+    Io { path: PathBuf, source: io::Error },
     #[error("{path}: No such file or directory; {instead}")]
     Missing { path: PathBuf, instead: String },
     #[error(
@@ -63,14 +67,26 @@ pub enum RepositoryError {
 pub struct Broken {
     pub name: String,
     pub version: String,
+    /// As [`ModelFiles::home`].
+    pub home: PathBuf,
     pub error: RepositoryError,
 }
+
+impl Broken {
+    /// True when nobody can tell what is there, for it cannot be looked at.
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self.error, RepositoryError::Io { .. })
+    }
+}
+
+/// What file systems put at their root, for nobody but root to read.
+const LOST_AND_FOUND: &str = "lost+found";
 
 /// Every model at `path` and each of its versions, sorted by name; at least one. What is wrong with one stands in
 /// nobody else's way.
 pub fn find(path: &Path) -> Result<Vec<Result<ModelFiles, Broken>>, RepositoryError> {
-    let failed = |source: std::io::Error| match source.kind() {
-        std::io::ErrorKind::NotFound => {
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => {
             RepositoryError::Missing { path: path.into(), instead: models_near(path) }
         }
         _ => RepositoryError::Io { path: path.into(), source },
@@ -81,7 +97,10 @@ pub fn find(path: &Path) -> Result<Vec<Result<ModelFiles, Broken>>, RepositoryEr
     let mut found = of_folder(path);
     if found.is_empty() {
         for entry in std::fs::read_dir(path).map_err(failed)? {
-            found.extend(of_folder(&entry.map_err(failed)?.path()));
+            let entry = entry.map_err(failed)?;
+            if entry.file_name() != LOST_AND_FOUND {
+                found.extend(of_folder(&entry.path()));
+            }
         }
     }
     if found.is_empty() {
@@ -109,11 +128,18 @@ fn place(found: &Result<ModelFiles, Broken>) -> (&str, &str) {
 /// The model in a folder, in all its versions; nothing when there is none.
 pub(super) fn of_folder(folder: &Path) -> Vec<Result<ModelFiles, Broken>> {
     let name = || name_of(folder, folder).unwrap_or_default();
-    let broken = |version: &str, error| Err(Broken { name: name(), version: version.into(), error });
+    let broken = |version: &str, error| {
+        Err(Broken { name: name(), version: version.into(), home: folder.into(), error })
+    };
     let manifest = folder.join(MANIFEST);
-    let shared = match manifest.is_file().then(|| Manifest::read(&manifest)).transpose() {
+    let shared = match has_file(&manifest) {
+        Ok(true) => Manifest::read(&manifest).map(Some).map_err(RepositoryError::from),
+        Ok(false) => Ok(None),
+        Err(error) => Err(error),
+    };
+    let shared = match shared {
         Ok(shared) => shared,
-        Err(error) => return vec![broken("1", error.into())],
+        Err(error) => return vec![broken("1", error)],
     };
     let versions = match version_folders(folder, shared.as_ref()) {
         Ok(versions) => versions,
@@ -138,15 +164,27 @@ pub(super) fn of_folder(folder: &Path) -> Vec<Result<ModelFiles, Broken>> {
 fn version_folders(folder: &Path, shared: Option<&Manifest>) -> Result<Vec<(u64, PathBuf)>, RepositoryError> {
     let file = shared.and_then(|manifest| manifest.file.as_deref()).unwrap_or(DEFAULT_FILE);
     // Without a manifest a folder that holds a model is one, whatever lies beside that.
-    let is_plain = folder.join(file).is_file() || shared.is_some_and(|manifest| manifest.url.is_some());
-    let Some(entries) = std::fs::read_dir(folder).ok().filter(|_| !is_plain) else { return Ok(Vec::new()) };
-    let mut versions: Vec<(u64, PathBuf)> = entries
-        .filter_map(|entry| {
-            let path = entry.ok()?.path();
-            let number = path.file_name()?.to_str()?.parse().ok()?;
-            (path.join(file).is_file() || path.join(MANIFEST).is_file()).then_some((number, path))
-        })
-        .collect();
+    if has_file(&folder.join(file))? || shared.is_some_and(|manifest| manifest.url.is_some()) {
+        return Ok(Vec::new());
+    }
+    let failed = |source| RepositoryError::Io { path: folder.into(), source };
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if is_absence(&error) => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut versions = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        let number = path.file_name().and_then(OsStr::to_str).and_then(|name| name.parse().ok());
+        let Some(number) = number else { continue };
+        // One that cannot be looked at is a version all the same: reading it says what is wrong.
+        let holds_model =
+            has_file(&path.join(file)).and_then(|has| Ok(has || has_file(&path.join(MANIFEST))?));
+        if holds_model.unwrap_or(true) {
+            versions.push((number, path));
+        }
+    }
     versions.sort_by(|a, b| b.cmp(a));
     if versions.is_empty() {
         return Ok(versions);
@@ -167,6 +205,19 @@ fn version_folders(folder: &Path, shared: Option<&Manifest>) -> Result<Vec<(u64,
     Ok(versions)
 }
 
+/// Whether there is a file. What cannot be looked at is an error, and not the same as nothing.
+fn has_file(path: &Path) -> Result<bool, RepositoryError> {
+    match std::fs::metadata(path) {
+        Ok(metadata) => Ok(metadata.is_file()),
+        Err(error) if is_absence(&error) => Ok(false),
+        Err(source) => Err(RepositoryError::Io { path: path.into(), source }),
+    }
+}
+
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
 impl ModelFiles {
     /// A bare `.onnx` file, or a manifest named directly.
     fn of_file(path: &Path) -> Result<ModelFiles, RepositoryError> {
@@ -178,9 +229,9 @@ impl ModelFiles {
         let named_by = if path.file_name().is_some_and(|name| name == DEFAULT_FILE) { &folder } else { path };
         let name = name_of(named_by, path)?;
         let manifest = Manifest::default();
-        let (version, onnx) = ("1".into(), path.into());
+        let (version, onnx, home) = ("1".into(), path.into(), path.into());
         let (manifest_file, version_folder, store) = (None, None, Store::Disk);
-        Ok(ModelFiles { name, version, onnx, folder, manifest, manifest_file, version_folder, store })
+        Ok(ModelFiles { name, version, onnx, folder, manifest, manifest_file, version_folder, store, home })
     }
 
     /// A version in a folder of its own: by its own manifest, if it has one, else by the model's.
@@ -191,10 +242,11 @@ impl ModelFiles {
         folder: &Path,
     ) -> Result<ModelFiles, RepositoryError> {
         let own = folder.join(MANIFEST);
+        let has_own = has_file(&own)?;
         let named = shared.and_then(|manifest| manifest.name.clone());
         let name = named.map_or_else(|| name_of(model, model), Ok)?;
         let mut files = match shared {
-            _ if own.is_file() => ModelFiles::with_manifest(folder.into(), &own)?,
+            _ if has_own => ModelFiles::with_manifest(folder.into(), &own)?,
             None => ModelFiles::of_file(&folder.join(DEFAULT_FILE))?,
             Some(manifest) => {
                 let file = manifest.file.as_deref().unwrap_or(DEFAULT_FILE);
@@ -207,6 +259,7 @@ impl ModelFiles {
                     manifest_file: Some(model.join(MANIFEST)),
                     version_folder: None,
                     store: Store::Disk,
+                    home: PathBuf::new(),
                 }
             }
         };
@@ -214,18 +267,21 @@ impl ModelFiles {
         if let Some(field) = said {
             return Err(RepositoryError::OfVersions { path: folder.into(), field });
         }
-        (files.name, files.version) = (name, number.into());
+        (files.name, files.version, files.home) = (name, number.into(), model.into());
         files.version_folder = Some(number.into());
         Ok(files)
     }
 
     fn of_folder(folder: &Path) -> Result<Option<ModelFiles>, RepositoryError> {
         let manifest = folder.join(MANIFEST);
-        if manifest.is_file() {
+        if has_file(&manifest)? {
             return Self::with_manifest(folder.into(), &manifest).map(Some);
         }
         let onnx = folder.join(DEFAULT_FILE);
-        if onnx.is_file() { Self::of_file(&onnx).map(Some) } else { Ok(None) }
+        if !has_file(&onnx)? {
+            return Ok(None);
+        }
+        Self::of_file(&onnx).map(|files| Some(ModelFiles { home: folder.into(), ..files }))
     }
 
     /// Every file that serving the model reads, with its path below a folder of its own: the manifest and
@@ -270,7 +326,7 @@ impl ModelFiles {
         let manifest = Manifest::read(path)?;
         let file = manifest.file.clone().unwrap_or_else(|| DEFAULT_FILE.into());
         let onnx = folder.join(&file);
-        if manifest.url.is_none() && !onnx.is_file() {
+        if manifest.url.is_none() && !has_file(&onnx)? {
             return Err(RepositoryError::NoFile {
                 path: path.into(),
                 file,
@@ -282,8 +338,9 @@ impl ModelFiles {
             None => name_of(&folder, path)?,
         };
         let version = manifest.version.clone().unwrap_or_else(|| "1".into());
-        let (manifest_file, version_folder, store) = (Some(path.into()), None, Store::Disk);
-        Ok(ModelFiles { name, version, onnx, folder, manifest, manifest_file, version_folder, store })
+        let (manifest_file, version_folder, home) = (Some(path.into()), None, folder.clone());
+        let store = Store::Disk;
+        Ok(ModelFiles { name, version, onnx, folder, manifest, manifest_file, version_folder, store, home })
     }
 }
 

@@ -114,8 +114,9 @@ pub fn respond<'a>(
         return Ok(response);
     }
     let catalogue = sources.models.now();
-    // As Triton has it: a server with a model that could not be loaded is not ready, and serves the others.
-    let ready = sources.readiness.is_ready() && catalogue.is_whole();
+    // As Triton has it: a server that was started with a model that cannot be loaded is not ready, and serves the others.
+    let unready = catalogue.unready();
+    let ready = sources.readiness.is_ready() && unready.is_empty();
     Ok(match route {
         Route::Infer(model) => return Err(model),
         Route::Root => {
@@ -127,7 +128,7 @@ pub fn respond<'a>(
         Route::Health if ready => json(StatusCode::OK, r#"{"health":"true"}"#.into()),
         Route::Health => json(StatusCode::SERVICE_UNAVAILABLE, r#"{"health":"false"}"#.into()),
         Route::Live => json(StatusCode::OK, r#"{"live":true}"#.into()),
-        Route::Ready => json(readiness_status(ready), readiness(ready, catalogue.failed())),
+        Route::Ready => json(readiness_status(ready), readiness(ready, unready)),
         Route::Server => json(StatusCode::OK, metadata::server()),
         Route::Model(path) => match catalogue.find(Some(path.name), path.version) {
             Ok(model) => {
@@ -137,8 +138,8 @@ pub fn respond<'a>(
             Err(failure) => request_error(&failure),
         },
         Route::ModelReady(path) => match catalogue.find(Some(path.name), path.version) {
-            Ok(_) => {
-                let ready = sources.readiness.is_ready();
+            Ok(model) => {
+                let ready = sources.readiness.is_ready() && model.is_ready();
                 json(readiness_status(ready), readiness(ready, Vec::new()))
             }
             Err(failure) => request_error(&failure),
@@ -146,7 +147,7 @@ pub fn respond<'a>(
     })
 }
 
-/// `failed` are the models that could not be loaded (ours).
+/// `failed` are the models for which the server is not ready (ours).
 fn readiness(ready: bool, failed: Vec<String>) -> String {
     let mut body = serde_json::Map::new();
     body.insert("ready".into(), ready.into());

@@ -9,6 +9,7 @@ use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::{InferenceFact, InferenceModel};
 
 use super::convert::{chain, datatype_of, dim_of};
+use super::external::{DataReader, OnnxFile, graphs};
 use super::{LoadError, guarded, operators};
 use crate::model::{Datatype, Dim, TensorMetadata};
 
@@ -21,12 +22,6 @@ pub struct Graph {
     class_labels: Vec<ClassLabels>,
 }
 
-/// Where an ONNX file's bytes are.
-enum Content<'a> {
-    File(&'a Path),
-    Bytes(&'a [u8]),
-}
-
 /// What the columns of an output stand for, as the file itself tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClassLabels {
@@ -35,17 +30,17 @@ pub struct ClassLabels {
 }
 
 impl Graph {
-    /// Reads and parses a file.
+    /// Reads and parses a file, and the files that it names.
     pub fn read(path: &Path) -> Result<Graph, LoadError> {
-        guarded("reading the model", || Graph::try_read(Content::File(path)))
+        Graph::of(OnnxFile::read(path)?)
     }
 
-    /// Parses a file that is in memory; it names no others.
-    pub fn parse(file: &[u8]) -> Result<Graph, LoadError> {
-        guarded("reading the model", || Graph::try_read(Content::Bytes(file)))
+    /// Parses a file, and reads those that it names.
+    pub fn of(file: OnnxFile) -> Result<Graph, LoadError> {
+        guarded("reading the model", || Graph::try_of(file))
     }
 
-    fn try_read(content: Content<'_>) -> Result<Graph, LoadError> {
+    fn try_of(file: OnnxFile) -> Result<Graph, LoadError> {
         let failed = |error: TractError| LoadError {
             what: "reading the model",
             cause: chain(&error),
@@ -53,15 +48,13 @@ impl Graph {
                 "expected an ONNX file; a truncated download or a Git LFS pointer gives this".into(),
             ),
         };
+        file.check_data_files()?;
+        let OnnxFile { mut proto, folder } = file;
         // The files' own notes on shapes clash often with what is pinned, and all of them follow
         // from the inputs.
         let mut onnx = onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
+        onnx.provider = Arc::new(DataReader);
         operators::register(&mut onnx);
-        let (proto, folder) = match content {
-            Content::File(path) => (onnx.proto_model_for_path(path), path.parent().and_then(Path::to_str)),
-            Content::Bytes(mut bytes) => (onnx.proto_model_for_read(&mut bytes), None),
-        };
-        let mut proto = proto.map_err(failed)?;
         let class_labels = proto.graph.as_mut().map(leave_out_zip_maps).unwrap_or_default();
         let graph = proto.graph.as_ref().ok_or_else(|| LoadError {
             what: "reading the model",
@@ -81,7 +74,7 @@ impl Graph {
                 ),
             });
         }
-        let parsed = onnx.parse(&proto, folder).map_err(failed)?;
+        let parsed = onnx.parse(&proto, folder.to_str()).map_err(failed)?;
         if !parsed.unresolved_inputs.is_empty() {
             return Err(LoadError {
                 what: "reading the model",
@@ -137,42 +130,6 @@ fn input_metadata(name: String, fact: &InferenceFact) -> Result<TensorMetadata, 
     let shape =
         fact.shape.dims().map(|dim| dim.concretize().map_or(Dim::Open(None), |dim| dim_of(&dim))).collect();
     Ok(TensorMetadata { name, datatype, shape, accepts: &[], filled_by: None })
-}
-
-/// The files that hold the model's large tensors, when they are not in the ONNX file itself (ONNX, "external
-/// data"): paths below the file's folder, each once.
-pub fn data_files(path: &Path) -> Result<Vec<String>, LoadError> {
-    guarded("reading the model", || {
-        let proto = onnx().proto_model_for_path(path).map_err(|error| LoadError {
-            what: "reading the model",
-            cause: chain(&error),
-            advice: None,
-        })?;
-        let mut locations = Vec::new();
-        for graph in graphs(proto.graph.as_ref()) {
-            let constants = graph.node.iter().flat_map(|node| &node.attribute);
-            let constants = constants.flat_map(|attribute| attribute.t.iter().chain(&attribute.tensors));
-            for tensor in graph.initializer.iter().chain(constants) {
-                let location = tensor.external_data.iter().find(|entry| entry.key == "location");
-                locations.extend(location.map(|entry| entry.value.clone()));
-            }
-        }
-        locations.sort();
-        locations.dedup();
-        Ok(locations)
-    })
-}
-
-/// A graph and all graphs inside its nodes.
-fn graphs(graph: Option<&pb::GraphProto>) -> Vec<&pb::GraphProto> {
-    let mut all: Vec<&pb::GraphProto> = graph.into_iter().collect();
-    let mut at = 0;
-    while let Some(graph) = all.get(at).copied() {
-        let attributes = graph.node.iter().flat_map(|node| &node.attribute);
-        all.extend(attributes.flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs)));
-        at += 1;
-    }
-    all
 }
 
 /// Serves the tensor that a `ZipMap` gets. It ends classifiers of scikit-learn, and makes of a tensor of

@@ -102,6 +102,30 @@ pub(super) fn of_signature(tensors: &[TensorMetadata], places: &[Place]) -> Vec<
     pairs.map(|(tensor, _)| tensor.clone()).collect()
 }
 
+/// The graph's inputs as its plans take them: a length is told where it is the same in all plans. Rows are open where they
+/// are told apart, for they are run in pieces.
+pub(super) fn declared(
+    inputs: &[TensorMetadata],
+    plans: &[Plan],
+    rows_apart: Option<&Vec<Option<usize>>>,
+) -> Vec<TensorMetadata> {
+    let mut declared = inputs.to_vec();
+    for (at, input) in declared.iter_mut().enumerate() {
+        for (axis, dim) in input.shape.iter_mut().enumerate() {
+            if rows_apart.is_some_and(|axes| axes[at] == Some(axis)) {
+                continue;
+            }
+            let mut lengths = plans.iter().map(|plan| plan.inputs[at].shape[axis].fixed());
+            if let Some(Some(first)) = lengths.next()
+                && lengths.all(|length| length == Some(first))
+            {
+                *dim = Dim::Fixed(first);
+            }
+        }
+    }
+    declared
+}
+
 /// Plans of several shapes make outputs of several: what is not the same in all of them is open.
 pub(super) fn open_where_unlike(
     outputs: &mut [TensorMetadata],
@@ -175,14 +199,18 @@ pub(super) fn batch_axes(
     places: &[Place],
     options: &Options,
 ) -> Result<Vec<Option<usize>>, LoadError> {
-    let axes: Vec<Option<usize>> = inputs
-        .iter()
-        .zip(places)
-        .map(|(input, place)| match place {
-            Place::Tensor(_) => matches!(input.shape.first(), Some(Dim::Open(_))).then_some(0),
-            Place::State(at) => options.states[*at].batch_axis.filter(|axis| *axis < input.shape.len()),
-        })
-        .collect();
+    let axis = |(input, place): (&TensorMetadata, &Place)| match place {
+        Place::Tensor(_) => Ok(matches!(input.shape.first(), Some(Dim::Open(_))).then_some(0)),
+        Place::State(at) => match options.states[*at].batch_axis {
+            Some(axis) if axis >= input.shape.len() => Err(sequence_error(format!(
+                "batch_axis is {axis}, but state `{}` has {} dimensions",
+                input.name,
+                input.shape.len()
+            ))),
+            axis => Ok(axis),
+        },
+    };
+    let axes: Vec<Option<usize>> = inputs.iter().zip(places).map(axis).collect::<Result<_, LoadError>>()?;
     if options.max_batch_size.is_some() {
         check_batch_axis(inputs, places, &axes, options)?;
     }

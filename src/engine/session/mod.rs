@@ -29,6 +29,7 @@
 
 mod batches;
 mod convert;
+pub mod external;
 mod family;
 mod footprint;
 pub mod graph;
@@ -57,10 +58,10 @@ use crate::model::{self, Dim, Signature, TensorMetadata};
 use crate::wire::{Code, RequestError};
 
 use convert::{chain, to_tract};
-use family::{Family, no_plan, single_plans};
+use family::{Family, Singles, no_plan, single_plans};
 use layout::{
-    Layout, Place, batch_axes, check_states, input_places, of_signature, open_where_unlike, output_places,
-    variants, with_batch_axis,
+    Layout, Place, batch_axes, check_states, declared, input_places, of_signature, open_where_unlike,
+    output_places, variants, with_batch_axis,
 };
 use threads::Threads;
 
@@ -120,6 +121,10 @@ pub struct Session {
     families: Vec<Arc<Family>>,
     /// Of one run, where they help.
     threads: Option<Threads>,
+    /// What the file promises and the engine does not hold, for the model's owner.
+    notes: Vec<String>,
+    has_listed_shapes: bool,
+    max_tensor_bytes: usize,
 }
 
 impl Session {
@@ -134,19 +139,18 @@ impl Session {
         let places = input_places(&inputs, &options.states)?;
         let axes = batch_axes(&inputs, &places, options)?;
         let rows_apart = options.max_batch_size.is_some();
-        let mut plans = Vec::new();
+        let (mut plans, mut notes) = (Vec::new(), Vec::new());
         for shapes in variants(&inputs, options) {
-            plans.extend(single_plans(&model, &shapes, &axes, options)?);
+            let Singles { plans: made, note } = single_plans(&model, &shapes, &axes, options)?;
+            plans.extend(made);
+            notes.extend(note.filter(|note| !notes.contains(note)));
         }
         let widest = plans.last().expect("at least one plan was made");
         let outputs = widest.outputs(&graph.output_names)?;
         let output_places = output_places(&outputs, &options.states)?;
         check_states(&widest.inputs, &outputs, options)?;
         let mut signature = Signature {
-            inputs: of_signature(
-                if rows_apart || !options.variants.is_empty() { &inputs } else { &widest.inputs },
-                &places,
-            ),
+            inputs: of_signature(&declared(&inputs, &plans, rows_apart.then_some(&axes)), &places),
             outputs: of_signature(&outputs, &output_places),
             max_batch_size: options.max_batch_size,
             has_state: !options.states.is_empty(),
@@ -197,7 +201,17 @@ impl Session {
             max_plan_bytes: options.max_plan_bytes,
             max_tensor_bytes: options.max_tensor_bytes,
         });
-        Ok((Session { signature, states, layout, families, threads: None }, planner))
+        let session = Session {
+            signature,
+            states,
+            layout,
+            families,
+            threads: None,
+            notes,
+            has_listed_shapes: !options.variants.is_empty(),
+            max_tensor_bytes: options.max_tensor_bytes,
+        };
+        Ok((session, planner))
     }
 
     pub fn signature(&self) -> &Signature {
@@ -207,6 +221,30 @@ impl Session {
     /// The signature, to be completed with what processing adds.
     pub fn signature_mut(&mut self) -> &mut Signature {
         &mut self.signature
+    }
+
+    /// What the file promises and the engine does not hold: which dimension, why, and what to write.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The shapes that are admitted, when model.json lists them.
+    pub fn listed_shapes(&self) -> Option<Vec<String>> {
+        let shapes = self.families.iter().map(|family| family.describe());
+        self.has_listed_shapes.then(|| shapes.collect())
+    }
+
+    /// Zeros of a tensor's shape, open dimensions 1, when they are not more than a request may bring.
+    pub fn zeros(&self, tensor: &TensorMetadata) -> Result<model::Tensor, String> {
+        let shape = tensor.shape_with_open(1);
+        let bytes = volume(&shape).and_then(|count| count.checked_mul(tensor.datatype.size().unwrap_or(1)));
+        if bytes.is_none_or(|bytes| bytes > self.max_tensor_bytes) {
+            return Err(format!(
+                "`{}` has the shape {shape:?}, which takes more than the {} bytes of --max-tensor-bytes",
+                tensor.name, self.max_tensor_bytes
+            ));
+        }
+        model::Tensor::zeros(tensor.datatype, shape)
     }
 
     /// What a sequence carries from step to step, in the order in which it was declared.
@@ -304,11 +342,7 @@ fn guarded<T>(what: &'static str, work: impl FnOnce() -> Result<T, LoadError>) -
 
 /// Zeros for every input and state, open dimensions 1: what a warm-up runs.
 pub fn zeros(session: &Session) -> Result<Item, String> {
-    let zero = |input: &TensorMetadata| {
-        let shape = input.shape_with_open(1);
-        volume(&shape).ok_or("an input is larger than memory")?;
-        model::Tensor::zeros(input.datatype, shape)
-    };
+    let zero = |input: &TensorMetadata| session.zeros(input);
     // The smallest of several declared shapes is one that comes; ones may be none.
     let tensors = session.families[0].admitted.iter().map(zero).collect::<Result<_, _>>()?;
     Ok(Item { tensors, states: session.states.iter().map(zero).collect::<Result<_, _>>()? })

@@ -15,6 +15,8 @@ use super::guarded;
 use super::layout::{Layout, with_rows};
 use super::plan::Plan;
 use super::trial::{Trial, Trouble};
+use crate::model::TensorMetadata;
+use crate::model::tensor::volume;
 
 /// A plan must save so much of a row's time to be kept.
 const WORTHWHILE: f64 = 0.95;
@@ -110,15 +112,16 @@ impl Planner {
 
     fn measure(&self, family: &Weak<Family>, tell: &mut impl FnMut(&Finding)) {
         let Some(single) = family.upgrade().map(|family| family.single.clone()) else { return };
-        let trial = match Trial::of(&single, &self.layout, self.max_batch_size) {
+        let most = self.most_rows(&single);
+        let trial = match Trial::of(&single, &self.layout, most) {
             Ok(trial) => trial,
             Err(error) => return log::warn!("batches are not used: a trial run failed: {error}"),
         };
         let per_row = Some(Duration::from_secs_f64(trial.single));
         tell(&Finding { rows: 1, per_row, verdict: Verdict::Single });
         let (mut best, mut bytes, mut misses) = (trial.single, 0, 0);
-        let powers = (1..).map(|power| 1_usize << power).take_while(|rows| *rows < self.max_batch_size);
-        for rows in powers.chain([self.max_batch_size]) {
+        let powers = (1..).map(|power| 1_usize << power).take_while(|rows| *rows < most);
+        for rows in powers.chain([most]).filter(|rows| *rows > 1) {
             let Some(family) = family.upgrade() else { return };
             let finding = self.size(&family, rows, &trial, &mut best, &mut bytes);
             misses = if finding.verdict == Verdict::Used { 0 } else { misses + 1 };
@@ -128,6 +131,17 @@ impl Planner {
                 return;
             }
         }
+    }
+
+    /// So many rows at once as a single tensor may have bytes: trial runs make them all.
+    fn most_rows(&self, single: &Plan) -> usize {
+        let bytes = |input: &TensorMetadata| {
+            let count = volume(&input.shape_with_open(1))?;
+            count.checked_mul(input.datatype.size().unwrap_or(1))
+        };
+        let largest = single.inputs.iter().map(|input| bytes(input).unwrap_or(usize::MAX)).max();
+        let fit = self.max_tensor_bytes / largest.unwrap_or(1).max(1);
+        self.max_batch_size.min(fit).max(1)
     }
 
     /// Prepares a size, tries it and puts it into service when it pays.

@@ -1,0 +1,138 @@
+//! The ONNX file and the files that hold its large tensors ("external data"), read into memory.
+//!
+//! tract would map them. A mapped file that somebody overwrites or shortens meanwhile ends the program (SIGBUS); one
+//! that is read is at worst an error.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use tract_onnx::data_resolver::ModelDataResolver;
+use tract_onnx::pb;
+use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::internal::{bail, ensure};
+
+use super::convert::chain;
+use super::{LoadError, guarded};
+use crate::model::reading;
+
+/// Bytes of an ONNX file: Protocol Buffers allow no more.
+const MOST_BYTES: u64 = 2 << 30;
+
+/// An ONNX file as it was read. Its external data is not read yet.
+pub struct OnnxFile {
+    pub(super) proto: pb::ModelProto,
+    pub(super) folder: PathBuf,
+}
+
+impl OnnxFile {
+    pub fn read(path: &Path) -> Result<OnnxFile, LoadError> {
+        let file = reading::open(path, MOST_BYTES);
+        let mut file = file.map_err(|error| unreadable(format!("{}: {error}", path.display())))?;
+        OnnxFile::from(&mut file, path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// A file that is in memory. It names no others.
+    pub fn parse(mut file: &[u8]) -> Result<OnnxFile, LoadError> {
+        OnnxFile::from(&mut file, Path::new(""))
+    }
+
+    fn from(content: &mut dyn Read, folder: &Path) -> Result<OnnxFile, LoadError> {
+        guarded("reading the model", || {
+            let proto = onnx().proto_model_for_read(content).map_err(|error| unreadable(chain(&error)))?;
+            Ok(OnnxFile { proto, folder: folder.into() })
+        })
+    }
+
+    /// The files that hold the model's large tensors, when they are not in the ONNX file itself (ONNX, "external
+    /// data"): paths below the file's folder, each once.
+    pub fn data_files(&self) -> Vec<String> {
+        let mut locations = Vec::new();
+        for graph in graphs(self.proto.graph.as_ref()) {
+            let constants = graph.node.iter().flat_map(|node| &node.attribute);
+            let constants = constants.flat_map(|attribute| attribute.t.iter().chain(&attribute.tensors));
+            for tensor in graph.initializer.iter().chain(constants) {
+                let location = tensor.external_data.iter().find(|entry| entry.key == "location");
+                locations.extend(location.map(|entry| entry.value.clone()));
+            }
+        }
+        locations.sort();
+        locations.dedup();
+        locations
+    }
+
+    /// Says which of the data files is not there, before the engine says it in its words.
+    pub(super) fn check_data_files(&self) -> Result<(), LoadError> {
+        for location in self.data_files() {
+            let path = self.folder.join(&location);
+            let missing = |cause: String| LoadError {
+                what: "reading the model's external data",
+                cause,
+                advice: Some(format!(
+                    "the ONNX file keeps tensors in `{location}`: put that file where its path says, seen from the \
+                     ONNX file's folder, or export the model as one file"
+                )),
+            };
+            match std::fs::metadata(&path) {
+                Ok(metadata) if metadata.is_file() => {}
+                Ok(_) => return Err(missing(format!("{} is not a file", path.display()))),
+                Err(error) => return Err(missing(format!("{}: {error}", path.display()))),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn unreadable(cause: String) -> LoadError {
+    LoadError {
+        what: "reading the model",
+        cause,
+        advice: Some("expected an ONNX file; a truncated download or a Git LFS pointer gives this".into()),
+    }
+}
+
+/// The external data files of an ONNX file.
+pub fn data_files(path: &Path) -> Result<Vec<String>, LoadError> {
+    OnnxFile::read(path).map(|file| file.data_files())
+}
+
+/// A graph and all graphs inside its nodes.
+pub(super) fn graphs(graph: Option<&pb::GraphProto>) -> Vec<&pb::GraphProto> {
+    let mut all: Vec<&pb::GraphProto> = graph.into_iter().collect();
+    let mut at = 0;
+    while let Some(graph) = all.get(at).copied() {
+        let attributes = graph.node.iter().flat_map(|node| &node.attribute);
+        all.extend(attributes.flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs)));
+        at += 1;
+    }
+    all
+}
+
+/// Reads external data for tract: exactly the part that is asked for, and never more than the file has.
+pub(super) struct DataReader;
+
+impl ModelDataResolver for DataReader {
+    fn read_bytes_from_path(
+        &self,
+        buffer: &mut Vec<u8>,
+        path: &Path,
+        offset: usize,
+        length: Option<usize>,
+    ) -> TractResult<()> {
+        let name = path.display();
+        let mut file = File::open(path).map_err(|error| TractError::msg(format!("{name}: {error}")))?;
+        let metadata = file.metadata()?;
+        ensure!(metadata.is_file(), "{name} is not a file");
+        let size = usize::try_from(metadata.len())?;
+        let end = length.map_or(Some(size), |length| offset.checked_add(length));
+        let Some(end) = end.filter(|end| offset <= *end && *end <= size) else {
+            let wanted = length.map_or("all".into(), |length| length.to_string());
+            bail!("{name} has {size} bytes, but {wanted} bytes from {offset} on are wanted: it is cut short")
+        };
+        buffer.try_reserve_exact(end - offset)?;
+        file.seek(SeekFrom::Start(offset as u64))?;
+        let read = file.take((end - offset) as u64).read_to_end(buffer)?;
+        ensure!(read == end - offset, "{name} became shorter while it was read");
+        Ok(())
+    }
+}

@@ -1,0 +1,61 @@
+//! Everything that a model is made of, read at once and before anything is made of it: what happens to its files later
+//! does not matter.
+
+use std::collections::BTreeMap;
+
+use super::{Fingerprint, LoadError};
+use crate::engine::Graph;
+use crate::engine::session::external::OnnxFile;
+use crate::model::ModelFiles;
+
+/// Bytes of a tokenizer's file, and of a file of labels. The largest tokenizers have some 30 MB.
+const MOST_BYTES: u64 = 256 << 20;
+
+/// A model's files, and what they hold.
+#[derive(Debug)]
+pub struct Sources {
+    pub files: ModelFiles,
+    pub graph: Graph,
+    /// Tokenizers and labels, by the names that the manifest has for them.
+    named: BTreeMap<String, Vec<u8>>,
+}
+
+impl Sources {
+    /// Reads them. `fingerprint` is completed by what the ONNX file names, also when reading fails: somebody may put there
+    /// what is missing. A file that changes meanwhile is an error, for nobody knows what was read of it.
+    pub fn read(files: ModelFiles, fingerprint: &mut Fingerprint) -> Result<Sources, LoadError> {
+        let failed = |message: String| LoadError { model: files.name.clone(), message };
+        let onnx = match files.embedded_onnx() {
+            Some(bytes) => OnnxFile::parse(bytes),
+            None => OnnxFile::read(&files.onnx),
+        };
+        let onnx = onnx.map_err(|error| failed(error.to_string()))?;
+        if fingerprint.lacks_data() {
+            fingerprint.add_data(&files.onnx, &onnx.data_files());
+        }
+        let graph = Graph::of(onnx).map_err(|error| failed(error.to_string()))?;
+        let mut named = BTreeMap::new();
+        for name in names(&files) {
+            let content = files.read(&name, MOST_BYTES).map_err(&failed)?;
+            named.insert(name, content);
+        }
+        if let Some(path) = fingerprint.changed_since() {
+            return Err(failed(format!(
+                "{} changed while the model was read: put files in place by renaming, and load again",
+                path.display()
+            )));
+        }
+        Ok(Sources { files, graph, named })
+    }
+
+    /// The content of a file that the manifest names.
+    pub fn named(&self, name: &str) -> &[u8] {
+        self.named.get(name).map(Vec::as_slice).unwrap_or_default()
+    }
+}
+
+fn names(files: &ModelFiles) -> Vec<String> {
+    let labels = files.manifest.outputs.iter().filter_map(|output| output.labels.clone());
+    let texts = files.manifest.inputs.iter().filter_map(|input| Some(input.text.as_ref()?.tokenizer.clone()));
+    labels.chain(texts).collect()
+}
