@@ -27,6 +27,7 @@
 //! | `<model>-wN` | `instance_group.count` a model, or the cores | decodes files and text, runs tract, replies | the model's queue |
 //! | `<model>-plan` | 1 a model, for its first seconds | measures which batches pay, at low priority | nothing |
 //! | `reload` | 1 | loads models again, beside those that are served | SIGHUP, its clock |
+//! | `stuck` | 1, with `--stuck-timeout` | looks whether a worker is busy for too long, and then ends the server | its clock |
 //! | `ops` | 1, with `--ops-listen` | health, readiness and metadata on a private address | its listener |
 //! | `log` | 1 | writes the lines that all others leave in a bounded queue | the queue, standard output |
 //!
@@ -95,6 +96,7 @@ pub mod processing;
 pub mod reload;
 pub mod server;
 pub mod service;
+mod stuck;
 mod sync;
 pub mod transfer;
 pub mod wire;

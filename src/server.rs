@@ -23,6 +23,7 @@ use crate::ops::metrics::Counters;
 use crate::reload::Reloader;
 use crate::service::InferenceService;
 use crate::service::access::Access;
+use crate::stuck::StuckWatch;
 use crate::transfer::progress::Lines;
 
 /// What a server is started with.
@@ -247,6 +248,16 @@ impl Server {
         }
         // When one is under way already, another follows it.
         let _ = self.reloads.try_send(());
+    }
+
+    /// Calls `stuck` once, when a worker has been busy for longer than `--stuck-timeout`; the server is then not ready.
+    pub fn watch_for_stuck_runs(&self, stuck: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        let limit = self.limits.stuck_timeout;
+        if limit.is_zero() {
+            return Ok(());
+        }
+        let (workers, readiness) = (Arc::downgrade(&self.workers), self.readiness.clone());
+        StuckWatch { workers, readiness, limit }.start(stuck)
     }
 
     /// Tells the probes that the server goes, and serves on.

@@ -94,3 +94,25 @@ fn a_body_that_drips_does_not_hold_up_the_end_and_is_answered_503() {
     drop(stream);
     assert_eq!(program.wait().code(), Some(0));
 }
+
+#[test]
+fn a_run_longer_than_the_stuck_timeout_ends_the_server_with_an_exit_code_of_its_own() {
+    let flags = ["--workers", "1", "--stuck-timeout", "20ms"];
+    let mut program = Program::serve(&test_model("slow"), &flags);
+    let mut client = program.connect("/");
+    client.send(Message::text(r#"{"instances": [[2]]}"#)).unwrap();
+    let line = program.wait_for("longer than --stuck-timeout");
+    assert!(line.contains("ERROR") && line.contains("slow-w0"), "{line}");
+    program.wait_for("a run that does not end: draining 1 connections");
+    assert_eq!(program.wait().code(), Some(3));
+}
+
+#[test]
+fn a_run_shorter_than_the_stuck_timeout_changes_nothing() {
+    let mut program = Program::serve(&test_model("affine"), &["--stuck-timeout", "60s"]);
+    let reply = ask_json(&mut program.connect("/"), Message::text(r#"{"instances": [[1, 2, 3]]}"#));
+    assert!(reply["predictions"].is_array(), "{reply}");
+    assert_eq!(program.get("/v2/health/ready").status, 200);
+    program.signal(Signal::TERM);
+    assert_eq!(program.wait().code(), Some(0));
+}

@@ -21,7 +21,8 @@ pub fn run(flags: &ServeFlags) -> ExitCode {
         return ExitCode::FAILURE;
     }
     match serve(flags) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Ended::BySignal) => ExitCode::SUCCESS,
+        Ok(Ended::ByStuckRun) => ExitCode::from(STUCK),
         Err(error) => {
             log::error!("{error}");
             ExitCode::FAILURE
@@ -29,7 +30,16 @@ pub fn run(flags: &ServeFlags) -> ExitCode {
     }
 }
 
-fn serve(flags: &ServeFlags) -> Result<(), String> {
+/// The exit code of a server that ended because a run took longer than `--stuck-timeout`.
+const STUCK: u8 = 3;
+
+/// Why a server ended in good order.
+enum Ended {
+    BySignal,
+    ByStuckRun,
+}
+
+fn serve(flags: &ServeFlags) -> Result<Ended, String> {
     let settings = Settings::try_from(flags)?;
     // Registered before anything else: as PID 1 there is no default action that would end us.
     let starting = Arc::new(AtomicBool::new(true));
@@ -46,7 +56,16 @@ fn serve(flags: &ServeFlags) -> Result<(), String> {
     }
     let loaded = || starting.store(false, Ordering::SeqCst);
     let server = Server::start_after(settings, loaded).map_err(|error| error.to_string())?;
-    let signal = wait(&mut signals, &server);
+    // A closed list of signals ends the wait for one.
+    let handle = signals.handle();
+    server
+        .watch_for_stuck_runs(move || handle.close())
+        .map_err(|error| format!("cannot watch for stuck runs: {error}"))?;
+    let Some(signal) = wait(&mut signals, &server) else {
+        // Without the delay of a drain: there may be no worker left to serve on with.
+        server.drain("a run that does not end");
+        return Ok(Ended::ByStuckRun);
+    };
     if !server.drain_delay().is_zero() {
         server.leave(signal);
         serve_on(&mut signals, &server);
@@ -59,7 +78,7 @@ fn serve(flags: &ServeFlags) -> Result<(), String> {
         ));
     }
     log::info!("stopped");
-    Ok(())
+    Ok(Ended::BySignal)
 }
 
 /// A signal while models are fetched and loaded ends the program at once, as it was asked to: nothing was
@@ -76,16 +95,16 @@ fn signals(starting: &Arc<AtomicBool>) -> std::io::Result<Signals> {
     Signals::new([SIGTERM, SIGINT, SIGHUP])
 }
 
-/// Waits for a signal to stop; its name. SIGHUP reloads.
-fn wait(signals: &mut Signals, server: &Server) -> &'static str {
+/// Waits for a signal to stop; its name, or none when a stuck run ended the wait. SIGHUP reloads.
+fn wait(signals: &mut Signals, server: &Server) -> Option<&'static str> {
     for signal in signals.forever() {
         if signal == SIGHUP {
             server.reload();
         } else {
-            return signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
+            return Some(signal_hook::low_level::signal_name(signal).unwrap_or("a signal"));
         }
     }
-    "the end of signals"
+    None
 }
 
 /// Lets the drain's delay pass, in which SIGHUP still reloads; a second signal to stop ends the program

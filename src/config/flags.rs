@@ -209,6 +209,10 @@ pub struct LimitFlags {
     #[arg(long, env = "ONNXD_REQUEST_TIMEOUT", value_parser = duration, default_value = "30s")]
     pub request_timeout: Duration,
 
+    /// For one run of a model; a longer one ends the server with exit code 3, to be started again; 0 is for ever
+    #[arg(long, env = "ONNXD_STUCK_TIMEOUT", value_parser = duration_or_never, default_value = "0")]
+    pub stuck_timeout: Duration,
+
     /// After SIGTERM, how long to serve on while the probes say "not ready"; 0 is not at all
     #[arg(long, env = "ONNXD_DRAIN_DELAY", value_parser = duration_or_never, default_value = "0")]
     pub drain_delay: Duration,
@@ -278,6 +282,7 @@ impl LimitFlags {
             write_timeout: self.write_timeout,
             close_timeout: self.close_timeout,
             request_timeout: self.request_timeout,
+            stuck_timeout: self.stuck_timeout,
             drain_delay: self.drain_delay,
             drain_timeout: self.drain_timeout,
         })

@@ -89,6 +89,9 @@ pub struct Limits {
     /// From a request's acceptance to the start of its inference, when the request does not say.
     /// Default 30 s: less than the platform's 40 s.
     pub request_timeout: Duration,
+    /// How long a worker may be busy with one thing (decoding a request's files, one run of the engine); then the
+    /// server ends with exit code 3; 0 is for ever. Default 0: nobody but the user knows how long a model may take.
+    pub stuck_timeout: Duration,
     /// After a signal to stop, how long requests are served on, new conversations too, while the probes
     /// say "not ready" and a router catches up. Default 0; the platform's older service wants 60 s.
     pub drain_delay: Duration,
@@ -135,6 +138,7 @@ impl Limits {
             write_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
+            stuck_timeout: Duration::ZERO,
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),
         }

@@ -413,6 +413,20 @@ def make_outside():
     cases("outside", {"row": {"x": f32([[1, 2, 3, 4]])}})
 
 
+def make_heavy():
+    """y = x times the first of 4,194,304 rows, which lie in w.bin (64 MiB). The test that uses it makes that file."""
+    rows = onnx.TensorProto(name="w", data_type=FLOAT, dims=[1 << 22, 4], data_location=onnx.TensorProto.EXTERNAL)
+    rows.external_data.add(key="location", value="w.bin")
+    save(
+        "heavy",
+        [node("Gather", ["w", "first"], ["row"]), node("Mul", ["x", "row"], ["y"])],
+        [value("x", FLOAT, [1, 4])],
+        [value("y", FLOAT, [1, 4])],
+        [rows, const("first", np.array([0], dtype=np.int64))],
+        check=False,
+    )
+
+
 def make_cube():
     """Gives a sequence of vectors as it came: something to pool."""
     save(
@@ -929,6 +943,7 @@ MODELS = {
     "trees5": make_trees5,
     "dft": make_dft,
     "outside": make_outside,
+    "heavy": make_heavy,
     "cube": make_cube,
     "lone": make_lone,
     "clash": make_clash,
