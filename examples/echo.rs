@@ -17,6 +17,7 @@ use onnxd::net::listener::Listener;
 use onnxd::net::service::{Begun, Dialogue, Exchange, Incoming, Refusal, ReplySlot, Service, Step};
 use onnxd::net::tls::{Identity, IdentityFiles};
 use onnxd::ops::health::{Readiness, State};
+use onnxd::wire::RequestError;
 use tungstenite::Message;
 
 struct Echo;
@@ -37,6 +38,10 @@ impl Service for Echo {
         let mut response = Response::new(message.as_bytes().to_vec());
         *response.status_mut() = status;
         response
+    }
+
+    fn fail(&self, failure: &RequestError) -> Response<Vec<u8>> {
+        self.refuse(failure.code.status(), &failure.message)
     }
 }
 

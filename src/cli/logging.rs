@@ -20,6 +20,8 @@ pub fn start(flags: &LogFlags) -> Result<(), String> {
     for library in ["tract", "ureq", "ureq_proto", "tungstenite"] {
         builder.filter_module(library, LevelFilter::Warn);
     }
+    // It reports as an error that its port was closed, which is how it is used here (ops::relay).
+    builder.filter_module("tiny_http", LevelFilter::Off);
     // parse_filters prints what it does not understand and goes on; a wrong setting is an error here.
     let known = |level: &str| level.parse::<LevelFilter>().is_ok();
     for directive in flags.log.split(',').filter(|directive| !directive.is_empty()) {

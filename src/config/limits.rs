@@ -9,6 +9,9 @@ pub struct Limits {
     /// one file descriptor a connection, and one more while it waits for a reply, it stays within the
     /// common limit of 4,096.
     pub max_connections: usize,
+    /// Connections at once on the private address; a further one is answered 503 and closed. Default 64: probes and
+    /// scrapers are few, and each is a thread and a descriptor.
+    pub max_ops_connections: usize,
     /// Bytes of a request head (request line and headers). Default 16 KiB: twice what gateways send
     /// at most.
     pub max_head_bytes: usize,
@@ -87,6 +90,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             max_connections: 1024,
+            max_ops_connections: 64,
             max_head_bytes: 16 << 10,
             max_message_bytes: 16 << 20,
             max_frame_bytes: 16 << 20,

@@ -16,6 +16,7 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use super::waker::Waker;
 use crate::engine::{Outcome, Reply, ReplyTo};
 use crate::memory::Share;
+use crate::wire::RequestError;
 
 /// The response that a peer gets instead of a conversation.
 pub type Refusal = Box<Response<Vec<u8>>>;
@@ -33,6 +34,9 @@ pub trait Service: Send + Sync + 'static {
 
     /// The response to a request that could not be read, or not be taken.
     fn refuse(&self, status: http::StatusCode, message: &str) -> Response<Vec<u8>>;
+
+    /// The response to a request for which something was missing: memory, or time.
+    fn fail(&self, failure: &RequestError) -> Response<Vec<u8>>;
 }
 
 /// What a plain request's head leads to.

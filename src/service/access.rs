@@ -1,6 +1,6 @@
 //! Who may ask, on a box without a gateway in front: bearer tokens, and the origins of browsers.
 //!
-//! Health stays open to every probe. A token comes as `Authorization: Bearer …`, or, from a browser's
+//! The health of the server as a whole stays open to every probe; that of a model, and its name, does not. A token comes as `Authorization: Bearer …`, or, from a browser's
 //! WebSocket, which cannot set headers, as the query parameter `access_token`. Tokens are compared in
 //! constant time and never logged; nothing of a query string is.
 
@@ -133,6 +133,8 @@ fn token(request: &Request<()>) -> Option<String> {
 fn read_tokens(path: &Path) -> Result<Vec<String>, String> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| format!("the token file {}: {error}", path.display()))?;
+    // Some editors begin a file with a byte order mark, which is no part of the first token.
+    let text = text.trim_start_matches('\u{feff}');
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let tokens: Vec<String> = lines.map(str::to_owned).collect();
     if tokens.is_empty() {

@@ -8,8 +8,10 @@
 mod agreement;
 pub mod decode;
 pub mod elements;
+mod envelope;
 pub mod error;
 pub mod example;
+pub mod form;
 pub mod metadata;
 pub mod request;
 pub mod response;
