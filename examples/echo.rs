@@ -39,6 +39,10 @@ impl Service for Echo {
         *response.status_mut() = status;
         response
     }
+
+    fn fail(&self, failure: &RequestError) -> Response<Vec<u8>> {
+        self.refuse(failure.code.status(), &failure.message)
+    }
 }
 
 impl Dialogue for Echo {

@@ -163,7 +163,14 @@ impl Server {
         let counters = Arc::new(Counters::default());
         let public = bind(listen)?;
         let ops = match ops_listen {
-            Some(address) => Some(OpsListener::start(bind(address)?, models.clone(), readiness.clone())?),
+            Some(address) => Some(OpsListener::start(
+                bind(address)?,
+                models.clone(),
+                readiness.clone(),
+                &limits,
+                memory.clone(),
+                clock.clone(),
+            )?),
             None => None,
         };
         let reloader = Reloader {

@@ -42,13 +42,18 @@ fn with_tokens_only_their_bearers_may_ask_and_probes() {
     ] {
         assert_eq!(upgrade(&program, path, header), status, "{path} {header:?}");
     }
-    for path in ["/health", "/v2/health/live", "/v2/health/ready", "/v2/models/digits/ready"] {
+    for path in ["/health", "/v2/health/live", "/v2/health/ready"] {
         assert_eq!(program.get(path).status, 200, "{path}");
     }
-    for path in ["/v2", "/v2/models/digits", "/", "/nothing"] {
+    for path in ["/v2", "/v2/models/digits", "/v2/models/digits/ready", "/v2/models/x/ready", "/", "/nothing"]
+    {
         let response = program.get(path);
         assert_eq!((response.status, response.header("www-authenticate")), (401, Some("bearer")), "{path}");
+        assert!(!String::from_utf8_lossy(&response.body).contains("digits"), "{path}: {response:?}");
     }
+    let ready =
+        "GET /v2/models/digits/ready HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer first-token\r\n\r\n";
+    assert_eq!(program.http(ready).status, 200);
     assert_eq!(program.post("/v2/models/digits/infer", "", b"{}").status, 401);
     assert_eq!(
         program.post("/v2/models/digits/infer", "Authorization: Bearer first-token\r\n", b"{}").status,
@@ -71,6 +76,25 @@ fn with_tokens_only_their_bearers_may_ask_and_probes() {
         "a token is in the log: {:#?}",
         program.seen
     );
+}
+
+#[test]
+fn without_a_token_nobody_learns_which_models_there_are() {
+    let folder = folder("secret_models");
+    let good = std::fs::read(test_model("affine").join("model.onnx")).unwrap();
+    for (name, content) in [("good", good), ("secret-failed", b"no model".to_vec())] {
+        std::fs::create_dir(folder.join(name)).unwrap();
+        std::fs::write(folder.join(name).join("model.onnx"), content).unwrap();
+    }
+    let tokens = folder.join("tokens.txt");
+    // A byte order mark is no part of the first token.
+    std::fs::write(&tokens, "\u{feff}one\n").unwrap();
+    let program = Program::serve(&folder, &["--tokens", tokens.to_str().unwrap()]);
+    let ready =
+        |header: &str| program.http(format!("GET /v2/health/ready HTTP/1.1\r\nHost: t\r\n{header}\r\n"));
+    assert_eq!((ready("").status, ready("").json()), (503, serde_json::json!({"ready": false})));
+    let told = ready("Authorization: Bearer one\r\n").json();
+    assert!(told["failed"].to_string().contains("secret-failed"), "{told}");
 }
 
 #[test]
@@ -147,6 +171,10 @@ fn rules_that_would_let_nobody_in_are_errors_at_start() {
         (["--allow-origin", "example.org"], "expected an origin"),
         (["--allow-origin", "https://example.org/"], "expected an origin"),
         (["--path-prefix", "a"], "begins with a slash"),
+        (["--path-prefix", "/a b"], "no request's path can begin so"),
+        (["--path-prefix", "/a?b"], "no request's path can begin so"),
+        (["--path-prefix", "/模型"], "no request's path can begin so"),
+        (["--path-prefix", "/a/../b"], "no request's path can begin so"),
     ] {
         let output = onnxd().args(["serve", "--listen", "127.0.0.1:0"]).args(flags).output().unwrap();
         let said = [output.stdout, output.stderr].concat();

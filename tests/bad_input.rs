@@ -250,7 +250,7 @@ fn an_error_is_a_sentence_however_long_what_it_quotes() {
     let long = "\u{7f}".repeat(1_000_000);
     let bad = vec![
         (text(&json!({"inputs": long}).to_string()), "invalid_request", "expected a sequence"),
-        (text(&json!({"parameters": long}).to_string()), "invalid_request", "expected struct"),
+        (text(&json!({"parameters": long}).to_string()), "invalid_request", "expected an object"),
         (text(&json!({"instances": long}).to_string()), "invalid_request", "`instances` is no list"),
         (
             text(r#"{"parameters": {"sequence_id": 7}, "inputs": []}"#),
@@ -332,7 +332,11 @@ fn an_image_that_is_none_or_lies_is_refused_before_it_costs_memory() {
         (Message::binary(vec![]), "invalid_request", "0 bytes that are neither"),
         (Message::binary(b"GIF89a------".to_vec()), "invalid_request", "neither a JPEG nor a PNG"),
         (Message::binary(good[..60].to_vec()), "invalid_request", "not a readable PNG file"),
-        (Message::binary(jpeg[..jpeg.len() / 3].to_vec()), "invalid_request", "not a readable Jpeg file"),
+        (
+            Message::binary(jpeg[..jpeg.len() / 3].to_vec()),
+            "invalid_request",
+            "not a readable JPEG file: it ends before the image does",
+        ),
         (header(50_000, 50_000), "too_large", "50000×50000 are 2500000000 pixels: the limit is 25000000"),
         (header(4_000, 4_000), "invalid_request", "the header says 4000×4000, which"),
         (header(0, 28), "invalid_request", ""),

@@ -130,7 +130,17 @@ fn what_is_wrong_has_the_status_that_the_protocol_says_and_a_sentence() {
         (head("GET /", &format!("{upgrade}{v13}")), 400),
         (head("GET /", &format!("{upgrade}{v13}Sec-WebSocket-Key: short\r\n")), 400),
         (head("POST /", &format!("{upgrade}{key}{v13}")), 400),
-        (head("GET /", &format!("Host: t\r\nUpgrade: websocket\r\n{key}{v13}")), 400),
+        // RFC 9110 section 7.8: these are plain requests.
+        (head("GET /", &format!("Host: t\r\nUpgrade: websocket\r\n{key}{v13}")), 426),
+        (
+            head("GET /", &format!("Host: t\r\nUpgrade: websocket\r\nConnection: keep-alive\r\n{key}{v13}")),
+            426,
+        ),
+        (format!("GET / HTTP/1.0\r\n{upgrade}{key}{v13}\r\n"), 426),
+        (head("GET /", &format!("{upgrade}{key}{key}{v13}")), 400),
+        (head("GET /", &format!("{upgrade}{key}{v13}{v13}")), 400),
+        (head("GET /", &format!("{upgrade}{key}{v13}Content-Length: 6\r\n")) + "\u{1}\u{0}abcd", 400),
+        (head("GET /", &format!("{upgrade}{key}{v13}Transfer-Encoding: chunked\r\n")) + "0\r\n\r\n", 400),
         (head("GET /health", &format!("{upgrade}{key}{v13}")), 404),
         (head("GET /v2/models/none", &format!("{upgrade}{key}{v13}")), 404),
         (head("GET /?framing=morse", &format!("{upgrade}{key}{v13}")), 400),
@@ -139,6 +149,11 @@ fn what_is_wrong_has_the_status_that_the_protocol_says_and_a_sentence() {
         let response = program.http(&request);
         assert_eq!(response.status, status, "{shown:?}: {}", String::from_utf8_lossy(&response.body));
         assert!(response.json()["error"].is_string(), "{shown:?}");
+        assert!(response.header("date").is_some(), "{shown:?}");
+        match status {
+            426 => assert_eq!(response.header("upgrade"), Some("websocket"), "{shown:?}"),
+            _ => {}
+        }
         match status {
             405 => assert!(response.header("allow").is_some(), "{shown:?}"),
             426 if request.contains("Version: 8") => {
@@ -163,6 +178,46 @@ fn an_upgrade_may_spread_its_headers_as_http_allows() {
         write!(stream.get_mut(), "GET / HTTP/1.1\r\nHost: t\r\n{headers}{key}\r\n").unwrap();
         assert_eq!(HttpResponse::read_head(&mut stream).status, 101, "{headers:?}");
     }
+}
+
+#[test]
+fn every_response_has_a_date_also_a_101_and_one_that_turns_a_peer_away() {
+    let program = Program::serve(&root().join("model"), &["--max-connections", "1"]);
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                   Sec-WebSocket-Version: 13\r\n";
+    let mut stays = BufReader::new(program.tcp());
+    write!(stays.get_mut(), "GET /health HTTP/1.1\r\nHost: t\r\n\r\n").unwrap();
+    let health = HttpResponse::read(&mut stays);
+    write!(stays.get_mut(), "GET / HTTP/1.1\r\nHost: t\r\n{upgrade}\r\n").unwrap();
+    let switched = HttpResponse::read_head(&mut stays);
+    let turned_away = HttpResponse::read(&mut BufReader::new(program.tcp()));
+    assert_eq!(turned_away.header("retry-after"), Some("1"));
+    for (response, status) in [(health, 200), (switched, 101), (turned_away, 503)] {
+        assert_eq!(response.status, status);
+        // RFC 9110 section 5.6.7, in lower case.
+        let date = response.header("date").unwrap_or_else(|| panic!("{response:?}"));
+        assert!(date.len() == 29 && date.ends_with(" gmt"), "{date}");
+    }
+}
+
+#[test]
+fn the_subprotocol_binary_is_taken_and_unknown_ones_are_left_out_and_logged() {
+    let mut program = Program::digits();
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                   Sec-WebSocket-Version: 13\r\n";
+    for (offered, taken) in [
+        ("Sec-WebSocket-Protocol: binary\r\n", Some("binary")),
+        ("Sec-WebSocket-Protocol: mqtt, binary\r\n", Some("binary")),
+        ("Sec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Protocol: x,binary ,y\r\n", Some("binary")),
+        ("Sec-WebSocket-Protocol: mqtt\r\n", None),
+        ("", None),
+    ] {
+        let mut stream = BufReader::new(program.tcp());
+        write!(stream.get_mut(), "GET / HTTP/1.1\r\nHost: t\r\n{upgrade}{offered}\r\n").unwrap();
+        let response = HttpResponse::read_head(&mut stream);
+        assert_eq!((response.status, response.header("sec-websocket-protocol")), (101, taken), "{offered}");
+    }
+    program.says("offers the subprotocols `mqtt`");
 }
 
 #[test]
@@ -276,8 +331,7 @@ fn a_body_that_is_too_long_broken_or_too_slow_is_refused() {
 #[test]
 fn operators_have_a_listener_of_their_own_which_serves_no_inference() {
     let mut program = Program::serve(&root().join("model"), &["--ops-listen", "127.0.0.1:0"]);
-    let line = program.seen.iter().find(|line| line.contains("operators on http://")).unwrap();
-    program.address = line.split("http://").nth(1).unwrap().parse().unwrap();
+    program.address = program.ops_address();
     for (path, status) in [
         ("/health", 200),
         ("/v2/health/live", 200),

@@ -16,6 +16,8 @@ mod archives;
 mod bad_input;
 /// Batches: found out by measuring, or pinned; and nobody is harmed by who else is in one.
 mod batching;
+/// Bodies over plain HTTP: in chunks, in forms, without a name, and within a memory.
+mod bodies;
 /// Conversations: order, pings, back-pressure, closing.
 mod conversation;
 /// The default model answers whoever sends it a digit, in every form that the protocol has.
@@ -34,6 +36,8 @@ mod many;
 mod models;
 /// Images, written and pushed.
 mod pack;
+/// The private listener: bounded as the public port is, and never at an end before the server.
+mod private;
 /// The program as its user sees it: commands, exit codes, logs, signals.
 mod program;
 /// Several models and versions, and their reload under load.

@@ -1,5 +1,6 @@
 //! The program as its user sees it: commands, exit codes, logs, signals.
 
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Output;
@@ -80,6 +81,46 @@ fn healthcheck_says_by_its_exit_code_whether_the_server_is_ready() {
 }
 
 #[test]
+fn healthcheck_has_one_time_for_all_and_gives_a_server_up_that_answers_byte_by_byte() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let slow = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        // Its slowness: each byte comes in time for itself.
+        stream.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
+        let mut request = [0; 64];
+        let mut answer = b"HTTP/1.1 200 OK\r\n".iter().chain(std::iter::repeat(&b'x'));
+        loop {
+            let gone = matches!(stream.read(&mut request), Ok(0));
+            if gone || stream.write_all(&[*answer.next().unwrap()]).is_err() {
+                return;
+            }
+        }
+    });
+    let begun = std::time::Instant::now();
+    let output = run(&["healthcheck", "--listen", &address]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("was not answered within 3s"), "{}", said(&output));
+    assert!(begun.elapsed() < PATIENCE);
+    slow.join().unwrap();
+}
+
+#[test]
+fn too_few_descriptors_for_conversations_that_wait_are_told_at_start() {
+    let binary = program().display().to_string();
+    for (most, warns) in [(1500, true), (2400, false)] {
+        let line = format!("ulimit -n {most} && exec {binary} serve model --listen 127.0.0.1:0");
+        let program =
+            Program::start(std::process::Command::new("sh").arg("-c").arg(line).current_dir(root()));
+        let warned = program
+            .seen
+            .iter()
+            .any(|line| line.contains("need 2304 file descriptors") && line.contains("1500"));
+        assert_eq!(warned, warns, "{most}: {:?}", program.seen);
+    }
+}
+
+#[test]
 fn a_wrong_setting_is_an_error_and_never_a_fallback() {
     for (arguments, part) in [
         (&["--listen", "nowhere"][..], "expected HOST:PORT"),
@@ -139,7 +180,7 @@ fn an_idle_server_stops_at_sigint_with_exit_code_0() {
 
 #[test]
 fn running_out_of_file_descriptors_ends_nothing_and_is_over_when_some_are_free() {
-    let binary = env!("CARGO_BIN_EXE_onnxd");
+    let binary = program().display().to_string();
     let mut program = Program::start(
         std::process::Command::new("sh")
             .arg("-c")
@@ -264,8 +305,8 @@ fn what_a_file_or_a_server_says_cannot_control_the_terminal() {
     let address = listener.local_addr().unwrap().to_string();
     let server = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        std::io::Read::read(&mut stream, &mut [0; 1024]).unwrap();
-        std::io::Write::write_all(&mut stream, b"HTTP/1.1 \x1b[2J503 no\r\n\r\n").unwrap();
+        Read::read(&mut stream, &mut [0; 1024]).unwrap();
+        Write::write_all(&mut stream, b"HTTP/1.1 \x1b[2J503 no\r\n\r\n").unwrap();
     });
     let output = run(&["healthcheck", "--listen", &address]);
     server.join().unwrap();

@@ -181,6 +181,36 @@ fn a_new_certificate_is_used_when_the_files_change_and_at_sighup_and_a_wrong_one
     assert_eq!(best(&ask_tls(&mut old, Message::binary(png(&held_out(4).1)))), held_out(4).0);
 }
 
+/// A peer may send 32 key updates without a byte of data between them, as with OpenSSL and BoringSSL: each costs the
+/// other side the derivation of a key, and nobody has a use for more.
+#[test]
+fn keys_may_be_updated_at_any_rate_with_data_between_and_a_flood_of_updates_alone_ends_its_connection_only() {
+    let mut program = serve(&file("ec.crt"), &file("ec-pkcs8.key"), &[]);
+    let config = trusting(&file("ec.crt"), &version::TLS13);
+    let mut good = connect(&program, &config);
+    let mut flood = connect(&program, &config);
+    let (label, pixels) = held_out(3);
+    for _ in 0..200 {
+        good.get_mut().conn.refresh_traffic_keys().unwrap();
+        assert_eq!(best(&ask_tls(&mut good, Message::binary(png(&pixels)))), label);
+    }
+    let stream = flood.get_mut();
+    for _ in 0..200 {
+        stream.conn.refresh_traffic_keys().unwrap();
+        if stream.conn.complete_io(&mut stream.sock).is_err() {
+            break;
+        }
+    }
+    assert!(loop {
+        match flood.read() {
+            Err(error) => break !error.to_string().is_empty(),
+            Ok(_) => {}
+        }
+    });
+    program.wait_for("TooManyKeyUpdateRequests");
+    assert_eq!(best(&ask_tls(&mut good, Message::binary(png(&pixels)))), label);
+}
+
 #[test]
 fn a_certificate_that_cannot_serve_is_an_error_at_start_that_says_what_to_do() {
     for (certificate, key, part) in [

@@ -1,10 +1,10 @@
 //! `onnxd healthcheck`: a probe for images that have no shell and no curl.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -26,6 +26,7 @@ pub struct HealthcheckFlags {
     ops_listen: Option<SocketAddr>,
 }
 
+/// For all of it: a server that answers a byte now and then is not well.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 pub fn run(flags: &HealthcheckFlags) -> ExitCode {
@@ -54,10 +55,15 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 }
 
 fn ask(address: SocketAddr, tls: bool) -> Result<(), String> {
-    let failed = |error: std::io::Error| error.to_string();
+    let deadline = Instant::now() + PATIENCE;
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
+            format!("/health was not answered within {PATIENCE:?}")
+        }
+        _ => error.to_string(),
+    };
     let stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(failed)?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
-    stream.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
+    let stream = Timed { stream, deadline };
     let answer = if tls {
         get_health(probe::wrap(stream).map_err(|error| error.to_string())?)
     } else {
@@ -68,9 +74,40 @@ fn ask(address: SocketAddr, tls: bool) -> Result<(), String> {
     if status == "200" { Ok(()) } else { Err(format!("not ready: /health answered {status}")) }
 }
 
-fn get_health(mut stream: impl Read + Write) -> std::io::Result<String> {
+fn get_health(mut stream: impl Read + Write) -> io::Result<String> {
     stream.write_all(b"GET /health HTTP/1.0\r\n\r\n")?;
     let mut answer = String::new();
     stream.take(4096).read_to_string(&mut answer)?;
     Ok(answer)
+}
+
+/// A blocking stream whose reads and writes all end by the deadline.
+struct Timed {
+    stream: TcpStream,
+    deadline: Instant,
+}
+
+impl Timed {
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
+    }
+}
+
+impl Read for Timed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
 }

@@ -44,7 +44,7 @@ fn serve(flags: &ServeFlags) -> Result<Ended, String> {
     // Registered before anything else: as PID 1 there is no default action that would end us.
     let starting = Arc::new(AtomicBool::new(true));
     let mut signals = signals(&starting).map_err(|error| format!("cannot listen for signals: {error}"))?;
-    raise_file_limit(settings.limits.max_connections);
+    raise_file_limit(&settings);
     if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
         log::warn!("RUST_BACKTRACE is set: every failed inference will cost a backtrace");
     }
@@ -120,23 +120,30 @@ fn serve_on(signals: &mut Signals, server: &Server) {
     }
 }
 
-/// Each connection takes a descriptor, and one more while it waits for a reply, without which it would look
-/// for the reply a thousand times a second. The soft limit is raised as far as it may be; when that is not
-/// enough, the operator is told.
-fn raise_file_limit(max_connections: usize) {
-    const OTHERS: u64 = 256;
-    let needed = max_connections as u64 + OTHERS;
-    let wanted = needed + max_connections as u64;
+/// Raises the soft limit of descriptors as far as it may be; when that is not enough, the operator is told.
+fn raise_file_limit(settings: &Settings) {
+    let needed = descriptors(settings);
     let limit = getrlimit(Resource::Nofile);
     let (Some(current), most) = (limit.current, limit.maximum.unwrap_or(u64::MAX)) else { return };
-    if current >= wanted {
+    if current >= needed {
         return;
     }
-    let raised = Rlimit { current: Some(wanted.min(most)), maximum: limit.maximum };
-    if setrlimit(Resource::Nofile, raised).is_err() || most < needed {
+    let raised = Rlimit { current: Some(needed.min(most)), maximum: limit.maximum };
+    let allowed = if setrlimit(Resource::Nofile, raised).is_ok() { needed.min(most) } else { current };
+    if allowed < needed {
         log::warn!(
-            "{max_connections} connections need {needed} file descriptors, but {} are allowed: raise `ulimit -n`",
-            most.min(wanted)
+            "{} connections need {needed} file descriptors when all of them wait for replies, but {allowed} are \
+             allowed: raise `ulimit -n`, or lower --max-connections",
+            settings.limits.max_connections
         );
     }
+}
+
+/// Each connection takes a descriptor, and one more while it waits for a reply, without which it would look for the
+/// reply a thousand times a second.
+fn descriptors(settings: &Settings) -> u64 {
+    /// For models, logs, listeners and what belongs to the program.
+    const OTHERS: u64 = 256;
+    let private = if settings.ops_listen.is_some() { settings.limits.max_ops_connections as u64 } else { 0 };
+    2 * settings.limits.max_connections as u64 + private + OTHERS
 }

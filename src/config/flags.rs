@@ -104,6 +104,10 @@ pub struct LimitFlags {
     #[arg(long, env = "ONNXD_MAX_CONNECTIONS")]
     pub max_connections: Option<usize>,
 
+    /// Connections at once on the private address; a further one gets 503
+    #[arg(long, env = "ONNXD_MAX_OPS_CONNECTIONS", default_value_t = Limits::default().max_ops_connections)]
+    pub max_ops_connections: usize,
+
     /// Bytes of a request head; more gets 431
     #[arg(long, env = "ONNXD_MAX_HEAD_BYTES", default_value_t = Limits::default().max_head_bytes)]
     pub max_head_bytes: usize,
@@ -231,6 +235,7 @@ impl LimitFlags {
         let max_tensor_bytes = self.max_tensor_bytes.unwrap_or(max_memory.min(256 << 20));
         for (flag, value) in [
             ("max-connections", max_connections),
+            ("max-ops-connections", self.max_ops_connections),
             ("max-head-bytes", self.max_head_bytes),
             ("max-message-bytes", self.max_message_bytes),
             ("max-frame-bytes", self.max_frame_bytes),
@@ -256,6 +261,7 @@ impl LimitFlags {
         }
         Ok(Limits {
             max_connections,
+            max_ops_connections: self.max_ops_connections,
             max_head_bytes: self.max_head_bytes,
             max_message_bytes: self.max_message_bytes,
             max_in_flight: self.max_in_flight,
@@ -326,8 +332,22 @@ fn origin(text: &str) -> Result<String, String> {
 
 fn path_prefix(text: &str) -> Result<String, String> {
     let prefix = text.trim_end_matches('/');
-    if !prefix.is_empty() && !prefix.starts_with('/') {
+    if prefix.is_empty() {
+        return Ok(String::new());
+    }
+    if !prefix.starts_with('/') {
         return Err("expected a path that begins with a slash, for example /models/a".into());
+    }
+    // As requests have it: what is not so written would match none of them, and nobody would be told.
+    let as_requested =
+        prefix.parse::<http::Uri>().ok().filter(|uri| uri.path() == prefix && uri.query().is_none());
+    if !prefix.is_ascii() || as_requested.is_none() {
+        return Err("no request's path can begin so: expected a path alone, with whatever is not ASCII, a blank, `?` or \
+                    `#` as %XX, for example /models/a%20b"
+            .into());
+    }
+    if prefix.split('/').any(|part| matches!(part, "." | "..")) {
+        return Err("no request's path can begin so: clients resolve `.` and `..` before they ask".into());
     }
     Ok(prefix.to_owned())
 }
@@ -347,6 +367,18 @@ mod tests {
     fn without_flags_the_limits_are_the_documented_defaults() {
         let flags = Program::parse_from(["onnxd"]).flags;
         assert_eq!(format!("{:?}", flags.limits.limits().unwrap()), format!("{:?}", Limits::default()));
+    }
+
+    #[test]
+    fn a_path_prefix_that_no_request_can_have_is_an_error() {
+        for wrong in ["a", "/a b", "/a?b", "/a#b", "/é", "/a/../b", "/./a", "/a\\b\u{7f}", "/a/?"] {
+            assert!(path_prefix(wrong).is_err(), "{wrong}");
+        }
+        for (right, taken) in
+            [("", ""), ("/", ""), ("/a/", "/a"), ("/a%20b", "/a%20b"), ("/v1/x-y_z", "/v1/x-y_z")]
+        {
+            assert_eq!(path_prefix(right).as_deref(), Ok(taken), "{right}");
+        }
     }
 
     #[test]

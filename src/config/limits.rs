@@ -12,6 +12,9 @@ pub struct Limits {
     /// common limit of 4,096. In a small container one for each 256 KiB of its memory: a connection takes some 40 KiB,
     /// the kernel's part included.
     pub max_connections: usize,
+    /// Connections at once on the private address; a further one is answered 503 and closed. Default 64: probes and
+    /// scrapers are few, and each is a thread and a descriptor.
+    pub max_ops_connections: usize,
     /// Bytes of a request head (request line and headers). Default 16 KiB: twice what gateways send
     /// at most.
     pub max_head_bytes: usize,
@@ -112,6 +115,7 @@ impl Limits {
         let max_memory = memory / 8 * 3;
         Limits {
             max_connections: (memory / (256 << 10)).clamp(16, 1024),
+            max_ops_connections: 64,
             max_head_bytes: 16 << 10,
             max_message_bytes: 16 << 20,
             max_frame_bytes: 16 << 20,

@@ -82,7 +82,7 @@ impl<'a> Download<'a> {
                 };
                 return Err(Failure::Final(format!("{message}; given up after {attempts} attempts{kept}")));
             }
-            let wait = wait.unwrap_or_else(|| self.back_off(fruitless));
+            let wait = wait.map_or_else(|| self.back_off(fruitless), |said| not_at_once(said, fruitless));
             let then = match self.have() {
                 0 => "again".to_owned(),
                 have => format!("going on from {}", HumanBytes(have)),
@@ -233,6 +233,12 @@ impl<'a> Download<'a> {
     }
 }
 
+/// The wait that a server asked for: a server that says "now" each time is asked ever less often all the same.
+fn not_at_once(said: Duration, fruitless: u32) -> Duration {
+    const SHORTEST: Duration = Duration::from_millis(100);
+    said.max(SHORTEST * (1 << (fruitless - 1).min(6)))
+}
+
 /// An error of the place where things are kept.
 pub fn stored(error: io::Error) -> Failure {
     match error.kind() {
@@ -240,5 +246,18 @@ pub fn stored(error: io::Error) -> Failure {
             format!("there is no room for it ({error}): free some, or name another folder by --cache"),
         ),
         _ => Failure::Final(format!("it cannot be kept: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_says_now_each_time_is_asked_ever_less_often() {
+        let waits: Vec<u128> =
+            (1..=8).map(|fruitless| not_at_once(Duration::ZERO, fruitless).as_millis()).collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 6400, 6400]);
+        assert_eq!(not_at_once(Duration::from_secs(7), 3), Duration::from_secs(7));
     }
 }

@@ -4,8 +4,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::model::{ModelFiles, Store};
 use crate::model::repository::MANIFEST;
+use crate::model::{ModelFiles, Store};
 
 /// What a model is made of. Equal when nothing has changed since.
 #[derive(Debug, Clone, Default, PartialEq)]

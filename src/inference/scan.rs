@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use super::Fingerprint;
 use crate::engine::session::external::data_files;
 use crate::fetch::{FetchError, Fetcher};
-use crate::model::{ModelFiles, ModelSource};
 use crate::model::repository::Broken;
+use crate::model::{ModelFiles, ModelSource};
 
 /// What was found at one time.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -86,9 +86,7 @@ const LOST_AND_FOUND: &str = "lost+found";
 /// nobody else's way.
 pub fn find(path: &Path) -> Result<Vec<Result<ModelFiles, Broken>>, RepositoryError> {
     let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound => {
-            RepositoryError::Missing { path: path.into(), instead: models_near(path) }
-        }
+        io::ErrorKind::NotFound => RepositoryError::Missing { path: path.into(), instead: models_near(path) },
         _ => RepositoryError::Io { path: path.into(), source },
     };
     if std::fs::metadata(path).map_err(failed)?.is_file() {

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam_channel::bounded;
-use http::header::{CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::header::{CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tungstenite::handshake::server::{create_response, write_response};
 
+use super::body;
 use super::connections::{Permit, Shared};
 use super::conversation;
 use super::head::{self, Head, NoHead};
 use super::http::{self as plain, Next};
+use super::response;
 use super::service::{Refusal, Service};
 use super::socket::{NoHandshake, Socket};
 use crate::wire::error::shorten;
@@ -88,7 +90,7 @@ impl<S: Service> Connection<S> {
             let draining = || shared.readiness.is_draining();
             let head = head::read(&mut self.socket, &mut self.buffer, limits, idle_until, draining);
             let next = match head {
-                Ok(head) if head::wants_upgrade(head.request.headers()) => {
+                Ok(head) if head::wants_upgrade(&head.request) => {
                     return self.upgrade(&head.request);
                 }
                 Ok(head) => self.exchange(head),
@@ -148,7 +150,7 @@ impl<S: Service> Connection<S> {
 
     fn upgrade(mut self, request: &Request<()>) -> Option<Upgraded<S>> {
         let path = shorten(request.uri().path()).into_owned();
-        let (response, dialogue) = match self.accept(request) {
+        let (mut response, dialogue) = match self.accept(request) {
             Ok(accepted) => accepted,
             Err(response) => {
                 self.shared.counters.upgrades_refused.one();
@@ -157,6 +159,8 @@ impl<S: Service> Connection<S> {
                 return None;
             }
         };
+        let status = response.status();
+        response::complete(status, response.headers_mut());
         let mut bytes = Vec::new();
         let written =
             write_response(&mut bytes, &response).map_err(|error| error.to_string()).and_then(|()| {
@@ -180,6 +184,11 @@ impl<S: Service> Connection<S> {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
             return Err(Box::new(response));
         }
+        // Its bytes would be read as frames.
+        if body::is_announced(request.headers()) {
+            let message = "a request that upgrades the connection has no body, but this one announces one";
+            return Err(Box::new(service.refuse(StatusCode::BAD_REQUEST, message)));
+        }
         // RFC 6455 section 4.4: a version that is not ours is answered with the one that is.
         if request.headers().get(SEC_WEBSOCKET_VERSION).is_some_and(|version| version != "13") {
             let message = "of the WebSocket versions this server speaks 13";
@@ -187,18 +196,29 @@ impl<S: Service> Connection<S> {
             response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             return Err(Box::new(response));
         }
-        let accepted = create_response(&normalised(request)).map_err(|error| {
+        let mut accepted = create_response(&normalised(request)).map_err(|error| {
             let message = format!("this is no WebSocket handshake: {error}");
             Box::new(service.refuse(StatusCode::BAD_REQUEST, &message))
         })?;
         let dialogue = service.upgrade(request)?;
+        match subprotocol(request.headers()) {
+            Subprotocol::Known(name) => {
+                accepted.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name));
+            }
+            Subprotocol::Unknown(offered) => log::info!(
+                "{}: the client offers the subprotocols `{offered}`, of which this server knows none (it knows \
+                 `{BINARY}`); the conversation goes on without one",
+                self.peer
+            ),
+            Subprotocol::NotOffered => {}
+        }
         Ok((accepted, dialogue))
     }
 
     /// Answers, and ends the connection.
     fn refuse(mut self, response: &Response<Vec<u8>>) {
         let limits = &self.shared.limits;
-        let bytes = plain::last_response(response);
+        let bytes = response::last(response);
         if self.socket.write_all_within(&bytes, limits.write_timeout).is_ok() {
             let deadline = self.socket.clock().now() + limits.close_timeout;
             self.socket.close_gently(deadline);
@@ -227,6 +247,31 @@ impl<S: Service> Upgraded<S> {
     }
 }
 
+/// The subprotocol that changes nothing: many clients offer it, and disconnect when nobody takes it.
+const BINARY: &str = "binary";
+
+/// What a client offers in `Sec-WebSocket-Protocol`.
+#[derive(Debug, PartialEq, Eq)]
+enum Subprotocol {
+    NotOffered,
+    /// The one to answer with.
+    Known(&'static str),
+    /// As offered, short enough for a line. RFC 6455 section 4.2.2: the handshake goes on without one.
+    Unknown(String),
+}
+
+fn subprotocol(headers: &HeaderMap) -> Subprotocol {
+    let lines: Vec<_> = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().map(HeaderValue::as_bytes).collect();
+    let mut names = lines.iter().flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    if lines.is_empty() {
+        Subprotocol::NotOffered
+    } else if names.any(|name| name == BINARY.as_bytes()) {
+        Subprotocol::Known(BINARY)
+    } else {
+        Subprotocol::Unknown(shorten(&lines.join(&b", "[..]).escape_ascii().to_string()).into_owned())
+    }
+}
+
 /// The request with `Connection` and `Upgrade` as the handshake's check wants them, one word each; both
 /// are lists, which a peer may spread over several lines (RFC 9110 sections 5.3, 7.6.1, 7.8).
 fn normalised(request: &Request<()>) -> Request<()> {
@@ -237,4 +282,26 @@ fn normalised(request: &Request<()>) -> Request<()> {
         }
     }
     plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn binary_is_taken_wherever_it_stands_and_unknown_subprotocols_are_named() {
+        let offered = |lines: &[&'static str]| {
+            let lines = lines.iter().map(|line| (SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(line)));
+            let mut headers = HeaderMap::new();
+            for (name, line) in lines {
+                headers.append(name, line);
+            }
+            subprotocol(&headers)
+        };
+        assert_eq!(offered(&[]), Subprotocol::NotOffered);
+        assert_eq!(offered(&["binary"]), Subprotocol::Known("binary"));
+        assert_eq!(offered(&["mqtt, binary"]), Subprotocol::Known("binary"));
+        assert_eq!(offered(&["mqtt", " binary ,x"]), Subprotocol::Known("binary"));
+        assert_eq!(offered(&["mqtt", "binary2"]), Subprotocol::Unknown("mqtt, binary2".into()));
+    }
 }

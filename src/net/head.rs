@@ -6,7 +6,10 @@
 use std::io::{self, ErrorKind};
 use std::time::Instant;
 
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, ORIGIN, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+};
 use http::{HeaderMap, HeaderName, Request, StatusCode, Version};
 use ureq_proto::server::Reply;
 use ureq_proto::server::state::RecvRequest;
@@ -95,7 +98,7 @@ pub fn read(
 }
 
 /// Takes a whole head off the front of `buffer`.
-fn parse(buffer: &mut Vec<u8>) -> Result<Option<Head>, NoHead> {
+pub(crate) fn parse(buffer: &mut Vec<u8>) -> Result<Option<Head>, NoHead> {
     // RFC 9112 section 2.2: empty lines before a request are to be passed over.
     let blank = buffer.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     buffer.drain(..blank);
@@ -133,6 +136,12 @@ fn check(request: &Request<()>) -> Result<(), NoHead> {
         0 | 1 => {}
         _ => return bad("a request has one Host header"),
     }
+    // RFC 9110 section 5.3 and RFC 6455 section 11.3: no lists, so of two of them one would be passed over.
+    for name in [AUTHORIZATION, CONTENT_TYPE, EXPECT, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION] {
+        if headers.get_all(&name).iter().count() > 1 {
+            return Err(refused(StatusCode::BAD_REQUEST, format!("a request has one {name} header")));
+        }
+    }
     // RFC 9112 section 6.3: lengths that differ, or are none, whatever the method.
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     if let Some(first) = lengths.next() {
@@ -169,9 +178,16 @@ fn is_chunked_alone(headers: &HeaderMap) -> bool {
     first && values.next().is_none()
 }
 
-/// True for a request that means to become a WebSocket. `Connection: Upgrade` is left to the handshake:
-/// where a proxy has dropped it, its absence is what the peer must be told.
-pub fn wants_upgrade(headers: &HeaderMap) -> bool {
+/// True for a request that means to become a WebSocket. RFC 9110 section 7.8: `Upgrade` without `Connection: upgrade`
+/// was meant for somebody before us, and HTTP/1.0 has none; such a request is a plain one.
+pub fn wants_upgrade(request: &Request<()>) -> bool {
+    request.version() == Version::HTTP_11
+        && names_websocket(request.headers())
+        && lists(request.headers(), CONNECTION, "upgrade")
+}
+
+/// True when `Upgrade` names a WebSocket.
+pub fn names_websocket(headers: &HeaderMap) -> bool {
     lists(headers, UPGRADE, "websocket")
 }
 
@@ -216,6 +232,12 @@ mod tests {
             (get("Host : a\r\n"), Some(400)),
             (get("Host: a\r\n folded: b\r\n"), Some(400)),
             (get("Host: a\r\nExpect: magic\r\n"), Some(417)),
+            (get("Host: a\r\nExpect: 100-continue\r\n"), None),
+            (get("Host: a\r\nExpect: 100-continue\r\nExpect: 100-continue\r\n"), Some(400)),
+            (get("Host: a\r\nExpect: 100-continue\r\nExpect: magic\r\n"), Some(400)),
+            (get("Host: a\r\nSec-WebSocket-Key: a\r\nSec-WebSocket-Key: b\r\n"), Some(400)),
+            (get("Host: a\r\nAuthorization: a\r\nAuthorization: b\r\n"), Some(400)),
+            (get("Host: a\r\nContent-Type: a/b\r\nContent-Type: a/c\r\n"), Some(400)),
             (get(&format!("Host: a\r\n{}", "X: y\r\n".repeat(200))), Some(431)),
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), Some(400)),
             ("\x16\x03\x01\x02\0\x01".into(), Some(400)),
@@ -223,6 +245,21 @@ mod tests {
             ("\r\n\r\nGET / HTTP/1.0\r\n\r\n".into(), None),
         ] {
             assert_eq!(status(&head), expected, "{head:?}");
+        }
+    }
+
+    #[test]
+    fn an_upgrade_is_one_only_with_connection_upgrade_and_in_http_1_1() {
+        for (head, expected) in [
+            ("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", true),
+            ("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c, WebSocket\r\nConnection: a, upgrade\r\n\r\n", true),
+            ("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: keep-alive\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", false),
+            ("GET / HTTP/1.0\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", false),
+        ] {
+            let head = parse(&mut head.as_bytes().to_vec()).unwrap().unwrap();
+            assert_eq!(wants_upgrade(&head.request), expected, "{:?}", head.request);
         }
     }
 

@@ -11,13 +11,14 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::connection;
 use super::connections::Shared;
+use super::response;
 use super::service::Service;
 use super::wake::Ring;
 use super::waker::Bell;
 
 /// Bytes of stack for a connection's thread. Models run on workers; the deepest things here are the
 /// TLS handshake and the JSON parser. Only what is touched takes memory.
-const STACK: usize = 128 << 10;
+pub const STACK: usize = 128 << 10;
 
 /// How long the listener rests when the machine has run out of something.
 const BACK_OFF: Duration = Duration::from_millis(50);
@@ -122,18 +123,11 @@ fn open<S: Service>(
 
 /// Tells a peer for whom there is no place to come back. Never waits for it.
 fn turn_away<S: Service>(mut stream: TcpStream, service: &S) {
-    let response =
+    let mut response =
         service.refuse(http::StatusCode::SERVICE_UNAVAILABLE, "all connections are taken: try again later");
-    let body = response.body();
-    let mut bytes = format!(
-        "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
-         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    )
-    .into_bytes();
-    bytes.extend_from_slice(body);
+    response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("1"));
     if stream.set_nonblocking(true).is_ok() {
-        let _ = stream.write(&bytes);
+        let _ = stream.write(&response::last(&response));
         let _ = stream.shutdown(Shutdown::Write);
         // Bytes left unread would turn the close into a reset, and the answer would be lost.
         let _ = stream.read(&mut [0; 4096]);

@@ -33,6 +33,9 @@ pub trait Service: Send + Sync + 'static {
 
     /// The response to a request that could not be read, or not be taken.
     fn refuse(&self, status: http::StatusCode, message: &str) -> Response<Vec<u8>>;
+
+    /// The response to a request for which something was missing: memory, or time.
+    fn fail(&self, failure: &RequestError) -> Response<Vec<u8>>;
 }
 
 /// What a plain request's head leads to.

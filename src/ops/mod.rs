@@ -3,4 +3,5 @@
 pub mod health;
 pub mod listener;
 pub mod metrics;
+mod relay;
 pub mod routes;

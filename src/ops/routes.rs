@@ -1,7 +1,7 @@
 //! The paths of the server, in one table for both listeners. Knows neither of them: requests come as
 //! `http::Request`, responses go as `http::Response`.
 
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, UPGRADE};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode};
 
 use super::health::Readiness;
@@ -73,9 +73,10 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// True for probes, which ask without a token.
+    /// True for probes of the server as a whole, which ask without a token. What models there are is for those who
+    /// have one.
     pub fn is_open(self) -> bool {
-        matches!(self, Route::Health | Route::Live | Route::Ready | Route::ModelReady(_))
+        matches!(self, Route::Health | Route::Live | Route::Ready)
     }
 
     /// The model of a path on which a conversation may be held: outside `None` for a path of another
@@ -94,6 +95,15 @@ impl<'a> Route<'a> {
 pub struct Sources<'a> {
     pub models: &'a Models,
     pub readiness: &'a Readiness,
+    pub names: Names,
+}
+
+/// Whether whoever asks may learn which models there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    Told,
+    /// It has shown no token.
+    Kept,
 }
 
 /// Answers whatever a path and a method tell enough for; `Err` is a request for inference, whose body
@@ -121,14 +131,15 @@ pub fn respond<'a>(
         Route::Infer(model) => return Err(model),
         Route::Root => {
             let message = "connect a WebSocket here, or POST to /v2/models/<name>/infer; see GET /v2";
-            let mut response = error(StatusCode::UPGRADE_REQUIRED, message);
-            response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
-            response
+            error(StatusCode::UPGRADE_REQUIRED, message)
         }
         Route::Health if ready => json(StatusCode::OK, r#"{"health":"true"}"#.into()),
         Route::Health => json(StatusCode::SERVICE_UNAVAILABLE, r#"{"health":"false"}"#.into()),
         Route::Live => json(StatusCode::OK, r#"{"live":true}"#.into()),
-        Route::Ready => json(readiness_status(ready), readiness(ready, unready)),
+        Route::Ready => {
+            let named = if sources.names == Names::Told { unready } else { Vec::new() };
+            json(readiness_status(ready), readiness(ready, named))
+        }
         Route::Server => json(StatusCode::OK, metadata::server()),
         Route::Model(path) => match catalogue.find(Some(path.name), path.version) {
             Ok(model) => {

@@ -1,6 +1,6 @@
 //! Who may ask, on a box without a gateway in front: bearer tokens, and the origins of browsers.
 //!
-//! Health stays open to every probe. A token comes as `Authorization: Bearer …`, or, from a browser's
+//! The health of the server as a whole stays open to every probe; that of a model, and its name, does not. A token comes as `Authorization: Bearer …`, or, from a browser's
 //! WebSocket, which cannot set headers, as the query parameter `access_token`. Tokens are compared in
 //! constant time and never logged; nothing of a query string is.
 

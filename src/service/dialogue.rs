@@ -83,7 +83,12 @@ impl InferenceDialogue {
 impl Dialogue for InferenceDialogue {
     type Pending = Waiting;
 
-    fn receive(&mut self, message: Incoming<'_>, mut share: Share, slot: &ReplySlot) -> Step<Waiting, Message> {
+    fn receive(
+        &mut self,
+        message: Incoming<'_>,
+        mut share: Share,
+        slot: &ReplySlot,
+    ) -> Step<Waiting, Message> {
         if let (Incoming::Binary(sound), Some(windows)) = (message, &mut self.windows) {
             windows.push(sound);
             let kept = self.sound.get_or_insert_with(|| Share::none(share.budget()));

@@ -9,10 +9,12 @@ use crate::engine::Outcome;
 use crate::inference::sequences::Sequences;
 use crate::inference::{Answer, Pending, ServedModel};
 use crate::memory::Share;
+use crate::model::Signature;
 use crate::net::service::{Exchange, ReplySlot, Step};
 use crate::ops::routes::{json, request_error};
+use crate::wire::example::example;
 use crate::wire::response::Encoded;
-use crate::wire::{Defaults, InferRequest, Rejected, RequestError, decode};
+use crate::wire::{Defaults, InferRequest, Rejected, RequestError, decode, form};
 
 /// OIP's header for how many bytes of the body are JSON; 0 for a raw payload.
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
@@ -24,16 +26,52 @@ pub struct InferenceExchange {
 }
 
 /// What the body holds, by its head.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Body {
+    /// Or an image file, where the model takes one: many clients send no Content-Type that fits.
     Json,
     /// The payload of the single input: a length header of 0, or a content type that is no JSON.
     Raw,
     /// What a text message on a WebSocket holds: JSON, or the text itself.
     Text,
+    /// A form, with the payload of the single input as its first file.
+    Form {
+        boundary: String,
+    },
     JsonAndTensors {
         json_length: usize,
     },
+}
+
+impl Body {
+    fn of(headers: &HeaderMap) -> Result<Body, RequestError> {
+        if let Some(json_length) = json_length(headers)? {
+            return Ok(if json_length == 0 { Body::Raw } else { Body::JsonAndTensors { json_length } });
+        }
+        let content_type =
+            headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        Ok(match media_type.as_str() {
+            "multipart/form-data" => Body::Form { boundary: form::boundary(content_type)? },
+            "application/octet-stream" => Body::Raw,
+            image if image.starts_with("image/") => Body::Raw,
+            text if text.starts_with("text/") => Body::Text,
+            _ => Body::Json,
+        })
+    }
+}
+
+/// The bytes of JSON that the body begins with, if that is said.
+fn json_length(headers: &HeaderMap) -> Result<Option<usize>, RequestError> {
+    let mut values = headers.get_all(&JSON_LENGTH).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    match digits.and_then(|digits| digits.parse().ok()) {
+        Some(length) if values.next().is_none() => Ok(Some(length)),
+        _ => Err(RequestError::invalid(
+            "Inference-Header-Content-Length: expected it once, with a number of bytes in digits",
+        )),
+    }
 }
 
 impl InferenceExchange {
@@ -42,24 +80,7 @@ impl InferenceExchange {
         defaults: Defaults,
         headers: &HeaderMap,
     ) -> Result<InferenceExchange, RequestError> {
-        let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let content_type = content_type.unwrap_or_default().to_ascii_lowercase();
-        let raw_type =
-            content_type.starts_with("image/") || content_type.starts_with("application/octet-stream");
-        let body = match headers
-            .get(&JSON_LENGTH)
-            .map(|value| value.to_str().ok().and_then(|text| text.parse().ok()))
-        {
-            None if raw_type => Body::Raw,
-            None if content_type.starts_with("text/") => Body::Text,
-            None => Body::Json,
-            Some(Some(0)) => Body::Raw,
-            Some(Some(json_length)) => Body::JsonAndTensors { json_length },
-            Some(None) => {
-                return Err(RequestError::invalid("Inference-Header-Content-Length is no number of bytes"));
-            }
-        };
-        Ok(InferenceExchange { model, defaults, body })
+        Ok(InferenceExchange { model, defaults, body: Body::of(headers)? })
     }
 
     fn submit(
@@ -73,15 +94,62 @@ impl InferenceExchange {
 
     fn read(&self, body: &[u8], share: &mut Share) -> Result<InferRequest, Rejected> {
         let (signature, defaults) = (&self.model.signature, &self.defaults);
-        match self.body {
+        match &self.body {
+            Body::Json | Body::Text if is_image(body) && takes_images(signature) => {
+                decode::from_raw(body, signature, defaults, share)
+            }
             Body::Raw => decode::from_raw(body, signature, defaults, share),
             Body::Text => decode::from_text_body(body, signature, defaults, share),
-            Body::Json => decode::from_json_and_tensors(body, body.len(), signature, defaults, share),
+            Body::Form { boundary } => {
+                decode::from_raw(form::first_file(body, boundary)?, signature, defaults, share)
+            }
+            Body::Json => decode::from_json_and_tensors(body, body.len(), signature, defaults, share)
+                .map_err(|rejected| if is_object(body) { rejected } else { no_json(signature).into() }),
             Body::JsonAndTensors { json_length } => {
-                decode::from_json_and_tensors(body, json_length, signature, defaults, share)
+                decode::from_json_and_tensors(body, *json_length, signature, defaults, share)
             }
         }
     }
+}
+
+/// True for a JPEG or PNG file, by its first bytes; no JSON and no text begins so.
+fn is_image(body: &[u8]) -> bool {
+    body.starts_with(&[0xff, 0xd8, 0xff]) || body.starts_with(b"\x89PNG\r\n\x1a\n")
+}
+
+fn takes_images(signature: &Signature) -> bool {
+    let single = signature.single();
+    single.is_some_and(|(_, input)| input.accepts.iter().any(|media_type| media_type.starts_with("image/")))
+}
+
+/// True for a body that may be meant as a request in JSON.
+fn is_object(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"{") && std::str::from_utf8(body).is_ok()
+}
+
+/// Says how a body that is no JSON is to be sent.
+fn no_json(signature: &Signature) -> RequestError {
+    let how = match signature.single() {
+        None => {
+            "send JSON; tensors may follow it, with the header `Inference-Header-Content-Length`".to_owned()
+        }
+        Some((_, input)) if input.accepts.is_empty() => {
+            "send JSON, or the tensor's bytes with the header `Content-Type: application/octet-stream`"
+                .to_owned()
+        }
+        Some((_, input)) if input.takes_text() => {
+            "send JSON, or the text with the header `Content-Type: text/plain`".to_owned()
+        }
+        Some((_, input)) => {
+            let types: Vec<String> =
+                input.accepts.iter().map(|name| format!("`Content-Type: {name}`")).collect();
+            format!("send JSON, or a file with the header {}, or a file in a form", types.join(" or "))
+        }
+    };
+    RequestError::invalid(format!(
+        "the body is no request in JSON: {how}; an example: {}",
+        example(signature)
+    ))
 }
 
 impl Exchange for InferenceExchange {

@@ -5,6 +5,8 @@
 pub mod access;
 mod dialogue;
 mod exchange;
+#[cfg(test)]
+mod stack;
 
 use std::sync::Arc;
 
@@ -12,9 +14,10 @@ use http::header::CONTENT_ENCODING;
 use http::{Request, Response, StatusCode};
 
 use crate::inference::Models;
+use crate::net::head;
 use crate::net::service::{Begun, Refusal, Service};
 use crate::ops::health::Readiness;
-use crate::ops::routes::{self, Route, Sources};
+use crate::ops::routes::{self, Names, Route, Sources};
 use crate::wire::{Code, Defaults, RequestError};
 
 use access::Access;
@@ -57,18 +60,26 @@ impl Service for InferenceService {
     }
 
     fn begin(&self, request: &Request<()>) -> Begun<InferenceExchange> {
-        let sources = Sources { models: &self.models, readiness: &self.readiness };
         let path = self.known_path(request);
-        if !Route::of(path).is_some_and(Route::is_open)
-            && let Err(refusal) = self.access.check(request)
-        {
-            return Begun::Respond(*refusal);
+        let route = Route::of(path);
+        let names = match self.access.check(request) {
+            Ok(_) => Names::Told,
+            Err(_) if route.is_some_and(Route::is_open) => Names::Kept,
+            Err(refusal) => return Begun::Respond(*refusal),
+        };
+        // RFC 9110 section 7.8: without `Connection: upgrade` it is a plain request, and here it has come as one.
+        if route == Some(Route::Root) && head::names_websocket(request.headers()) {
+            let message = "the request has `Upgrade: websocket`, but no `Connection: upgrade` in HTTP/1.1, so it is a \
+                           plain request: a proxy in front must pass both headers on";
+            return Begun::Respond(routes::error(StatusCode::UPGRADE_REQUIRED, message));
         }
+        let sources = Sources { models: &self.models, readiness: &self.readiness, names };
         let path = match routes::respond(request.method(), path, sources) {
             Ok(response) => return Begun::Respond(response),
             Err(path) => path,
         };
-        if request.headers().get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        let codings = request.headers().get_all(CONTENT_ENCODING);
+        if !codings.iter().all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             let message = "the body has a Content-Encoding: send it as it is";
             return Begun::Respond(routes::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
@@ -85,6 +96,10 @@ impl Service for InferenceService {
 
     fn refuse(&self, status: StatusCode, message: &str) -> Response<Vec<u8>> {
         routes::error(status, message)
+    }
+
+    fn fail(&self, failure: &RequestError) -> Response<Vec<u8>> {
+        routes::request_error(failure)
     }
 }
 

@@ -5,119 +5,19 @@
 //! `memory` is the request's: it holds the message's bytes when it comes, and those of the tensors on top when the
 //! request is read. They are taken from the budget before they are allocated.
 
-use std::borrow::Cow;
 use std::time::Duration;
-
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::agreement::{check_files, check_shape, check_shared, complete, unknown_name};
 use super::elements::{self, Parsed, Room, said_of};
+use super::envelope::{Envelope, InputJson, Object, OutputJson, check_id, id_of};
 use super::error::{RequestError, shorten, shorten_middle, show_shape};
 use super::example::example;
-use super::few::Few;
-use super::request::{
-    Defaults, Form, InferRequest, PARSER_DEPTH, Rejected, SequenceParameters, WantedOutput,
-};
+use super::request::{Defaults, Form, InferRequest, Rejected, SequenceParameters, WantedOutput};
 use super::rows::rows;
 use crate::memory::Share;
 use crate::model::signature::quoted;
 use crate::model::tensor::{ELEMENT_BYTES, count_length_prefixed, volume};
 use crate::model::{Datatype, Elements, Signature, Tensor, TensorMetadata};
-
-/// Tensors that a request may name. No model of ours has as many.
-const MOST_TENSORS: usize = 1024;
-
-/// Dimensions of a tensor; ONNX models stay below 8.
-const MOST_DIMENSIONS: usize = 32;
-
-#[derive(Deserialize)]
-struct Envelope<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    parameters: Option<RequestParameters>,
-    #[serde(borrow)]
-    inputs: Option<Few<InputJson<'a>, MOST_TENSORS>>,
-    #[serde(borrow)]
-    outputs: Option<Few<OutputJson<'a>, MOST_TENSORS>>,
-    #[serde(borrow)]
-    instances: Option<&'a RawValue>,
-}
-
-/// Parameters that are not listed are other servers' business and are passed over, as OIP has it.
-#[derive(Deserialize, Default)]
-struct RequestParameters {
-    /// Microseconds (Triton).
-    timeout: Option<u64>,
-    binary_data_output: Option<bool>,
-    /// Triton's sequences change what an answer means, so they are not passed over.
-    sequence_id: Option<SequenceId>,
-    sequence_start: Option<bool>,
-    sequence_end: Option<bool>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum SequenceId {
-    Number(u64),
-    Text(String),
-}
-
-impl RequestParameters {
-    fn sequence(&self, signature: &Signature) -> Result<SequenceParameters, RequestError> {
-        const LONGEST: usize = 128;
-        let said = self.sequence_id.is_some() || self.sequence_start.is_some() || self.sequence_end.is_some();
-        if said && !signature.has_state {
-            return Err(RequestError::invalid(
-                "the request is part of a sequence, but this model keeps no state from one request to the next",
-            ));
-        }
-        let id = match &self.sequence_id {
-            // Triton: 0 is no sequence, as is the empty string.
-            None | Some(SequenceId::Number(0)) => None,
-            Some(SequenceId::Number(number)) => Some(number.to_string()),
-            Some(SequenceId::Text(text)) if text.len() > LONGEST => {
-                return Err(RequestError::invalid(format!(
-                    "sequence_id has {} bytes: it may have {LONGEST}",
-                    text.len()
-                )));
-            }
-            Some(SequenceId::Text(text)) => Some(text.clone()).filter(|text| !text.is_empty()),
-        };
-        let (start, end) = (self.sequence_start.unwrap_or(false), self.sequence_end.unwrap_or(false));
-        Ok(SequenceParameters { id, start, end })
-    }
-}
-
-#[derive(Deserialize)]
-struct InputJson<'a> {
-    #[serde(borrow)]
-    name: Cow<'a, str>,
-    shape: Few<u64, MOST_DIMENSIONS>,
-    #[serde(borrow)]
-    datatype: Cow<'a, str>,
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
-    parameters: Option<InputParameters>,
-}
-
-#[derive(Deserialize, Default)]
-struct InputParameters {
-    binary_data_size: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct OutputJson<'a> {
-    #[serde(borrow)]
-    name: Cow<'a, str>,
-    parameters: Option<OutputParameters>,
-}
-
-#[derive(Deserialize, Default)]
-struct OutputParameters {
-    classification: Option<usize>,
-    binary_data: Option<bool>,
-}
 
 /// Reads a text message: OIP, rows, or the text that the model's single input takes.
 ///
@@ -320,11 +220,11 @@ fn from_json(
     defaults: &Defaults,
     memory: &mut Share,
 ) -> Result<InferRequest, Rejected> {
-    if defaults.max_json_depth < PARSER_DEPTH && depth(json.as_bytes()) > defaults.max_json_depth {
+    // The parser passes over what it does not know without counting.
+    if depth(json.as_bytes()) > defaults.max_json_depth {
         let message = format!("the JSON nests deeper than {} lists and objects", defaults.max_json_depth);
         return Err(RequestError::invalid(message).into());
     }
-    // serde would take a list for an object, field by field.
     if !is_object(json) {
         let message = format!(
             "expected a request in JSON, but `{}` came; an example for this model: {}",
@@ -333,7 +233,7 @@ fn from_json(
         );
         return Err(RequestError::invalid(message).into());
     }
-    let envelope: Envelope<'_> = serde_json::from_str(json).map_err(|error| {
+    let Object(envelope) = serde_json::from_str::<Object<Envelope<'_>>>(json).map_err(|error| {
         let hint = if takes_text(signature) { "; a text that begins with { goes into `inputs`" } else { "" };
         let message = format!("{}{hint}", explain(&error, json));
         Rejected { id: id_of(json), error: RequestError::invalid(message) }
@@ -355,7 +255,7 @@ fn read_envelope(
     defaults: &Defaults,
     memory: &mut Share,
 ) -> Result<InferRequest, RequestError> {
-    let parameters = envelope.parameters.unwrap_or_default();
+    let Object(parameters) = envelope.parameters.unwrap_or_default();
     let sequence = parameters.sequence(signature)?;
     let binary = parameters.binary_data_output;
     let (form, inputs) = match (envelope.inputs, envelope.instances) {
@@ -393,13 +293,13 @@ fn read_envelope(
 
 /// OIP's `inputs`, brought into the signature's order.
 fn named_inputs(
-    inputs: Vec<InputJson<'_>>,
+    inputs: Vec<Object<InputJson<'_>>>,
     tensors: &mut &[u8],
     signature: &Signature,
     memory: &mut Share,
 ) -> Result<Vec<Tensor>, RequestError> {
     let mut found: Vec<Option<Tensor>> = vec![None; signature.inputs.len()];
-    for input in inputs {
+    for Object(input) in inputs {
         let Some((index, metadata)) = signature.input(&input.name) else {
             return Err(unknown_name("input", &input.name, &signature.inputs));
         };
@@ -459,7 +359,7 @@ fn read_elements(
     let most = volume(shape).unwrap_or(usize::MAX);
     let too_many =
         |count: usize| invalid(format!("shape {shape:?} holds {most} elements, but the data has {count}"));
-    let size = input.parameters.as_ref().and_then(|parameters| parameters.binary_data_size);
+    let size = input.parameters.as_ref().and_then(|parameters| parameters.0.binary_data_size);
     match (input.data, size) {
         (Some(data), None) => {
             let mut room = Room { most, memory };
@@ -502,7 +402,7 @@ fn read_elements(
 }
 
 fn wanted_outputs(
-    outputs: Option<Vec<OutputJson<'_>>>,
+    outputs: Option<Vec<Object<OutputJson<'_>>>>,
     binary: Option<bool>,
     signature: &Signature,
     defaults: &Defaults,
@@ -515,14 +415,14 @@ fn wanted_outputs(
         return Ok(all.map(|index| WantedOutput { index, classification, binary }).collect());
     };
     let mut wanted: Vec<WantedOutput> = Vec::with_capacity(outputs.len());
-    for output in outputs {
+    for Object(output) in outputs {
         let Some((index, _)) = signature.output(&output.name) else {
             return Err(unknown_name("output", &output.name, &signature.outputs));
         };
         if wanted.iter().any(|other| other.index == index) {
             return Err(RequestError::invalid(format!("output `{}` is asked for twice", output.name)));
         }
-        let parameters = output.parameters.unwrap_or_default();
+        let Object(parameters) = output.parameters.unwrap_or_default();
         wanted.push(WantedOutput {
             index,
             classification: parameters.classification.or(classification),
@@ -530,32 +430,6 @@ fn wanted_outputs(
         });
     }
     Ok(wanted)
-}
-
-/// An id is a string (OIP) or a number (many clients), and short.
-fn check_id(id: &RawValue) -> Result<Box<RawValue>, RequestError> {
-    const LONGEST: usize = 1024;
-    let text = id.get();
-    if text.len() > LONGEST {
-        return Err(RequestError::invalid(format!(
-            "the id is {} bytes long: expected at most {LONGEST}",
-            text.len()
-        )));
-    }
-    if !text.starts_with(|c: char| c == '"' || c == '-' || c.is_ascii_digit()) {
-        return Err(RequestError::invalid(format!("the id is {}: expected a string", shorten(text))));
-    }
-    Ok(id.to_owned())
-}
-
-/// The id of a request whose other fields are of the wrong types.
-fn id_of(json: &str) -> Option<Box<RawValue>> {
-    #[derive(Deserialize)]
-    struct Id<'a> {
-        #[serde(borrow)]
-        id: Option<&'a RawValue>,
-    }
-    serde_json::from_str::<Id<'_>>(json).ok()?.id.and_then(|id| check_id(id).ok())
 }
 
 fn explain(error: &serde_json::Error, json: &str) -> String {

@@ -8,9 +8,11 @@
 mod agreement;
 pub mod decode;
 pub mod elements;
+mod envelope;
 pub mod error;
 pub mod example;
 mod few;
+pub mod form;
 pub mod metadata;
 pub mod request;
 pub mod response;

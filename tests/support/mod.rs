@@ -27,8 +27,13 @@ pub fn test_model(name: &str) -> PathBuf {
     root().join("tests/models").join(name)
 }
 
+/// The program under test: what was built with the tests, or another build of it, as the static one.
+pub fn program() -> PathBuf {
+    std::env::var_os("ONNXD_TEST_PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_onnxd").into(), PathBuf::from)
+}
+
 pub fn onnxd() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_onnxd"));
+    let mut command = Command::new(program());
     command.env_clear().current_dir(root()).stdin(Stdio::null());
     command
 }
@@ -153,9 +158,28 @@ impl Program {
 
     /// Bytes of memory that it has.
     pub fn resident(&self) -> usize {
+        self.status("VmRSS:").trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+    }
+
+    /// Threads that it has.
+    pub fn threads(&self) -> usize {
+        self.status("Threads:").parse().unwrap()
+    }
+
+    /// Descriptors that it has open.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    fn status(&self, field: &str) -> String {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+        status.lines().find_map(|line| line.strip_prefix(field)).unwrap().trim().to_owned()
+    }
+
+    /// Where operators ask, with `--ops-listen`.
+    pub fn ops_address(&self) -> SocketAddr {
+        let line = self.seen.iter().find(|line| line.contains("operators on http://")).unwrap();
+        line.split("http://").nth(1).unwrap().trim_end_matches(['"', '}']).parse().unwrap()
     }
 
     pub fn tcp(&self) -> TcpStream {

@@ -1,0 +1,202 @@
+//! A file out of `multipart/form-data` (RFC 7578), as browsers' forms and `curl -F` send it.
+//!
+//! Our own, and strict: the crates that read forms without async are not maintained, or read from a stream into files.
+//! Here the body is whole and bounded already, and all that is wanted is where the first file begins and ends.
+
+use super::error::{RequestError, shorten};
+
+/// Parts of a form, at most: a form for one file has a few fields beside it.
+const MOST_PARTS: usize = 64;
+
+/// Bytes of a part's header lines, at most.
+const MOST_HEADER_BYTES: usize = 8 << 10;
+
+/// The boundary that a `Content-Type` names.
+pub fn boundary(content_type: &str) -> Result<String, RequestError> {
+    let named = parameters(content_type).into_iter().find(|(name, _)| name == "boundary");
+    let Some((_, boundary)) = named else {
+        return Err(RequestError::invalid(
+            "the Content-Type multipart/form-data names no boundary: let the client make this header itself",
+        ));
+    };
+    // RFC 2046 section 5.1.1.
+    let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(&byte);
+    if !(1..=70).contains(&boundary.len()) || !boundary.bytes().all(is_valid) {
+        let message = format!(
+            "the form's boundary `{}` is none: expected 1 to 70 letters, digits or `'()+_,-./:=?`",
+            shorten(&boundary)
+        );
+        return Err(RequestError::invalid(message));
+    }
+    Ok(boundary)
+}
+
+/// The content of the first file of a form. The form is read to its end, so that one that was cut is refused.
+pub fn first_file<'b>(form: &'b [u8], boundary: &str) -> Result<&'b [u8], RequestError> {
+    let broken = |what: &str| RequestError::invalid(format!("the form (multipart/form-data) {what}"));
+    let delimiter = format!("\r\n--{boundary}").into_bytes();
+    let mut rest = form
+        .strip_prefix(&delimiter[2..])
+        .ok_or_else(|| broken("does not begin with the boundary that its Content-Type names"))?;
+    let mut file = None;
+    for _ in 0..=MOST_PARTS {
+        if rest.starts_with(b"--") {
+            return file.ok_or_else(|| {
+                broken(
+                    "has no file: expected a field with a `filename`, as `curl -F file=@digit.png` sends it",
+                )
+            });
+        }
+        rest = end_of_delimiter(rest).ok_or_else(|| broken("has a boundary without the end of its line"))?;
+        let (headers, content) =
+            split_headers(rest).ok_or_else(|| broken("has a part whose header lines do not end"))?;
+        let end = find(content, &delimiter).ok_or_else(|| broken("was cut: its last boundary is missing"))?;
+        if file.is_none() && is_file(headers, end).map_err(|what| broken(&what))? {
+            file = Some(&content[..end]);
+        }
+        rest = &content[end + delimiter.len()..];
+    }
+    Err(broken(&format!("has more than {MOST_PARTS} parts")))
+}
+
+/// What is behind a delimiter's line, which may have blanks at its end (RFC 2046 section 5.1.1).
+fn end_of_delimiter(rest: &[u8]) -> Option<&[u8]> {
+    let blanks = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    rest[blanks..].strip_prefix(b"\r\n")
+}
+
+/// A part's header lines, and what is behind them.
+fn split_headers(part: &[u8]) -> Option<(&[u8], &[u8])> {
+    if let Some(content) = part.strip_prefix(b"\r\n") {
+        return Some((&[], content));
+    }
+    let end = find(&part[..part.len().min(MOST_HEADER_BYTES)], b"\r\n\r\n")?;
+    Some((&part[..end], &part[end + 4..]))
+}
+
+/// Whether a part with `length` bytes of content is a file. A browser sends an empty one without a name for a file that
+/// nobody chose.
+fn is_file(headers: &[u8], length: usize) -> Result<bool, String> {
+    let mut file = false;
+    for line in headers.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let line = String::from_utf8_lossy(line);
+        let Some((name, value)) = line.trim().split_once(':') else {
+            return Err(format!("has the header line `{}`: expected `name: value`", shorten(line.trim())));
+        };
+        match name.trim().to_ascii_lowercase().as_str() {
+            "content-disposition" => {
+                let named =
+                    parameters(value).into_iter().find(|(name, _)| name == "filename" || name == "filename*");
+                file = named.is_some_and(|(_, name)| length > 0 || !name.is_empty());
+            }
+            // RFC 7578 section 4.7: nobody sends it; the content is never decoded here.
+            "content-transfer-encoding" => {
+                let coding = value.trim().to_ascii_lowercase();
+                if !matches!(coding.as_str(), "binary" | "8bit" | "7bit") {
+                    return Err("has a part with a Content-Transfer-Encoding: send files as they are".into());
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(file)
+}
+
+/// The parameters of a header's value, names in lower case: `a; b=c; d="e;\"f"`. What is none is passed over.
+fn parameters(value: &str) -> Vec<(String, String)> {
+    let mut pieces = vec![String::new()];
+    let (mut quoted, mut escaped) = (false, false);
+    for c in value.chars() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => {
+                escaped = true;
+                continue;
+            }
+            '"' => {
+                quoted = !quoted;
+                continue;
+            }
+            ';' if !quoted => {
+                pieces.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        if let Some(piece) = pieces.last_mut() {
+            piece.push(c);
+        }
+    }
+    let pairs = pieces.iter().skip(1).filter_map(|piece| piece.split_once('='));
+    pairs.map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned())).collect()
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        at += bytes[at..].iter().position(|byte| *byte == wanted[0])?;
+        if bytes[at..].starts_with(wanted) {
+            return Some(at);
+        }
+        at += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIELD: &str = "--b\r\nContent-Disposition: form-data; name=\"a;filename=x\"\r\n\r\n1\r\n";
+    const FILE: &str = "--b\r\ncontent-disposition: form-data; name=f; filename=\"d;\\\".png\"\r\n\
+                        Content-Type: image/png\r\n\r\n\x01\r\n--\r\n--B\r\n2\r\n";
+
+    #[test]
+    fn the_first_file_is_found_whatever_is_around_it() {
+        for form in [
+            format!("{FILE}--b--\r\n"),
+            format!("{FIELD}{FILE}--b--"),
+            format!("{FIELD}{FILE}{FILE}--b--\r\nepilogue"),
+            format!("--b \t\r\n\r\nno headers\r\n{FILE}--b--"),
+            format!("--b\r\nContent-Disposition: form-data; filename=\"\"\r\n\r\n\r\n{FILE}--b--"),
+        ] {
+            assert_eq!(first_file(form.as_bytes(), "b"), Ok(&b"\x01\r\n--\r\n--B\r\n2"[..]), "{form}");
+        }
+    }
+
+    #[test]
+    fn a_form_that_is_cut_broken_or_without_a_file_is_refused_with_a_reason() {
+        let many = format!("{}--b--", FIELD.repeat(65));
+        let long = format!("--b\r\nX: {}\r\n\r\n\r\n--b--", "x".repeat(MOST_HEADER_BYTES));
+        for (form, part) in [
+            ("", "does not begin with the boundary"),
+            ("preamble\r\n--b--", "does not begin with the boundary"),
+            ("--b--", "has no file"),
+            (&format!("{FIELD}--b--"), "has no file"),
+            (FILE, "was cut"),
+            (&FILE[..60], "header lines do not end"),
+            ("--bc\r\n\r\n\r\n--b--", "without the end of its line"),
+            ("--b", "without the end of its line"),
+            ("--b\r\nrubbish\r\n\r\n\r\n--b--", "expected `name: value`"),
+            ("--b\r\nContent-Transfer-Encoding: base64\r\n\r\n\r\n--b--", "send files as they are"),
+            (&many, "more than 64 parts"),
+            (&long, "header lines do not end"),
+        ] {
+            let error = first_file(form.as_bytes(), "b").unwrap_err().message;
+            assert!(error.contains(part), "{form:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_boundary_is_read_as_mime_has_it() {
+        for (content_type, expected) in [
+            ("multipart/form-data; boundary=----WebKitFormBoundaryX1", Some("----WebKitFormBoundaryX1")),
+            ("multipart/form-data; charset=utf-8; Boundary=\"a b\"", Some("a b")),
+            ("multipart/form-data", None),
+            ("multipart/form-data; boundary=", None),
+            ("multipart/form-data; boundary=a\u{7f}", None),
+        ] {
+            assert_eq!(boundary(content_type).ok().as_deref(), expected, "{content_type}");
+        }
+        assert!(boundary(&format!("a; boundary={}", "x".repeat(71))).is_err());
+    }
+}
