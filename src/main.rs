@@ -1,8 +1,7 @@
 //! The program: everything is in the library.
 #![forbid(unsafe_code)]
 
-// musl's own takes one lock for all threads, and models of convolutions allocate for each operator.
-#[cfg(target_env = "musl")]
+// Cargo.toml says why; its settings are in .cargo/config.toml.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

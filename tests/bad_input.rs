@@ -364,3 +364,24 @@ fn crc32(bytes: &[u8]) -> u32 {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
     })
 }
+
+#[test]
+fn memory_that_large_requests_took_is_given_back_while_the_server_is_idle() {
+    let program = Program::serve(&test_model("affine"), &["--max-memory", "1000000000"]);
+    let before = program.resident();
+    let rows = "1.25,2.5,-3.125,".repeat(400_000);
+    let (count, data) = (400_000, rows.trim_end_matches(','));
+    let body =
+        format!(r#"{{"inputs":[{{"name":"x","shape":[{count},3],"datatype":"FP32","data":[{data}]}}]}}"#);
+    let mut clients: Vec<Client> = (0..4).map(|_| program.connect("/")).collect();
+    for _ in 0..5 {
+        for client in &mut clients {
+            client.send(Message::text(body.as_str())).unwrap();
+        }
+        for client in &mut clients {
+            assert!(answer(client).len() > 1_000_000);
+        }
+    }
+    drop(clients);
+    until("the memory is given back", || program.resident() < before + (20 << 20));
+}
