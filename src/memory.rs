@@ -42,15 +42,17 @@ impl Budget {
         Ok(share)
     }
 
-    fn reserve(&self, bytes: usize) -> Result<(), RequestError> {
+    /// `own` is what the same request has already.
+    fn reserve(&self, bytes: usize, own: usize) -> Result<(), RequestError> {
         let fits = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.most);
         match self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) {
             Ok(_) => Ok(()),
-            Err(_) if bytes > self.most => Err(RequestError::new(
+            Err(_) if bytes.saturating_add(own) > self.most => Err(RequestError::new(
                 Code::TooLarge,
                 format!(
-                    "this needs {bytes} bytes of memory, and all requests together may take {}: send less, or start \
+                    "this needs {} bytes of memory, and all requests together may take {}: send less, or start \
                      the server with a larger --max-memory",
+                    bytes.saturating_add(own),
                     self.most
                 ),
             )),
@@ -71,12 +73,31 @@ impl Budget {
 pub struct Share {
     budget: Arc<Budget>,
     bytes: usize,
+    /// What the same request had in other shares when this one began: a request that is alone and does not fit must not
+    /// be told to come again.
+    beside: usize,
 }
 
 impl Share {
     /// A share of no bytes, which may grow.
     pub fn none(budget: &Arc<Budget>) -> Share {
-        Share { budget: budget.clone(), bytes: 0 }
+        Share { budget: budget.clone(), bytes: 0, beside: 0 }
+    }
+
+    /// A further share of the same request, of no bytes.
+    pub fn beside(&self) -> Share {
+        Share { budget: self.budget.clone(), bytes: 0, beside: self.own() }
+    }
+
+    /// The same, of so many bytes.
+    pub fn take_beside(&self, bytes: usize) -> Result<Share, RequestError> {
+        let mut share = self.beside();
+        share.grow(bytes)?;
+        Ok(share)
+    }
+
+    fn own(&self) -> usize {
+        self.bytes.saturating_add(self.beside)
     }
 
     pub fn bytes(&self) -> usize {
@@ -89,7 +110,7 @@ impl Share {
 
     /// Takes so many bytes more, or says why not; then the share is as it was.
     pub fn grow(&mut self, by: usize) -> Result<(), RequestError> {
-        self.budget.reserve(by)?;
+        self.budget.reserve(by, self.own())?;
         self.bytes += by;
         Ok(())
     }
@@ -121,7 +142,7 @@ impl Share {
     pub fn split(&mut self, bytes: usize) -> Share {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
-        Share { budget: self.budget.clone(), bytes }
+        Share { budget: self.budget.clone(), bytes, beside: self.own() }
     }
 
     /// Takes over all of another share of the same budget.
@@ -131,7 +152,7 @@ impl Share {
 
     /// Hands all of its bytes over to a share that replaces it.
     pub fn take(&mut self) -> Share {
-        Share { budget: self.budget.clone(), bytes: std::mem::take(&mut self.bytes) }
+        Share { budget: self.budget.clone(), bytes: std::mem::take(&mut self.bytes), beside: self.beside }
     }
 }
 
@@ -152,7 +173,9 @@ mod tests {
         assert_eq!(budget.take(41).unwrap_err().code, Code::Overloaded);
         assert_eq!(budget.take(101).unwrap_err().code, Code::TooLarge);
         let second = budget.take(40).unwrap();
-        assert!(first.grow(1).is_err());
+        assert_eq!(first.grow(1).unwrap_err().code, Code::Overloaded, "others may give something back");
+        assert_eq!(first.grow(41).unwrap_err().code, Code::TooLarge, "alone it would not fit either");
+        assert_eq!(first.take_beside(41).unwrap_err().code, Code::TooLarge);
         assert_eq!((first.bytes(), budget.used()), (60, 100));
         first.resize(10).unwrap();
         first.absorb(second);

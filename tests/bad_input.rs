@@ -131,6 +131,7 @@ fn json_that_is_wrong_in_any_way_is_told_what_is_wrong() {
         (text(r#"{"instances": [[1,2]]}"#), invalid, "has shape [2] in this row: expected [3]"),
         (text(r#"{"instances": [[1,2,3],[1,2]]}"#), invalid, "instances[1]"),
         (text(r#"{"instances": [{"y": [1,2,3]}]}"#), invalid, "missing input `x`"),
+        (text(r#"{"instances": [{"x": "no", "x": [1,2,3]}]}"#), invalid, "input `x` is given twice"),
         (text(r#"{"instances": [{"x": [1,2,3], "y": 1}]}"#), invalid, "unknown input `y`"),
     ];
     each_is_refused(&program, "/", bad, &affine("[1,2,3]"));

@@ -418,3 +418,27 @@ fn connections_beyond_the_limit_get_503_and_a_place_that_is_left_is_given_again(
         assert!(begun.elapsed() < PATIENCE);
     }
 }
+
+#[test]
+fn requests_and_a_close_that_come_with_the_handshake_are_all_answered() {
+    let program = Program::serve(&test_model("affine"), &[]);
+    let masked = |first: u8, payload: &[u8]| {
+        let head = [first, 0x80 | payload.len() as u8, 0, 0, 0, 0];
+        [&head[..], payload].concat()
+    };
+    let request = masked(0x81, br#"{"instances": [[1, 2, 3]]}"#);
+    let mut bytes = b"GET / HTTP/1.1\r\nHost: t\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        .to_vec();
+    bytes.extend(masked(0x89, b"?"));
+    bytes.extend(request.repeat(3));
+    bytes.extend(masked(0x88, &1000_u16.to_be_bytes()));
+    let mut stream = std::io::BufReader::new(program.tcp());
+    stream.get_mut().write_all(&bytes).unwrap();
+    assert_eq!(HttpResponse::read_head(&mut stream).status, 101);
+    assert_eq!(frame_with(&mut stream, 0xa), b"?");
+    for _ in 0..3 {
+        assert_eq!(frame_with(&mut stream, 0x1), br#"{"predictions":[[4.5,4.5]]}"#);
+    }
+    assert_eq!(frame_with(&mut stream, 0x8), 1000_u16.to_be_bytes());
+}

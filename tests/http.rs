@@ -150,9 +150,8 @@ fn what_is_wrong_has_the_status_that_the_protocol_says_and_a_sentence() {
         assert_eq!(response.status, status, "{shown:?}: {}", String::from_utf8_lossy(&response.body));
         assert!(response.json()["error"].is_string(), "{shown:?}");
         assert!(response.header("date").is_some(), "{shown:?}");
-        match status {
-            426 => assert_eq!(response.header("upgrade"), Some("websocket"), "{shown:?}"),
-            _ => {}
+        if status == 426 {
+            assert_eq!(response.header("upgrade"), Some("websocket"), "{shown:?}");
         }
         match status {
             405 => assert!(response.header("allow").is_some(), "{shown:?}"),
@@ -355,4 +354,24 @@ fn operators_have_a_listener_of_their_own_which_serves_no_inference() {
     assert_eq!(program.get("/health").status, 200);
     program.signal(rustix::process::Signal::TERM);
     assert_eq!(program.wait().code(), Some(0));
+}
+
+#[test]
+fn an_answer_to_head_has_no_body_also_when_it_refuses() {
+    let program = Program::digits();
+    let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\n";
+    for (request, status) in [
+        ("HEAD /health HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n".to_owned(), 200),
+        ("HEAD /health HTTP/1.1\r\n\r\n".to_owned(), 400),
+        (format!("HEAD /v2/models/digits HTTP/1.1\r\nHost: t\r\n{upgrade}\r\n"), 400),
+        ("HEAD /health HTTP/1.1\r\nHost: t\r\nContent-Length: x\r\n\r\n".to_owned(), 400),
+    ] {
+        let mut stream = program.tcp();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {text}");
+        assert!(text.ends_with("\r\n\r\n"), "{request}: {text}");
+    }
 }

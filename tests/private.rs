@@ -149,3 +149,13 @@ fn probes_are_answered_while_the_server_drains() {
     let _ = stream.read_to_end(&mut rest);
     assert_eq!(program.wait().code(), Some(0));
 }
+
+#[test]
+fn a_path_that_is_no_ascii_is_answered_404_and_costs_no_relay() {
+    let program = serve(&[]);
+    for _ in 0..2 {
+        let mut stream = program.tcp();
+        stream.write_all("GET /\u{e9} HTTP/1.1\r\nHost: t\r\n\r\n".as_bytes()).unwrap();
+        assert_eq!(read(&stream).status, 404);
+    }
+}

@@ -202,9 +202,8 @@ fn keys_may_be_updated_at_any_rate_with_data_between_and_a_flood_of_updates_alon
         }
     }
     assert!(loop {
-        match flood.read() {
-            Err(error) => break !error.to_string().is_empty(),
-            Ok(_) => {}
+        if let Err(error) = flood.read() {
+            break !error.to_string().is_empty();
         }
     });
     program.wait_for("TooManyKeyUpdateRequests");

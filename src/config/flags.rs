@@ -124,7 +124,7 @@ pub struct LimitFlags {
     #[arg(long, env = "ONNXD_MAX_FRAGMENTS", default_value_t = Limits::default().max_fragments)]
     pub max_fragments: usize,
 
-    /// Unanswered requests a conversation; then reading stops
+    /// Unanswered requests a conversation; further messages wait undecoded
     #[arg(long, env = "ONNXD_MAX_IN_FLIGHT", default_value_t = Limits::default().max_in_flight)]
     pub max_in_flight: usize,
 

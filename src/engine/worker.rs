@@ -267,7 +267,7 @@ impl Worker {
 
     fn run_alone(&mut self, jobs: Vec<Job>, items: Vec<Item>) {
         for (mut job, item) in jobs.into_iter().zip(items) {
-            let mut memory = Share::none(job.reply.share().budget());
+            let mut memory = job.reply.share().beside();
             let result = self.is_due(&job).and_then(|()| self.run(|runner| runner.run(&item, &mut memory)));
             self.finish_with(job, item, result, memory);
         }

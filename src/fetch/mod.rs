@@ -89,7 +89,7 @@ impl Fetcher {
     pub fn models(&self, source: &ModelSource) -> Result<Vec<ModelFiles>, FetchError> {
         let found = self.find(source)?.into_iter();
         found
-            .map(|files| files.map_err(|broken| broken.error.into()).and_then(|files| self.bring(files)))
+            .map(|files| files.map_err(|broken| (*broken.error).into()).and_then(|files| self.bring(files)))
             .collect()
     }
 

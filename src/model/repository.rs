@@ -69,13 +69,13 @@ pub struct Broken {
     pub version: String,
     /// As [`ModelFiles::home`].
     pub home: PathBuf,
-    pub error: RepositoryError,
+    pub error: Box<RepositoryError>,
 }
 
 impl Broken {
     /// True when nobody can tell what is there, for it cannot be looked at.
     pub fn is_unreadable(&self) -> bool {
-        matches!(self.error, RepositoryError::Io { .. })
+        matches!(*self.error, RepositoryError::Io { .. })
     }
 }
 
@@ -126,8 +126,8 @@ fn place(found: &Result<ModelFiles, Broken>) -> (&str, &str) {
 /// The model in a folder, in all its versions; nothing when there is none.
 pub(super) fn of_folder(folder: &Path) -> Vec<Result<ModelFiles, Broken>> {
     let name = || name_of(folder, folder).unwrap_or_default();
-    let broken = |version: &str, error| {
-        Err(Broken { name: name(), version: version.into(), home: folder.into(), error })
+    let broken = |version: &str, error: RepositoryError| {
+        Err(Broken { name: name(), version: version.into(), home: folder.into(), error: error.into() })
     };
     let manifest = folder.join(MANIFEST);
     let shared = match has_file(&manifest) {

@@ -3,7 +3,7 @@
 //! ureq-proto reads chunks too, but it takes `+51` and ` 51` for a size, a bare LF inside an extension, and anything
 //! at all for a trailer, of which it reads any number. A gateway in front may read the same bytes in another way; then
 //! the two disagree about where the next request begins, which is how requests are smuggled. So chunks are decoded
-//! here, and ureq-proto is told of the end only. `docs/upstream.md` has the cases that were reported.
+//! here, and ureq-proto is told of the end only. `docs/upstream.md` has the cases as they can be reported.
 
 /// Digits of a chunk's size: as many as a `u64` has.
 const MOST_DIGITS: usize = 16;

@@ -15,7 +15,7 @@ use super::connections::{Permit, Shared};
 use super::conversation;
 use super::head::{self, Head, NoHead};
 use super::http::{self as plain, Next};
-use super::response;
+use super::response::{self, HasBody};
 use super::service::{Refusal, Service};
 use super::socket::{NoHandshake, Socket};
 use crate::wire::error::shorten;
@@ -103,7 +103,8 @@ impl<S: Service> Connection<S> {
                     counters.heads_refused.one();
                     log::info!("{}: {status}: {message}", self.peer);
                     let response = shared.service.refuse(status, &message);
-                    self.refuse(&response);
+                    let has_body = if self.buffer.starts_with(b"HEAD ") { HasBody::No } else { HasBody::Yes };
+                    self.refuse(&response, has_body);
                     return None;
                 }
             };
@@ -129,7 +130,8 @@ impl<S: Service> Connection<S> {
         if let NoHandshake::Plain = failed {
             let read = head::read(&mut self.socket, &mut self.buffer, &shared.limits, deadline, || false);
             if !matches!(read, Err(NoHead::Gone | NoHead::Io(_))) {
-                self.refuse(&shared.service.refuse(StatusCode::BAD_REQUEST, &failed.to_string()));
+                let response = shared.service.refuse(StatusCode::BAD_REQUEST, &failed.to_string());
+                self.refuse(&response, HasBody::Yes);
             }
         }
         None
@@ -155,7 +157,7 @@ impl<S: Service> Connection<S> {
             Err(response) => {
                 self.shared.counters.upgrades_refused.one();
                 log::info!("{}: upgrade of {path} refused: {}", self.peer, response.status());
-                self.refuse(&response);
+                self.refuse(&response, HasBody::to(request.method()));
                 return None;
             }
         };
@@ -216,9 +218,9 @@ impl<S: Service> Connection<S> {
     }
 
     /// Answers, and ends the connection.
-    fn refuse(mut self, response: &Response<Vec<u8>>) {
+    fn refuse(mut self, response: &Response<Vec<u8>>, has_body: HasBody) {
         let limits = &self.shared.limits;
-        let bytes = response::last(response);
+        let bytes = response::last(response, has_body);
         if self.socket.write_all_within(&bytes, limits.write_timeout).is_ok() {
             let deadline = self.socket.clock().now() + limits.close_timeout;
             self.socket.close_gently(deadline);

@@ -121,8 +121,9 @@ pub(crate) fn parse(buffer: &mut Vec<u8>) -> Result<Option<Head>, NoHead> {
     let mut reply = Reply::new().map_err(not_http)?;
     let (used, request) = reply.try_request(buffer).map_err(not_http)?;
     let Some(request) = request else { return Ok(None) };
-    buffer.drain(..used);
+    // A head that is refused stays: its method decides whether the answer has a body.
     check(&request)?;
+    buffer.drain(..used);
     Ok(Some(Head { request, reply }))
 }
 

@@ -41,6 +41,7 @@ pub fn exchange<S: Service>(
     let Head { request, reply } = head;
     let (limits, service) = (&shared.limits, &shared.service);
     let old = request.version() == Version::HTTP_10;
+    let has_body = HasBody::to(request.method());
     // An HTTP/1.0 client wants to be told that its wish is met.
     let keep_alive = lists(request.headers(), CONNECTION, "keep-alive");
     let close = lists(request.headers(), CONNECTION, "close") || old && !keep_alive;
@@ -59,7 +60,7 @@ pub fn exchange<S: Service>(
                 }
                 // The body is not read, so nothing can come after it.
                 RecvRequestResult::Send100(_) | RecvRequestResult::RecvBody(_) => {
-                    last(socket, limits, response)
+                    last(socket, limits, &response, has_body)
                 }
             };
         }
@@ -72,9 +73,11 @@ pub fn exchange<S: Service>(
         Ok(received) => received,
         Err(NoBody::Gone) => return (None, Next::Gone),
         Err(NoBody::Refused(status, message)) => {
-            return last(socket, limits, service.refuse(status, &message));
+            return last(socket, limits, &service.refuse(status, &message), has_body);
         }
-        Err(NoBody::NoMemory(failure)) => return last(socket, limits, service.fail(&failure)),
+        Err(NoBody::NoMemory(failure)) => {
+            return last(socket, limits, &service.fail(&failure), has_body);
+        }
     };
     let Some((response, mut share)) = run(&mut exchange, body, share, socket) else {
         return (None, Next::Gone);
@@ -183,8 +186,13 @@ fn respond(
 }
 
 /// Sends a response after which nothing can come on this connection.
-fn last(socket: &mut Socket, limits: &Limits, response: Response<Vec<u8>>) -> (Option<StatusCode>, Next) {
-    match socket.write_all_within(&response::last(&response), limits.write_timeout) {
+fn last(
+    socket: &mut Socket,
+    limits: &Limits,
+    response: &Response<Vec<u8>>,
+    has_body: HasBody,
+) -> (Option<StatusCode>, Next) {
+    match socket.write_all_within(&response::last(response, has_body), limits.write_timeout) {
         Ok(()) => (Some(response.status()), Next::Close),
         Err(_) => (None, Next::Gone),
     }

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::connection;
 use super::connections::Shared;
-use super::response;
+use super::response::{self, HasBody};
 use super::service::Service;
 use super::wake::Ring;
 use super::waker::Bell;
@@ -127,7 +127,7 @@ fn turn_away<S: Service>(mut stream: TcpStream, service: &S) {
         service.refuse(http::StatusCode::SERVICE_UNAVAILABLE, "all connections are taken: try again later");
     response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("1"));
     if stream.set_nonblocking(true).is_ok() {
-        let _ = stream.write(&response::last(&response));
+        let _ = stream.write(&response::last(&response, HasBody::Yes));
         let _ = stream.shutdown(Shutdown::Write);
         // Bytes left unread would turn the close into a reset, and the answer would be lost.
         let _ = stream.read(&mut [0; 4096]);

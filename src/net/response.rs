@@ -1,7 +1,7 @@
 //! Responses on their way out: what every one of them has, and how it becomes bytes.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, UPGRADE};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use ureq_proto::server::state::ProvideResponse;
@@ -63,8 +63,15 @@ pub enum HasBody {
     No,
 }
 
+impl HasBody {
+    /// That of the response to a request with this method.
+    pub fn to(method: &Method) -> HasBody {
+        if method == Method::HEAD { HasBody::No } else { HasBody::Yes }
+    }
+}
+
 /// A response as bytes, with `Connection: close`: for requests that have no state to answer by.
-pub fn last(response: &Response<Vec<u8>>) -> Vec<u8> {
+pub fn last(response: &Response<Vec<u8>>, has_body: HasBody) -> Vec<u8> {
     let mut headers = response.headers().clone();
     headers.insert(CONTENT_LENGTH, HeaderValue::from(response.body().len()));
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -77,7 +84,9 @@ pub fn last(response: &Response<Vec<u8>>) -> Vec<u8> {
         bytes.extend_from_slice(b"\r\n");
     }
     bytes.extend_from_slice(b"\r\n");
-    bytes.extend_from_slice(response.body());
+    if has_body == HasBody::Yes {
+        bytes.extend_from_slice(response.body());
+    }
     bytes
 }
 
@@ -90,7 +99,7 @@ mod tests {
         for status in [200, 400, 426, 503] {
             let mut response = Response::new(b"x".to_vec());
             *response.status_mut() = StatusCode::from_u16(status).unwrap();
-            let bytes = String::from_utf8(last(&response)).unwrap();
+            let bytes = String::from_utf8(last(&response, HasBody::Yes)).unwrap();
             let date = bytes.lines().find_map(|line| line.strip_prefix("date: ")).unwrap();
             // RFC 9110 section 5.6.7: an IMF-fixdate, as `Sun, 06 Nov 1994 08:49:37 GMT`.
             assert!(date.len() == 29 && date.ends_with(" GMT"), "{date}");

@@ -4,7 +4,7 @@
 //! Peers are accepted by [`crate::net::listener`], as on the public port: under permits, which are its own
 //! (`--max-ops-connections`), with the same bounds on a head's time and bytes, with bodies that are refused unread, and
 //! with an accept loop that no error ends. So a probe is answered when the public port is full, and whoever reaches this
-//! port can do no more harm than there. Each whole request then goes to `tiny_http`, which answers it: [`super::relay`].
+//! port can do no more harm than there. Each whole request then goes to `tiny_http`, which answers it: `super::relay`.
 
 use std::convert::Infallible;
 use std::io;
@@ -103,6 +103,10 @@ impl Operators {
 
     /// Asks, with a relay that is started anew when there is none. One that fails is not used again.
     fn ask(&self, method: &Method, path: &str) -> io::Result<Response<Vec<u8>>> {
+        // tiny_http ends a connection with such a path. No route has one.
+        if !path.is_ascii() {
+            return Ok((self.answer)(method, path));
+        }
         // A panic under the lock leaves a relay out of step at worst; then it is none.
         let mut place = self.relay.lock().unwrap_or_else(PoisonError::into_inner);
         let mut relay = match place.take() {

@@ -89,7 +89,7 @@ impl AudioStream {
         let row = (self.context + self.window) * self.datatype.size().unwrap_or(1);
         let bytes = row.saturating_mul(files.len());
         // Rows are made one by one, then put together.
-        let _rows = allowance.memory.budget().take(bytes.saturating_add(row))?;
+        let _rows = allowance.memory.take_beside(bytes.saturating_add(row))?;
         allowance.memory.grow(bytes)?;
         let rows = files.iter().enumerate().map(|(at, bytes)| {
             (allowance.is_due)()?;

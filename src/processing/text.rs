@@ -6,7 +6,6 @@ mod tokenizer;
 
 use super::Allowance;
 use crate::config::Limits;
-use crate::memory::Share;
 use crate::model::manifest::{Padding, PaddingWord, TextInput};
 use crate::model::{Datatype, Elements, Signature, Tensor, TensorMetadata};
 use crate::wire::error::show_shape;
@@ -151,7 +150,7 @@ impl TextEncoder {
         let length = tokens.longest.max(self.at_least).next_multiple_of(self.multiple);
         let values = tokens.ends.len().saturating_mul(length);
         // One part's as they are counted, before they are of the input's type.
-        let _values = allowance.memory.budget().take(values.saturating_mul(size_of::<u32>()))?;
+        let _values = allowance.memory.take_beside(values.saturating_mul(size_of::<u32>()))?;
         allowance.memory.grow(values.saturating_mul(size_of::<i64>() * self.parts.len()))?;
         for (index, part) in &self.parts {
             let values = self.values(&tokens, length, *part);
@@ -166,11 +165,10 @@ impl TextEncoder {
 
     fn tokens(&self, texts: &[Vec<u8>], allowance: &mut Allowance<'_>) -> Result<Tokens, RequestError> {
         let mut tokens = Tokens::default();
-        let budget = allowance.memory.budget();
-        let mut held = Share::none(budget);
+        let mut held = allowance.memory.beside();
         for (index, text) in texts.iter().enumerate() {
             (allowance.is_due)()?;
-            let _taken = budget.take(self.tokenizer.memory(text.len()))?;
+            let _taken = held.take_beside(self.tokenizer.memory(text.len()))?;
             let text = str::from_utf8(text)
                 .map_err(|error| RequestError::invalid(format!("text {index} is not UTF-8: {error}")))?;
             let begin = tokens.ids.len();
@@ -281,7 +279,7 @@ fn elements(datatype: Datatype, values: Vec<u32>) -> Elements {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::Budget;
+    use crate::memory::{Budget, Share};
     use crate::model::Dim;
 
     /// Words by number; cuts and fills up on the left, to 3 tokens at most and a multiple of 2.

@@ -85,7 +85,7 @@ pub fn parse_base64(json: &str, room: &mut Room<'_>) -> Result<Parsed, RequestEr
     let (nesting, count, files) = scan(json, room, |token, memory| {
         memory.grow(token.len())?;
         // Only a text with escapes is copied before it is decoded.
-        let _copy = memory.budget().take(if token.contains('\\') { token.len() } else { 0 })?;
+        let _copy = memory.take_beside(if token.contains('\\') { token.len() } else { 0 })?;
         let text = string(token)?;
         base64::engine::general_purpose::STANDARD.decode(text.trim_ascii().as_bytes()).map_err(|error| {
             let message = format!("is not base64 ({error}): expected a file in standard base64 with padding");

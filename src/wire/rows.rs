@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -26,7 +26,7 @@ pub(super) fn rows(
         return Err(RequestError::invalid("`instances` is no list: expected one entry a row"));
     }
     let tensors = vec![None; signature.inputs.len()];
-    let mut taken = Share::none(memory.budget());
+    let mut taken = memory.beside();
     let mut columns = Columns { signature, tensors, memory: &mut taken, count: 0, failure: None };
     let read = serde_json::Deserializer::from_str(instances.get()).deserialize_seq(&mut columns);
     if let Some(failure) = columns.failure {
@@ -82,7 +82,7 @@ impl Columns<'_> {
         let values = values_of(instance, self.signature).map_err(wrong)?;
         for ((value, input), column) in values.iter().zip(&self.signature.inputs).zip(&mut self.tensors) {
             let Some(value) = value else { continue };
-            let mut row = Share::none(self.memory.budget());
+            let mut row = self.memory.beside();
             let tensor = row_value(value, input, &mut row).map_err(within)?;
             // A column that has no room left is copied to one of twice its length.
             self.memory.grow(tensor.memory().saturating_mul(2))?;
@@ -108,7 +108,7 @@ impl<'de> Visitor<'de> for &mut Columns<'_> {
         while let Some(instance) = list.next_element::<&RawValue>()? {
             if let Err(failure) = self.add(instance) {
                 self.failure = Some(failure);
-                return Err(serde::de::Error::custom("stopped"));
+                return Err(Error::custom("stopped"));
             }
         }
         Ok(())
@@ -166,7 +166,10 @@ impl<'a> Visitor<'a> for &mut Fields<'_, 'a> {
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some((name, value)) = map.next_entry::<Cow<'a, str>, &'a RawValue>()? {
             match self.signature.inputs.iter().position(|input| input.name == name) {
-                Some(at) => self.values[at] = Some(value),
+                Some(at) if self.values[at].replace(value).is_some() => {
+                    return Err(Error::custom(format_args!("input `{}` is given twice", shorten(&name))));
+                }
+                Some(_) => {}
                 None => _ = self.unknown.get_or_insert_with(|| shorten(&name).into_owned()),
             }
         }

@@ -127,12 +127,12 @@ impl PlanState {
         memory: &mut Share,
     ) -> Result<Vec<model::Tensor>, RequestError> {
         let bytes = self.plan.guard.check(inputs)?;
-        let mut taken = memory.budget().take(bytes.peak)?;
+        let mut taken = memory.take_beside(bytes.peak)?;
         let mut state = match self.state.take() {
             Some(state) => state,
             None => self.plan.runnable.spawn().map_err(|error| failed(chain(&error)))?,
         };
-        state.turn_state.shared.insert(Meter::new(Share::none(memory.budget())));
+        state.turn_state.shared.insert(Meter::new(memory.beside()));
         let inputs = inputs.iter().map(|tensor| to_tract(tensor)).collect::<TractResult<TVec<TValue>>>();
         let outputs = inputs.and_then(|inputs| state.run(inputs)).map_err(|error| refused(&error))?;
         // What is of a size that only the run has told is on the meter until its outputs are counted.

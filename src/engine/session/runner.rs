@@ -98,12 +98,12 @@ impl Runner {
         }
         // The rows together, and a piece of them.
         let bytes: usize = items.iter().map(Item::memory).sum();
-        let copies = memory.budget().take(bytes.saturating_mul(2))?;
+        let copies = memory.take_beside(bytes.saturating_mul(2))?;
         let joined = layout.join(items).map_err(failed)?;
         let outputs = state.run_rows(&layout, &joined, total, memory)?;
         drop((joined, copies));
         let bytes = outputs.iter().map(Tensor::memory).sum();
-        let _whole = memory.budget().take(bytes)?;
+        let _whole = memory.take_beside(bytes)?;
         let mut begin = 0;
         let parts = rows.iter().map(|rows| {
             let range = begin..begin + rows;
@@ -151,7 +151,7 @@ impl FamilyState {
             return Ok(pieces.remove(0));
         }
         let bytes = pieces.iter().flatten().map(Tensor::memory).sum();
-        let _pieces = memory.budget().take(bytes)?;
+        let _pieces = memory.take_beside(bytes)?;
         let outputs = layout.output_axes.iter().enumerate().map(|(output, axis)| {
             let parts: Vec<&Tensor> = pieces.iter().map(|piece| &piece[output]).collect();
             Tensor::concat(*axis, &parts)

@@ -312,6 +312,10 @@ impl Frames {
             } else if self.frame.left > 0 {
                 self.announce_piece();
             } else if self.header.is_whole() {
+                // What came before a close is taken before the close counts as held: nothing is read after that.
+                if made > 0 && self.header.is_close() && self.close == Close::Awaited {
+                    break;
+                }
                 if !self.pass_header(&now)? {
                     break;
                 }
@@ -337,6 +341,8 @@ impl Frames {
             }
             return Ok(false);
         }
+        // A close frame has waited, and its payload may still be to come.
+        self.since.get_or_insert_with(&now);
         self.header = Header::default();
         if self.throws_away_next(header) {
             self.begin_frame(header);

@@ -108,21 +108,32 @@ fn read_of((color, depth): (ColorType, BitDepth)) -> Read {
         ((u32::from(u16::from_be_bytes([s[2 * at], s[2 * at + 1]])) + 128) / 257) as u8
     }
     let is_wide = depth == BitDepth::Sixteen;
-    let (size, pixel): (usize, fn(&[u8]) -> [u8; 4]) = match (color, is_wide) {
-        (ColorType::Grayscale | ColorType::Indexed, false) => (1, |s| [s[0], s[0], s[0], 255]),
-        (ColorType::GrayscaleAlpha, false) => (2, |s| [s[0], s[0], s[0], s[1]]),
-        (ColorType::Rgb, false) => (3, |s| [s[0], s[1], s[2], 255]),
-        (ColorType::Rgba, false) => (4, |s| [s[0], s[1], s[2], s[3]]),
-        (ColorType::Grayscale | ColorType::Indexed, true) => (2, |s| {
-            let level = narrow(s, 0);
-            [level, level, level, 255]
-        }),
-        (ColorType::GrayscaleAlpha, true) => (4, |s| {
-            let level = narrow(s, 0);
-            [level, level, level, narrow(s, 1)]
-        }),
-        (ColorType::Rgb, true) => (6, |s| [narrow(s, 0), narrow(s, 1), narrow(s, 2), 255]),
-        (ColorType::Rgba, true) => (8, |s| [narrow(s, 0), narrow(s, 1), narrow(s, 2), narrow(s, 3)]),
-    };
-    Read { size, pixel }
+    match (color, is_wide) {
+        (ColorType::Grayscale | ColorType::Indexed, false) => {
+            Read { size: 1, pixel: |s| [s[0], s[0], s[0], 255] }
+        }
+        (ColorType::GrayscaleAlpha, false) => Read { size: 2, pixel: |s| [s[0], s[0], s[0], s[1]] },
+        (ColorType::Rgb, false) => Read { size: 3, pixel: |s| [s[0], s[1], s[2], 255] },
+        (ColorType::Rgba, false) => Read { size: 4, pixel: |s| [s[0], s[1], s[2], s[3]] },
+        (ColorType::Grayscale | ColorType::Indexed, true) => Read {
+            size: 2,
+            pixel: |s| {
+                let level = narrow(s, 0);
+                [level, level, level, 255]
+            },
+        },
+        (ColorType::GrayscaleAlpha, true) => Read {
+            size: 4,
+            pixel: |s| {
+                let level = narrow(s, 0);
+                [level, level, level, narrow(s, 1)]
+            },
+        },
+        (ColorType::Rgb, true) => {
+            Read { size: 6, pixel: |s| [narrow(s, 0), narrow(s, 1), narrow(s, 2), 255] }
+        }
+        (ColorType::Rgba, true) => {
+            Read { size: 8, pixel: |s| [narrow(s, 0), narrow(s, 1), narrow(s, 2), narrow(s, 3)] }
+        }
+    }
 }

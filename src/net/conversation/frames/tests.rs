@@ -188,7 +188,7 @@ fn memory_is_given_back_when_a_message_is_refused() {
     let mut source = Portions { bytes: frame(BINARY, true, &[0; 100_000]), at: 0, portion: 1000 };
     while frames.read(&mut source, &mut [0; 1000], Instant::now).unwrap() > 0 {}
     let Some(Arrived::Refused(error)) = frames.arrived() else { panic!("it was refused") };
-    assert_eq!((error.code, budget.used()), (Code::Overloaded, 0));
+    assert_eq!((error.code, budget.used()), (Code::TooLarge, 0));
 }
 
 #[test]
@@ -237,4 +237,30 @@ fn fragments_without_end_have_an_end() {
     let fragment = frame(CONTINUE, false, b"");
     let passed = (0..200).take_while(|_| frames.pass(&fragment, &mut out, Instant::now).is_ok()).count();
     assert_eq!(passed, 99);
+}
+
+#[test]
+fn what_came_with_the_handshake_before_a_close_is_passed_on_before_the_close_is_held() {
+    let close = frame(OpCode::Control(Control::Close), true, &1000_u16.to_be_bytes());
+    let message = frame(TEXT, true, b"abc");
+    let already_read = [message.clone(), close].concat();
+    let mut frames = Frames::new(already_read, &Limits::default(), &Budget::unbounded());
+    let (mut nothing, mut out) = (io::empty(), [0; 1000]);
+    let count = frames.read(&mut nothing, &mut out, Instant::now).unwrap();
+    assert_eq!((&out[..count], frames.closing_since()), (&message[..], None));
+    let held = frames.read(&mut nothing, &mut out, Instant::now).unwrap_err();
+    assert_eq!((held.kind(), frames.closing_since().is_some()), (ErrorKind::WouldBlock, true));
+}
+
+#[test]
+fn a_close_whose_payload_does_not_come_is_something_under_way() {
+    let mut close = frame(OpCode::Control(Control::Close), true, &1000_u16.to_be_bytes());
+    close.pop();
+    let mut frames = Frames::new(close, &Limits::default(), &Budget::unbounded());
+    let (mut nothing, mut out) = (io::empty(), [0; 1000]);
+    frames.read(&mut nothing, &mut out, Instant::now).unwrap_err();
+    assert!(frames.incomplete_since().is_none(), "while it is held the peer owes nothing");
+    frames.release_close();
+    assert!(frames.read(&mut nothing, &mut out, Instant::now).unwrap() > 0);
+    assert!(frames.incomplete_since().is_some());
 }
