@@ -16,6 +16,7 @@ macro_rules! eprintln {
     }};
 }
 
+mod allocator;
 mod check;
 mod healthcheck;
 mod logging;

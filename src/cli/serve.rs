@@ -10,12 +10,13 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag::{register, register_conditional_shutdown};
 use signal_hook::iterator::Signals;
 
-use super::logging;
+use super::{allocator, logging};
 use crate::config::ServeFlags;
 use crate::model::ModelSource;
 use crate::server::{Server, Settings};
 
 pub fn run(flags: &ServeFlags) -> ExitCode {
+    allocator::settle();
     if let Err(error) = logging::start(&flags.log, flags.limits.max_log_bytes) {
         eprintln!("onnxd: {error}");
         return ExitCode::FAILURE;
