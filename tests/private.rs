@@ -106,7 +106,7 @@ fn running_out_of_descriptors_does_not_end_the_private_listener() {
     assert_eq!(program.get("/health").status, 200);
     // Descriptors run out on both ports, and the private one is asked meanwhile.
     let crowd: Vec<_> = (0..60).map(|_| TcpStream::connect(public).unwrap()).collect();
-    program.wait_for("Too many open files");
+    program.wait_for("os error 24");
     let waiting: Vec<_> = (0..8)
         .map(|_| {
             let mut stream = program.tcp();
@@ -114,7 +114,7 @@ fn running_out_of_descriptors_does_not_end_the_private_listener() {
             stream
         })
         .collect();
-    program.wait_for("Too many open files");
+    program.wait_for("os error 24");
     drop(crowd);
     for stream in &waiting {
         assert_eq!(read(stream).status, 200);
