@@ -12,6 +12,7 @@ use crate::memory::Share;
 use crate::model::Signature;
 use crate::net::service::{Exchange, ReplySlot, Step};
 use crate::ops::routes::{json, request_error};
+use crate::processing::image::is_image;
 use crate::wire::example::example;
 use crate::wire::response::Encoded;
 use crate::wire::{Defaults, InferRequest, Rejected, RequestError, decode, form};
@@ -110,11 +111,6 @@ impl InferenceExchange {
             }
         }
     }
-}
-
-/// True for a JPEG or PNG file, by its first bytes; no JSON and no text begins so.
-fn is_image(body: &[u8]) -> bool {
-    body.starts_with(&[0xff, 0xd8, 0xff]) || body.starts_with(b"\x89PNG\r\n\x1a\n")
 }
 
 fn takes_images(signature: &Signature) -> bool {

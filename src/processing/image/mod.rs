@@ -37,6 +37,15 @@ use crate::wire::{Code, RequestError};
 /// The media types that [`ImageDecoder`] takes.
 pub const MEDIA_TYPES: &[&str] = &["image/jpeg", "image/png"];
 
+/// How the files begin.
+const JPEG: &[u8] = &[0xff, 0xd8, 0xff];
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+
+/// True for a JPEG or PNG file, by its first bytes; no JSON and no text begins so.
+pub fn is_image(file: &[u8]) -> bool {
+    file.starts_with(JPEG) || file.starts_with(PNG)
+}
+
 /// Makes one input's rows from image files.
 #[derive(Debug)]
 pub struct ImageDecoder {
@@ -119,12 +128,11 @@ impl ImageDecoder {
     ) -> Result<(), RequestError> {
         let Self { spec, max_pixels, .. } = self;
         let wanted = Wanted { color: spec.color, background: spec.background, max_pixels: *max_pixels };
-        let budget = allowance.memory.budget().clone();
         // The decoder's own for what stands before the pixels.
-        let opened = budget.take(1 << 20)?;
+        let opened = allowance.memory.take_beside(1 << 20)?;
         let file = File::open(file, &wanted)?;
         let header = file.header();
-        let _taken = budget.take(header.memory.saturating_add(self.fit_memory(&header)))?;
+        let _taken = allowance.memory.take_beside(header.memory.saturating_add(self.fit_memory(&header)))?;
         drop(opened);
         let pixels = self.fit(file.read(&wanted)?, header.orientation)?;
         self.normalise(&pixels, row);
@@ -251,10 +259,10 @@ enum File<'f> {
 
 impl<'f> File<'f> {
     fn open(file: &'f [u8], wanted: &Wanted) -> Result<File<'f>, RequestError> {
-        if file.starts_with(b"\x89PNG\r\n\x1a\n") {
+        if file.starts_with(PNG) {
             return Ok(File::Png(Box::new(PngFile::open(file, wanted)?)));
         }
-        if file.starts_with(&[0xff, 0xd8, 0xff]) {
+        if file.starts_with(JPEG) {
             return Ok(File::Jpeg(JpegFile::open(file, wanted)?));
         }
         let message = format!("{} bytes that are neither a JPEG nor a PNG file", file.len());
@@ -402,6 +410,16 @@ mod tests {
             let error = decode(&decoder, file).unwrap_err();
             assert!(error.message.contains(part), "{error}");
         }
+    }
+
+    #[test]
+    fn an_image_that_does_not_fit_beside_its_own_file_is_too_large_and_not_told_to_come_again() {
+        let decoder = decoder(r#"{"color":"gray"}"#, [1, 1, 1, 2]).unwrap();
+        let mut memory = Share::none(&Budget::new((1 << 20) + 1000));
+        memory.grow(2000).unwrap();
+        let mut allowance = Allowance { memory: &mut memory, is_due: &|| Ok(()) };
+        let error = decoder.decode(&[two_pixels()], &mut allowance).unwrap_err();
+        assert_eq!(error.code, Code::TooLarge, "{error}");
     }
 
     #[test]
