@@ -4,12 +4,18 @@
 //! own; the smallest counts. Both versions of control groups are read, for a machine may have one, the other, or both.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// Bytes when nothing is known: what small machines have.
 const UNKNOWN: u64 = 512 << 20;
 
-/// Bytes of memory that this process may have.
+/// Bytes of memory that this process may have, as it was when it was first asked for: every flag with a default asks.
 pub fn memory() -> u64 {
+    static MEMORY: OnceLock<u64> = OnceLock::new();
+    *MEMORY.get_or_init(read_memory)
+}
+
+fn read_memory() -> u64 {
     let read = |path: &Path| std::fs::read_to_string(path).ok();
     let groups = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
     let mounts = read(Path::new("/proc/self/mountinfo")).unwrap_or_default();
