@@ -35,13 +35,6 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Takes `bytes`, if so many are left.
-    pub fn take(self: &Arc<Self>, bytes: usize) -> Result<Share, RequestError> {
-        let mut share = Share::none(self);
-        share.grow(bytes)?;
-        Ok(share)
-    }
-
     /// `own` is what the same request has already.
     fn reserve(&self, bytes: usize, own: usize) -> Result<(), RequestError> {
         let fits = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.most);
@@ -169,10 +162,10 @@ mod tests {
     #[test]
     fn what_is_taken_is_given_back_and_never_more_than_there_is() {
         let budget = Budget::new(100);
-        let mut first = budget.take(60).unwrap();
-        assert_eq!(budget.take(41).unwrap_err().code, Code::Overloaded);
-        assert_eq!(budget.take(101).unwrap_err().code, Code::TooLarge);
-        let second = budget.take(40).unwrap();
+        let mut first = Share::none(&budget).take_beside(60).unwrap();
+        assert_eq!(Share::none(&budget).take_beside(41).unwrap_err().code, Code::Overloaded);
+        assert_eq!(Share::none(&budget).take_beside(101).unwrap_err().code, Code::TooLarge);
+        let second = Share::none(&budget).take_beside(40).unwrap();
         assert_eq!(first.grow(1).unwrap_err().code, Code::Overloaded, "others may give something back");
         assert_eq!(first.grow(41).unwrap_err().code, Code::TooLarge, "alone it would not fit either");
         assert_eq!(first.take_beside(41).unwrap_err().code, Code::TooLarge);

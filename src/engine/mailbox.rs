@@ -106,9 +106,9 @@ mod tests {
     fn a_newer_frame_takes_the_place_of_one_that_waits_and_is_counted() {
         let budget = Budget::new(100);
         let mailbox = Mailbox::default();
-        assert!(put(&mailbox, 0, budget.take(10).unwrap()));
-        assert!(!put(&mailbox, 1, budget.take(10).unwrap()));
-        assert!(!put(&mailbox, 2, budget.take(10).unwrap()));
+        assert!(put(&mailbox, 0, Share::none(&budget).take_beside(10).unwrap()));
+        assert!(!put(&mailbox, 1, Share::none(&budget).take_beside(10).unwrap()));
+        assert!(!put(&mailbox, 2, Share::none(&budget).take_beside(10).unwrap()));
         assert_eq!(budget.used(), 10, "nothing is kept of a frame that was replaced");
         assert!(mailbox.begin(0).is_some());
         assert!(put(&mailbox, 3, Share::none(&budget)), "the one that is being run keeps its place");

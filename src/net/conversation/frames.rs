@@ -18,6 +18,7 @@ use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
 use std::time::Instant;
 
+use self::message::Message;
 use super::header::{Header, LONGEST};
 use crate::config::Limits;
 use crate::memory::{Budget, Share};
@@ -67,20 +68,6 @@ struct Frame {
     at: u64,
     left: u64,
     piece_left: u64,
-}
-
-/// The data message that is passing.
-#[derive(Debug, Default, Clone, Copy)]
-struct Message {
-    /// It has begun, and its last fragment has not come.
-    is_open: bool,
-    is_text: bool,
-    /// There was no memory for it: its end was passed on, and what still comes is thrown away.
-    is_refused: bool,
-    fragments: usize,
-    /// Its last bytes, unmasked.
-    tail: [u8; 3],
-    length: u64,
 }
 
 /// A data message that tungstenite has got whole.
@@ -442,14 +429,8 @@ impl Frames {
     }
 
     fn payload_passes(&mut self, bytes: &[u8]) {
-        let from = bytes.len().saturating_sub(self.message.tail.len());
         if self.frame.is_data {
-            for (at, byte) in bytes.iter().enumerate().skip(from) {
-                let key = self.frame.mask.map_or(0, |mask| mask[((self.frame.at % 4) as usize + at) % 4]);
-                self.message.tail.rotate_left(1);
-                self.message.tail[2] = byte ^ key;
-            }
-            self.message.length += bytes.len() as u64;
+            self.message.passes(bytes, self.frame.at, self.frame.mask);
         }
         self.frame.at += bytes.len() as u64;
         self.frame.left -= bytes.len() as u64;
@@ -473,29 +454,6 @@ impl Frames {
     }
 }
 
-impl Message {
-    /// What completes the character that the text was cut in, if it was cut in one (RFC 3629 section 4): tungstenite
-    /// takes a text whose last character is not whole for an error of the peer's.
-    fn padding(&self) -> &'static [u8] {
-        let known = self.tail.len().min(usize::try_from(self.length).unwrap_or(usize::MAX));
-        for back in 1..=known {
-            let byte = self.tail[self.tail.len() - back];
-            let length = match byte {
-                0x80..=0xbf => continue,
-                0xc2..=0xdf => 2,
-                0xe0..=0xef => 3,
-                0xf0..=0xf4 => 4,
-                _ => return &[],
-            };
-            return match (length - back.min(length), byte, back) {
-                (3, 0xf0, 1) => &[0x90, 0x80, 0x80],
-                (2, 0xe0, 1) => &[0xa0, 0x80],
-                (missing, ..) => &[0x80, 0x80, 0x80][..missing],
-            };
-        }
-        &[]
-    }
-}
-
+mod message;
 #[cfg(test)]
 mod tests;

@@ -1,3 +1,5 @@
+//! Frames in memory, through tungstenite or alone: pieces, memory, closes. Conversations are tested beside this folder.
+
 use std::io::Write;
 
 use tungstenite::protocol::frame::FrameHeader;
@@ -162,11 +164,7 @@ fn a_text_may_be_cut_in_every_character() {
     for text in ["a", "é", "ࠀ", "€", "\u{d7ff}", "𐀀", "😀", "\u{10ffff}"] {
         for cut in 0..=text.len() {
             let mut message = super::Message::default();
-            for byte in b"xyz".iter().chain(&text.as_bytes()[..cut]) {
-                message.tail.rotate_left(1);
-                message.tail[2] = *byte;
-                message.length += 1;
-            }
+            message.passes(&[b"xyz", &text.as_bytes()[..cut]].concat(), 0, None);
             let completed = [&text.as_bytes()[..cut], message.padding()].concat();
             assert!(std::str::from_utf8(&completed).is_ok(), "{text} cut at {cut}: {completed:x?}");
         }
