@@ -4,6 +4,7 @@ It is written from the documents, not from the server, and stricter than both: o
 what it does say can be held against the server's answers.
 """
 
+import codecs
 import json
 import re
 import struct
@@ -173,12 +174,24 @@ def frames(data, most, most_fragments):
                 return messages, "broken"
             messages.append(({1: "text", 2: "binary"}[kind], whole))
             kind, parts = None, []
+        elif kind == 1 and not begins_text(b"".join(parts)):
+            # RFC 6455 section 8.1: the server may say so before the message ends.
+            return messages, "broken"
     return messages, "cut" if kind else "end"
 
 
 def is_text(payload):
     try:
         payload.decode("utf-8")
+        return True
+    except UnicodeDecodeError:
+        return False
+
+
+def begins_text(payload):
+    """Whether more bytes can make it UTF-8."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(payload)
         return True
     except UnicodeDecodeError:
         return False
