@@ -7,10 +7,10 @@ use std::path::Path;
 
 use divan::Bencher;
 use divan::counter::BytesCount;
-use onnxd::engine::session::zeros;
 use onnxd::engine::{Graph, Options, Session};
 use onnxd::memory::{Budget, Share};
 use onnxd::model::{Datatype, Dim, Elements, Signature, Tensor, TensorMetadata};
+use onnxd::onnx::zeros;
 use onnxd::wire::response::Encoded;
 use onnxd::wire::{Defaults, Form, InferResponse, OutputTensor, StreamParameters, decode};
 

@@ -11,13 +11,13 @@ use http::{Request, Response, StatusCode};
 use onnxd::clock::Clock;
 use onnxd::config::Limits;
 use onnxd::engine::Outcome;
+use onnxd::error::RequestError;
 use onnxd::memory::{Budget, Share};
 use onnxd::net::connections::{Connections, Shared};
 use onnxd::net::listener::Listener;
 use onnxd::net::service::{Begun, Dialogue, Exchange, Incoming, Refusal, ReplySlot, Service, Step};
 use onnxd::net::tls::{Identity, IdentityFiles};
-use onnxd::ops::health::{Readiness, State};
-use onnxd::wire::RequestError;
+use onnxd::readiness::{Readiness, State};
 use tungstenite::Message;
 
 struct Echo;

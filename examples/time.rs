@@ -9,10 +9,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use onnxd::engine::session::Item;
-use onnxd::engine::{Graph, Options, Session};
 use onnxd::memory::{Budget, Share};
 use onnxd::model::{Elements, Tensor};
+use onnxd::onnx::{Graph, Item, Options, Session};
 
 fn main() {
     let mut arguments = std::env::args().skip(1);

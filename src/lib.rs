@@ -4,18 +4,18 @@
 //! thread that waits, a stack trace shows where, and a reader can follow a request from the socket to
 //! the model and back without meeting a scheduler. A test reads the lock file and keeps it so.
 //!
-//! # The way of a request
+//! # The path of a request
 //!
 //! ```text
 //!             accept            head              conversation              queue            worker
 //! socket ─► net::listener ─► net::head ─┬─► net::conversation ─► wire::decode ──► engine::queue ─► engine::worker
 //!                                       │        ▲        (service::dialogue)                        │ processing (files)
-//!                                       │        │                                                   │ engine::session (tract)
+//!                                       │        │                                                   │ onnx (tract)
 //!                                       │        └── wire::response ◄─ processing (scores) ◄─ reply ◄┘
 //!                                       └─► net::http ─► ops::routes, or service::exchange and the same way on
 //! ```
 //!
-//! Data flows one way. [`server`] knows every room.
+//! Data flows one way. [`server`] builds the parts and connects them.
 //!
 //! # Threads
 //!
@@ -38,27 +38,38 @@
 //! and some 18 KiB of memory. When a connection becomes a conversation it goes on in a fresh thread, so
 //! that the pages which a handshake touched are not kept for days.
 //!
-//! # The code map
+//! # The modules
 //!
-//! | room | what lives there |
-//! |---|---|
-//! | [`model`] | models as files and words: repository, `model.json`, signature, tensors |
-//! | [`wire`] | Open Inference Protocol v2 and rows, bytes to requests and responses to bytes; pure |
-//! | [`processing`] | image files and text to tensors, hidden states to embeddings, scores to classes; pure |
-//! | [`engine`] | queue, workers, sessions; `engine::session` is the only room that imports tract |
-//! | [`inference`] | a model in service: where wire, processing and engine meet |
-//! | [`net`] | sockets: listener, TLS, head, HTTP, conversation; knows a `Service`, and no model |
-//! | [`service`] | inference as that `Service`, and who may ask |
-//! | [`ops`] | readiness, counters, the routes of both listeners, the private listener |
-//! | [`pack`] | container images: layers, archives, registries; never part of serving |
-//! | [`fetch`] | models from elsewhere: download, check, cache, unpack; before the server listens |
-//! | [`transfer`] | what sending images and fetching models share: HTTP agent, digests, progress |
-//! | [`config`] | flags, environment, limits; finished types only come out |
-//! | [`reload`] | models are loaded again beside those that are served |
-//! | [`memory`] | one budget of bytes for all that clients can make the server hold |
-//! | [`plain`] | foreign text, made safe for terminals and logs |
-//! | [`clock`] | time, which tests can hold |
-//! | [`server`], [`cli`] | the composition root, and the commands |
+//! A module imports those in its last column, which all stand below it, and no others: `tests/imports.rs` reads this table
+//! and the `use` lines.
+//!
+//! | module | what belongs there | imports |
+//! |---|---|---|
+//! | [`cli`] | the commands: serve, check, pack, healthcheck | `server` `net` `inference` `fetch` `onnx` `wire` `pack` `transfer` `config` `memory` `model` `plain` `panic` |
+//! | [`server`] | builds everything in order, waits for a signal, drains, stops | `service` `ops` `stuck` `reload` `net` `inference` `fetch` `engine` `transfer` `config` `memory` `model` `metrics` `readiness` `clock` |
+//! | [`service`] | inference as a [`net::service::Service`], and who may ask | `ops` `net` `inference` `engine` `processing` `wire` `memory` `model` `readiness` `error` `plain` |
+//! | [`ops`] | the routes of both listeners, and the private listener | `net` `inference` `engine` `wire` `config` `memory` `readiness` `error` `clock` |
+//! | [`stuck`] | ends the server when a worker is busy for too long | `inference` `readiness` |
+//! | [`reload`] | loads models again, beside those that are served | `net` `inference` `panic` |
+//! | [`net`] | sockets: listener, TLS, head, HTTP, conversation; knows a `Service`, and no model | `engine` `config` `memory` `metrics` `readiness` `error` `clock` `sync` |
+//! | [`inference`] | a model in service: where wire, processing, onnx and engine meet | `fetch` `engine` `onnx` `processing` `wire` `config` `memory` `model` `error` `clock` `panic` |
+//! | [`fetch`] | models from elsewhere: download, check, cache, unpack; before the server listens | `transfer` `config` `model` |
+//! | [`engine`] | queue, workers, batches, sequences: who runs when | `onnx` `processing` `memory` `model` `error` `clock` `sync` `panic` |
+//! | [`onnx`] | ONNX files, operators, plans, sessions; the only module that imports tract | `memory` `model` `error` `panic` |
+//! | [`processing`] | image files, sound and text to tensors; tensors to embeddings and classes; pure | `config` `memory` `model` `error` |
+//! | [`wire`] | Open Inference Protocol v2 and rows, bytes to requests and responses to bytes; pure | `memory` `model` `error` |
+//! | [`pack`] | container images: layers, archives, registries; never part of serving | `transfer` `plain` |
+//! | [`transfer`] | what sending images and fetching models share: HTTP agent, digests, progress | `plain` |
+//! | [`config`] | flags, environment, limits; finished types only come out |  |
+//! | [`memory`] | one budget of bytes for all that clients can make the server hold | `error` |
+//! | [`model`] | models as files and words: repository, `model.json`, signature, tensors | `plain` |
+//! | [`metrics`] | counters of what happened at the sockets |  |
+//! | [`readiness`] | whether the server takes work |  |
+//! | [`error`] | what a request is told when it fails: a code and a sentence |  |
+//! | [`plain`] | foreign text, made safe for terminals and logs |  |
+//! | [`clock`] | time, which tests can hold |  |
+//! | [`sync`] | what threads share, where the model checker puts its own |  |
+//! | [`panic`] | the words of a caught panic |  |
 //!
 //! # Invariants, each with a test
 //!
@@ -84,15 +95,20 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod engine;
+pub mod error;
 pub mod fetch;
 pub mod inference;
 pub mod memory;
+pub mod metrics;
 pub mod model;
 pub mod net;
+pub mod onnx;
 pub mod ops;
 pub mod pack;
+mod panic;
 pub mod plain;
 pub mod processing;
+pub mod readiness;
 pub mod reload;
 pub mod server;
 pub mod service;

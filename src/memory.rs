@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::wire::{Code, RequestError};
+use crate::error::{Code, RequestError};
 
 /// The bytes that all clients together may take.
 #[derive(Debug)]

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use crate::engine::panic::panic_message;
 use crate::inference::{Before, Changes, Loader, Models, Scan, Workers};
 use crate::net::connections::Connections;
+use crate::panic::panic_message;
 
 /// When there is a second look for what was gone, where files are not watched.
 const SECOND_LOOK: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::inference::Workers;
-use crate::ops::health::{Readiness, State};
+use crate::readiness::{Readiness, State};
 
 /// What is looked at, and how long a worker may be busy with one thing.
 pub struct StuckWatch {

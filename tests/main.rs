@@ -28,6 +28,8 @@ mod drain;
 mod fetch;
 /// Plain HTTP on the public port, and the private listener.
 mod http;
+/// Modules import what src/lib.rs says.
+mod imports;
 /// The dependencies hold no async runtime.
 mod lockfile;
 /// Ten thousand conversations.

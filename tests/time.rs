@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::support::*;
 use onnxd::clock::Clock;
 use onnxd::config::{AccessFlags, Fetching, Limits, ReloadFlags, TlsFlags};
-use onnxd::ops::metrics::Cause;
+use onnxd::metrics::Cause;
 use onnxd::server::{Server, Settings};
 use serde_json::json;
 use tungstenite::Message;

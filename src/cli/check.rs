@@ -8,12 +8,12 @@ use clap::Args;
 
 use super::logging;
 use crate::config::{FetchFlags, Limits, LogFlags};
-use crate::engine::Session;
-use crate::engine::session::{Finding, Planner};
 use crate::fetch::Fetcher;
 use crate::inference::{self, Loaded, batching};
 use crate::memory::{Budget, Share};
 use crate::model::{ModelFiles, ModelSource, Store, TensorMetadata};
+use crate::onnx::Session;
+use crate::onnx::{Finding, Planner};
 use crate::transfer::progress::Lines;
 use crate::wire::example::{example, whole_example};
 

@@ -9,10 +9,10 @@ use clap::{Args, Parser};
 
 use super::logging;
 use crate::config::{FetchFlags, Limits, LogFlags, LogFormat, ServeFlags};
-use crate::engine::session::external::data_files;
 use crate::fetch::Fetcher;
 use crate::inference;
 use crate::model::ModelFiles;
+use crate::onnx::external::data_files;
 use crate::pack::archive::{self, Tagged};
 use crate::pack::image::{self, Document};
 use crate::pack::layer::Files;

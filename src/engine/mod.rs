@@ -1,18 +1,20 @@
-//! Running models: a bounded [`queue`] of jobs, a fixed pool of [`worker`]s, and the [`session`]
-//! that each of them runs. Nothing here knows of sockets or JSON; `session` is the only room of the
-//! crate that imports tract.
+//! Running requests: a bounded [`queue`] of jobs a model, and a fixed pool of [`worker`]s that take them, prepare their
+//! inputs, run them in an [`onnx::Session`](crate::onnx::Session) and reply.
+//!
+//! What belongs here: who runs when, with whom in one batch, in which order, and until when. What does not: how a model is
+//! read or run ([`onnx`](crate::onnx)), and what a request looked like on the wire ([`wire`](crate::wire)).
+//!
+//! Invariants: each accepted job gets exactly one [`Reply`], also when its worker panics; every channel is bounded; the
+//! steps of one sequence run one after the other, in the order in which they came.
 
 pub mod intake;
 pub mod mailbox;
-pub mod panic;
 pub mod queue;
 pub mod reply;
 pub mod sequence;
-pub mod session;
 pub mod worker;
 
 pub use mailbox::{Frame, Mailbox};
 pub use queue::{Inputs, Job, Queue, Step};
 pub use reply::{Outcome, Reply, ReplyTo, Wake};
 pub use sequence::Sequence;
-pub use session::{Graph, LoadError, Options, Session};

@@ -9,8 +9,8 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use super::mailbox::NewestFrame;
 use super::reply::ReplyTo;
 use super::sequence::Sequence;
+use crate::error::{Code, RequestError};
 use crate::model::Tensor;
-use crate::wire::{Code, RequestError};
 
 /// One inference to be done.
 #[derive(Debug)]

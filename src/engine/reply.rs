@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
+use crate::error::{Code, RequestError};
 use crate::memory::Share;
 use crate::model::Tensor;
 use crate::sync::{Sender, TrySendError};
-use crate::wire::{Code, RequestError};
 
 /// What comes back for a job.
 #[derive(Debug)]

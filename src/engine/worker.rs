@@ -16,15 +16,15 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
 use super::intake::Intake;
-use super::panic::panic_message;
 use super::queue::{Inputs, Job};
-use super::session::{Item, Runner, Session};
 use crate::clock::Clock;
+use crate::error::{Code, RequestError};
 use crate::memory::Share;
 use crate::model::Tensor;
+use crate::onnx::{Item, Runner, Session};
+use crate::panic::panic_message;
 use crate::processing::embedding::Embeddings;
 use crate::processing::{Allowance, Preprocessor};
-use crate::wire::{Code, RequestError};
 
 /// Bytes of stack a worker has: graphs with deep sub-graphs recurse.
 const STACK: usize = 8 << 20;
@@ -350,11 +350,11 @@ mod tests {
     use super::*;
     use crate::engine::queue::{Queue, Step};
     use crate::engine::reply::{Reply, ReplyTo, Wake};
-    use crate::engine::session::{Graph, Options, StateOption};
     use crate::engine::{Outcome, Sequence};
     use crate::memory::{Budget, Share};
     use crate::model::manifest::Pooling;
     use crate::model::{Elements, Tensor};
+    use crate::onnx::{Graph, Options, StateOption};
     use crate::processing::embedding::{Embedding, Mask};
     use std::path::Path;
 

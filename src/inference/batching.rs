@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use rustix::process::setpriority_process;
 
-use crate::engine::panic::panic_message;
-use crate::engine::session::{Finding, Planner, Verdict};
 use crate::engine::worker::Workload;
+use crate::onnx::{Finding, Planner, Verdict};
+use crate::panic::panic_message;
 
 /// The lowest priority there is (nice 19): requests go first.
 const LOW: i32 = 19;

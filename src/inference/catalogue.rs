@@ -11,9 +11,9 @@ use crossbeam_channel::RecvTimeoutError;
 
 use super::{Fingerprint, ServedModel};
 use crate::engine::worker::WorkerThread;
+use crate::error::shorten;
+use crate::error::{Code, RequestError};
 use crate::model::signature::quoted;
-use crate::wire::error::shorten;
-use crate::wire::{Code, RequestError};
 
 /// What is served now.
 #[derive(Debug)]

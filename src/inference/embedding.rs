@@ -2,11 +2,11 @@
 
 use crate::config::Limits;
 use crate::model::manifest::TextInput;
+use crate::model::signature::declared;
 use crate::model::{Dim, Manifest, Signature, TensorMetadata};
 use crate::processing::embedding::{Embedding, Embeddings, Mask};
 use crate::processing::text::{MEDIA_TYPES, Part, TextEncoder};
 
-use super::load::find;
 use super::sources::Sources;
 
 /// The usual name of the input that tells tokens from filling, and of the one with each token's segment.
@@ -44,7 +44,7 @@ pub fn texts(
 /// The inputs that one text fills, the one that takes it first. Those of the usual names need not be named.
 fn parts(text: &TextInput, source: &str, signature: &Signature) -> Result<Vec<(usize, Part)>, String> {
     let inputs = &signature.inputs;
-    let known = |name: &str| find("inputs", name, inputs).map(|_| place(name, inputs));
+    let known = |name: &str| declared("inputs", name, inputs).map(|_| place(name, inputs));
     let mut parts: Vec<(usize, Part)> = known(source)?.map(|index| (index, Part::Ids)).into_iter().collect();
     let others = [
         (&text.attention_mask, ATTENTION_MASK, Part::AttentionMask),

@@ -9,15 +9,15 @@ use super::sources::Sources;
 use super::{Fingerprint, ServedModel, Workers, batching, embedding};
 use crate::clock::Clock;
 use crate::config::Limits;
+use crate::engine::Queue;
 use crate::engine::intake::Intake;
-use crate::engine::panic::panic_message;
-use crate::engine::session::{ClassLabels, Item, Planner, StateOption, ThreadFinding, zeros};
 use crate::engine::worker::{self, Places, WorkerThread, Workload};
-use crate::engine::{Graph, Options, Queue, Session};
 use crate::memory::{Budget, Share};
-use crate::model::signature::{nearest, quoted};
+use crate::model::signature::{declared, quoted};
 use crate::model::tensor::volume;
 use crate::model::{Dim, Manifest, ModelFiles, Tensor, TensorMetadata};
+use crate::onnx::{ClassLabels, Graph, Item, Options, Planner, Session, StateOption, ThreadFinding, zeros};
+use crate::panic::panic_message;
 use crate::processing::audio::{self, AudioStream};
 use crate::processing::image::{self, ImageDecoder};
 use crate::processing::scores::{Postprocessor, parse_labels};
@@ -181,7 +181,7 @@ impl Loaded {
 fn options(graph: &Graph, manifest: &Manifest, limits: &Limits) -> Result<Options, String> {
     let mut shapes = Vec::new();
     for said in &manifest.inputs {
-        let input = find("inputs", &said.name, graph.inputs())?;
+        let input = declared("inputs", &said.name, graph.inputs())?;
         if let Some(datatype) = said.datatype.filter(|datatype| *datatype != input.datatype) {
             return Err(format!(
                 "model.json says input `{}` is {datatype}, but the file says {}",
@@ -196,13 +196,13 @@ fn options(graph: &Graph, manifest: &Manifest, limits: &Limits) -> Result<Option
     }
     let mut constants = Vec::new();
     for (name, value) in &manifest.parameters {
-        let input = find("parameters", name, graph.inputs())?;
+        let input = declared("parameters", name, graph.inputs())?;
         let constant = constant(input, value).map_err(|error| format!("parameters[`{name}`] {error}"))?;
         constants.push((name.clone(), constant));
     }
     let variants = manifest.shapes.iter().map(|shapes| {
         let shapes = shapes.iter().map(|(name, shape)| {
-            let input = find("shapes", name, graph.inputs())?;
+            let input = declared("shapes", name, graph.inputs())?;
             let shape = narrowed(input, shape)?;
             check_size("shapes", input, &shape, limits)?;
             Ok((name.clone(), shape))
@@ -250,19 +250,6 @@ fn filled(state: &TensorMetadata, value: &serde_json::Value) -> Result<Tensor, S
     let (_, one) = elements::parse(&format!("[{value}]"), state.datatype)?;
     let one = Tensor::new(vec![1], one)?;
     Tensor::new(shape, Tensor::concat(0, &vec![&one; count])?.into_elements())
-}
-
-pub(super) fn find<'a>(
-    field: &str,
-    name: &str,
-    known: &'a [TensorMetadata],
-) -> Result<&'a TensorMetadata, String> {
-    known.iter().find(|metadata| metadata.name == name).ok_or_else(|| {
-        let names = || known.iter().map(|metadata| metadata.name.as_str());
-        let meant =
-            nearest(name, names()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-        format!("model.json's {field} name `{name}`, but the file has {}{meant}", quoted(names()))
-    })
 }
 
 /// A manifest may fix what the file leaves open, and name again what the file fixes.
@@ -349,7 +336,7 @@ fn postprocessors(
 ) -> Result<Vec<Postprocessor>, String> {
     let outputs = &session.signature().outputs;
     for said in &sources.files.manifest.outputs {
-        let output = find("outputs", &said.name, outputs)?;
+        let output = declared("outputs", &said.name, outputs)?;
         if let Some(datatype) = said.datatype.filter(|datatype| *datatype != output.datatype) {
             return Err(format!(
                 "model.json says output `{}` is {datatype}, but the file says {}",

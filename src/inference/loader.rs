@@ -12,11 +12,11 @@ use super::sources::Sources;
 use super::{Catalogue, Entry, FailedAt, Failure, Fingerprint, LoadError, Scan, ServedModel, Workers};
 use crate::clock::Clock;
 use crate::config::Limits;
-use crate::engine::panic::panic_message;
 use crate::engine::worker::Places;
 use crate::fetch::{FetchError, Fetcher};
 use crate::memory::Budget;
 use crate::model::{ModelFiles, ModelSource};
+use crate::panic::panic_message;
 
 /// Loads the models of one repository, again and again.
 #[derive(Debug)]

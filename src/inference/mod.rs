@@ -25,13 +25,14 @@ use serde_json::value::RawValue;
 use crate::clock::Clock;
 use crate::engine::worker::has_ended;
 use crate::engine::{Frame, Inputs, Job, Mailbox, Queue, ReplyTo, Step};
+use crate::error::{Code, RequestError};
 use crate::memory::Share;
 use crate::model::{Signature, Tensor};
 use crate::processing::audio::AudioStream;
 use crate::processing::scores::Postprocessor;
 use crate::wire::request::WantedOutput;
 use crate::wire::response::Encoded;
-use crate::wire::{Code, Form, InferRequest, InferResponse, OutputTensor, RequestError, StreamParameters};
+use crate::wire::{Form, InferRequest, InferResponse, OutputTensor, StreamParameters};
 
 use sequences::{SequenceRules, Sequences, SharedSequences};
 

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use super::Fingerprint;
-use crate::engine::session::external::data_files;
 use crate::fetch::{FetchError, Fetcher};
 use crate::model::repository::Broken;
 use crate::model::{ModelFiles, ModelSource};
+use crate::onnx::external::data_files;
 
 /// What was found at one time.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use crate::clock::Clock;
 use crate::engine::{Job, Queue, Sequence, Step};
+use crate::error::shorten;
+use crate::error::{Code, RequestError};
 use crate::model::Tensor;
-use crate::wire::error::shorten;
-use crate::wire::{Code, RequestError, SequenceParameters};
+use crate::wire::SequenceParameters;
 
 type JobSequence = Arc<Sequence<Job>>;
 

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::{Fingerprint, LoadError};
-use crate::engine::Graph;
-use crate::engine::session::external::OnnxFile;
 use crate::model::ModelFiles;
+use crate::onnx::Graph;
+use crate::onnx::external::OnnxFile;
 
 /// Bytes of a tokenizer's file, and of a file of labels. The largest tokenizers have some 30 MB.
 const MOST_BYTES: u64 = 256 << 20;

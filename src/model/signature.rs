@@ -3,6 +3,9 @@
 
 use super::tensor::Datatype;
 
+/// The text in example requests, and in the warm-up of a model that takes text.
+pub const EXAMPLE_TEXT: &str = "The quick brown fox jumps over the lazy dog.";
+
 /// One dimension of a declared shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dim {
@@ -118,6 +121,20 @@ pub fn nearest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> O
         .filter(|(similarity, _)| *similarity > 0.7)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, name)| name)
+}
+
+/// The input or output of the file that `name` in model.json's `field` means. The error lists the names that the file has.
+pub fn declared<'a>(
+    field: &str,
+    name: &str,
+    known: &'a [TensorMetadata],
+) -> Result<&'a TensorMetadata, String> {
+    known.iter().find(|metadata| metadata.name == name).ok_or_else(|| {
+        let names = || known.iter().map(|metadata| metadata.name.as_str());
+        let meant =
+            nearest(name, names()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        format!("model.json's {field} name `{name}`, but the file has {}{meant}", quoted(names()))
+    })
 }
 
 #[cfg(test)]

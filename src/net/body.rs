@@ -11,8 +11,8 @@ use ureq_proto::server::state::{ProvideResponse, RecvBody};
 use super::chunked::Chunked;
 use super::connections::Shared;
 use super::socket::Socket;
+use crate::error::RequestError;
 use crate::memory::Share;
-use crate::wire::RequestError;
 
 /// A body that has come, and how the exchange goes on.
 pub struct Received {

@@ -18,7 +18,7 @@ use super::http::{self as plain, Next};
 use super::response::{self, HasBody};
 use super::service::{Refusal, Service};
 use super::socket::{NoHandshake, Socket};
-use crate::wire::error::shorten;
+use crate::error::shorten;
 
 /// Bytes of stack for a conversation's thread. More than four times a connection's, so that the C
 /// library does not give a conversation, which may live for days, the used pages of a stack that has been

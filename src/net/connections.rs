@@ -10,8 +10,8 @@ use super::waker::Bells;
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::memory::Budget;
-use crate::ops::health::Readiness;
-use crate::ops::metrics::Counters;
+use crate::metrics::Counters;
+use crate::readiness::Readiness;
 
 /// What connections share.
 pub struct Shared<S> {

@@ -10,12 +10,12 @@ use std::sync::atomic::AtomicBool;
 
 use crossbeam_channel::Sender;
 use http::{Request, Response};
-use tungstenite::Message;
+pub use tungstenite::Message;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::engine::{Outcome, Reply, ReplyTo, Wake};
+use crate::error::RequestError;
 use crate::memory::Share;
-use crate::wire::RequestError;
 
 /// The response that a peer gets instead of a conversation.
 pub type Refusal = Box<Response<Vec<u8>>>;

@@ -14,20 +14,19 @@ use std::time::{Duration, Instant};
 
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use tungstenite::Message;
 
-use super::health::{Readiness, State};
 use super::relay::{Answer, Relay};
 use super::routes::{self, Names, Sources};
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::engine::Outcome;
+use crate::error::RequestError;
 use crate::inference::Models;
 use crate::memory::{Budget, Share};
 use crate::net::connections::{Connections, Shared};
 use crate::net::listener::Listener;
-use crate::net::service::{Begun, Dialogue, Exchange, Incoming, Refusal, ReplySlot, Service, Step};
-use crate::wire::RequestError;
+use crate::net::service::{Begun, Dialogue, Exchange, Incoming, Message, Refusal, ReplySlot, Service, Step};
+use crate::readiness::{Readiness, State};
 
 /// How long the end waits for operators' connections.
 const GOODBYE: Duration = Duration::from_secs(1);

@@ -4,9 +4,10 @@
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode};
 
-use super::health::Readiness;
+use crate::error::{Code, RequestError};
 use crate::inference::Models;
-use crate::wire::{Code, RequestError, metadata};
+use crate::readiness::Readiness;
+use crate::wire::metadata;
 
 /// What a path means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +115,7 @@ pub fn respond<'a>(
     sources: Sources<'_>,
 ) -> Result<Response<Vec<u8>>, ModelPath<'a>> {
     let Some(route) = Route::of(path) else {
-        let message = format!("there is nothing at {}", crate::wire::error::shorten(path));
+        let message = format!("there is nothing at {}", crate::error::shorten(path));
         return Ok(error(StatusCode::NOT_FOUND, &message));
     };
     if !route.allows(method) {

@@ -1,9 +1,9 @@
 //! Sound as tensors: PCM bytes to samples, and a stream of them to windows.
 
 use super::Allowance;
+use crate::error::RequestError;
 use crate::model::manifest::{AudioInput, Encoding};
 use crate::model::{Datatype, Elements, Tensor, TensorMetadata};
-use crate::wire::RequestError;
 
 /// What an input that takes sound accepts beside its tensor.
 pub const MEDIA_TYPES: &[&str] = &["audio/pcm"];

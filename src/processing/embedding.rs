@@ -4,10 +4,10 @@
 
 use half::f16;
 
+use crate::error::show_shape;
+use crate::error::{Code, RequestError};
 use crate::model::manifest::{Normalize, Pooling};
 use crate::model::{Elements, Tensor};
-use crate::wire::error::show_shape;
-use crate::wire::{Code, RequestError};
 
 /// What becomes of a model's outputs before they leave the worker.
 #[derive(Debug, Default)]

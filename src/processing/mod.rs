@@ -7,10 +7,10 @@ pub mod image;
 pub mod scores;
 pub mod text;
 
+use crate::error::RequestError;
 use crate::memory::{Budget, Share};
+use crate::model::signature::EXAMPLE_TEXT;
 use crate::model::{Elements, Signature, Tensor, TensorMetadata};
-use crate::wire::RequestError;
-use crate::wire::example::EXAMPLE_TEXT;
 
 use self::audio::AudioStream;
 use self::image::ImageDecoder;

@@ -4,9 +4,9 @@ use std::cmp::Ordering;
 
 use half::f16;
 
+use crate::error::RequestError;
 use crate::model::manifest::Activation;
 use crate::model::{Elements, Tensor};
-use crate::wire::RequestError;
 
 /// One output's way from the model to the wire.
 #[derive(Debug, Clone, Default)]

@@ -6,10 +6,10 @@ mod tokenizer;
 
 use super::Allowance;
 use crate::config::Limits;
+use crate::error::show_shape;
+use crate::error::{Code, RequestError};
 use crate::model::manifest::{Padding, PaddingWord, TextInput};
 use crate::model::{Datatype, Elements, Signature, Tensor, TensorMetadata};
-use crate::wire::error::show_shape;
-use crate::wire::{Code, RequestError};
 
 use tokenizer::Tokenizer;
 

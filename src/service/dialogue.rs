@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
-use tungstenite::Message;
 
 use super::access::{Access, Pass};
 use crate::engine::{Mailbox, Outcome};
+use crate::error::{Code, RequestError};
 use crate::inference::sequences::{ConversationSequences, Sequences};
 use crate::inference::{Answer, Pending, ServedModel};
 use crate::memory::Share;
-use crate::net::service::{Dialogue, Incoming, ReplySlot, Step};
+use crate::net::service::{Dialogue, Incoming, Message, ReplySlot, Step};
 use crate::processing::audio::Windows;
 use crate::wire::response::Encoded;
-use crate::wire::{Code, Defaults, Framing, InferRequest, Rejected, RequestError, Stream, decode};
+use crate::wire::{Defaults, Framing, InferRequest, Rejected, Stream, decode};
 
 pub struct InferenceDialogue {
     model: Arc<ServedModel>,

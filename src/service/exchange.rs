@@ -6,6 +6,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::engine::Outcome;
+use crate::error::RequestError;
 use crate::inference::sequences::Sequences;
 use crate::inference::{Answer, Pending, ServedModel};
 use crate::memory::Share;
@@ -15,7 +16,7 @@ use crate::ops::routes::{json, request_error};
 use crate::processing::image::is_image;
 use crate::wire::example::example;
 use crate::wire::response::Encoded;
-use crate::wire::{Defaults, InferRequest, Rejected, RequestError, decode, form};
+use crate::wire::{Defaults, InferRequest, Rejected, decode, form};
 
 /// OIP's header for how many bytes of the body are JSON; 0 for a raw payload.
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");

@@ -13,12 +13,13 @@ use std::sync::Arc;
 use http::header::CONTENT_ENCODING;
 use http::{Request, Response, StatusCode};
 
+use crate::error::{Code, RequestError};
 use crate::inference::Models;
 use crate::net::head;
 use crate::net::service::{Begun, Refusal, Service};
-use crate::ops::health::Readiness;
 use crate::ops::routes::{self, Names, Route, Sources};
-use crate::wire::{Code, Defaults, RequestError};
+use crate::readiness::Readiness;
+use crate::wire::Defaults;
 
 use access::Access;
 use dialogue::InferenceDialogue;
@@ -46,7 +47,7 @@ impl Service for InferenceService {
         let Some(model) = Route::of(path).and_then(Route::conversation) else {
             let message = format!(
                 "no conversation is held at {}: connect to / or /v2/models/<name>",
-                crate::wire::error::shorten(path)
+                crate::error::shorten(path)
             );
             return Err(Box::new(routes::error(StatusCode::NOT_FOUND, &message)));
         };

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::error::{Code, RequestError, shorten, show_shape};
 use super::request::Defaults;
+use crate::error::{Code, RequestError, shorten, show_shape};
 use crate::model::signature::{Dim, nearest, quoted};
 use crate::model::{Datatype, Elements, Signature, Tensor, TensorMetadata};
 

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use half::f16;
 
-use super::error::{Code, RequestError, shorten};
+use crate::error::{Code, RequestError, shorten};
 use crate::memory::{Budget, Share};
 use crate::model::tensor::{Datatype, ELEMENT_BYTES, Elements};
 

@@ -11,9 +11,9 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::error::{RequestError, shorten};
 use super::few::Few;
 use super::request::SequenceParameters;
+use crate::error::{RequestError, shorten};
 use crate::model::Signature;
 
 /// Tensors that a request may name. No model of ours has as many.

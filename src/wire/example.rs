@@ -1,14 +1,12 @@
 //! Example requests made from a model's own signature.
 
+use crate::model::signature::EXAMPLE_TEXT;
 use crate::model::tensor::volume;
 use crate::model::{Datatype, Signature};
 
 /// The smallest PNG there is, one gray pixel: what an example has for a file.
 const EXAMPLE_PNG: &str =
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mNoAAAAggCB2kUIOwAAAABJRU5ErkJggg==";
-
-/// What an example has for text.
-pub const EXAMPLE_TEXT: &str = "The quick brown fox jumps over the lazy dog.";
 
 /// A request that the model takes, with zeros: in errors, so that a client sees the form.
 ///

@@ -3,7 +3,7 @@
 //! Our own, and strict: the crates that read forms without async are not maintained, or read from a stream into files.
 //! Here the body is whole and bounded already, and all that is wanted is where the first file begins and ends.
 
-use super::error::{RequestError, shorten};
+use crate::error::{RequestError, shorten};
 
 /// Parts of a form, at most: a form for one file has a few fields beside it.
 const MOST_PARTS: usize = 64;

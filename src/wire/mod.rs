@@ -9,7 +9,6 @@ mod agreement;
 pub mod decode;
 pub mod elements;
 mod envelope;
-pub mod error;
 pub mod example;
 mod few;
 pub mod form;
@@ -18,6 +17,5 @@ pub mod request;
 pub mod response;
 mod rows;
 
-pub use error::{Code, RequestError};
 pub use request::{Defaults, Form, Framing, InferRequest, Rejected, SequenceParameters, Stream};
 pub use response::{InferResponse, OutputTensor, StreamParameters};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
-use super::error::{RequestError, shorten};
+use crate::error::{RequestError, shorten};
 use crate::model::Tensor;
 
 /// How binary messages of a conversation are to be read.

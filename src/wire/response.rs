@@ -6,8 +6,8 @@ use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::error::{RequestError, show_shape};
 use super::request::Form;
+use crate::error::{RequestError, show_shape};
 use crate::model::{Elements, Tensor};
 
 /// A response before it is bytes.

@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 
 use super::agreement::{check_shape, complete};
 use super::elements::{self, Parsed, Room, said_of};
-use super::error::{Code, RequestError, shorten, shorten_middle, show_shape};
 use super::request::Form;
+use crate::error::{Code, RequestError, shorten, shorten_middle, show_shape};
 use crate::memory::Share;
 use crate::model::signature::quoted;
 use crate::model::tensor::volume;

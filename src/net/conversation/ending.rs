@@ -13,10 +13,10 @@ use super::inflow::Inflow;
 use super::life::Due;
 use super::{Conversation, End, Phase, Turn};
 use crate::config::Limits;
+use crate::metrics::Cause;
 use crate::net::service::Dialogue;
 use crate::net::socket::{Interest, Socket};
 use crate::net::transport::Transport;
-use crate::ops::metrics::Cause;
 
 impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
     pub(super) fn takes_no_more(&mut self) -> bool {

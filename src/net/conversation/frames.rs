@@ -21,8 +21,8 @@ use std::time::Instant;
 use self::message::Message;
 use super::header::{Header, LONGEST};
 use crate::config::Limits;
+use crate::error::RequestError;
 use crate::memory::{Budget, Share};
-use crate::wire::RequestError;
 
 /// Bytes of payload in a piece; a multiple of four, so that the masking key begins anew with each. A piece's memory is
 /// taken before it has come, so this is what a header alone can claim.

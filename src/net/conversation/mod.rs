@@ -50,8 +50,8 @@ use super::transport::Transport;
 use crate::config::Limits;
 use crate::engine::{Reply, Wake};
 use crate::memory::{Budget, Share};
-use crate::ops::health::Readiness;
-use crate::ops::metrics::{Cause, Counters};
+use crate::metrics::{Cause, Counters};
+use crate::readiness::Readiness;
 
 /// Bytes that tungstenite takes at once from [`Inflow`], and that an idle conversation keeps for it.
 const READ_BUFFER: usize = 1 << 10;

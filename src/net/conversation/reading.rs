@@ -9,9 +9,9 @@ use tungstenite::error::Error;
 use super::frames::Arrived;
 use super::{Conversation, Phase, Turn};
 use crate::memory::Share;
+use crate::metrics::Cause;
 use crate::net::service::{Dialogue, Incoming, ReplySlot, Step};
 use crate::net::transport::Transport;
-use crate::ops::metrics::Cause;
 
 /// Messages, and bytes, read before answers get their turn again.
 const BURST: usize = 16;

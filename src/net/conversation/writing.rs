@@ -9,9 +9,9 @@ use tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use super::slots::Ready;
 use super::{Blocked, Conversation, End, Turn};
+use crate::metrics::Cause;
 use crate::net::service::Dialogue;
 use crate::net::transport::Transport;
-use crate::ops::metrics::Cause;
 
 /// A longer answer goes out in fragments of this length: tungstenite keeps its largest output buffer
 /// for as long as the conversation lives.

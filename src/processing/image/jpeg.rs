@@ -10,8 +10,8 @@ use zune_jpeg::errors::DecodeErrors;
 
 use super::pixels::{Pixels, luma};
 use super::{Header, Wanted};
+use crate::error::RequestError;
 use crate::model::manifest::Color;
-use crate::wire::RequestError;
 
 /// No scan can say more 8 × 8 blocks in a byte.
 const MOST_BLOCKS: u64 = 16;

@@ -29,10 +29,10 @@ use self::pixels::{Pixels, pad, resample, resample_memory, swaps_sides};
 use self::png::PngFile;
 use super::Allowance;
 use crate::config::Limits;
+use crate::error::show_shape;
+use crate::error::{Code, RequestError};
 use crate::model::manifest::{Background, Color, ImageInput, Layout, Resize};
 use crate::model::{Datatype, Elements, TensorMetadata};
-use crate::wire::error::show_shape;
-use crate::wire::{Code, RequestError};
 
 /// The media types that [`ImageDecoder`] takes.
 pub const MEDIA_TYPES: &[&str] = &["image/jpeg", "image/png"];

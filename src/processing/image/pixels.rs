@@ -5,8 +5,8 @@ use fast_image_resize::images::TypedImage;
 use fast_image_resize::pixels::{U8, U8x3};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 
+use crate::error::RequestError;
 use crate::model::manifest::{Background, Color, Filter};
-use crate::wire::RequestError;
 
 /// An image of 8-bit channels, interleaved; one channel (gray) or three (RGB).
 pub(super) struct Pixels {

@@ -8,7 +8,7 @@ use ::png::{BitDepth, ColorType, Decoder, DecodingError, Limits, Reader, Transfo
 
 use super::pixels::{Pixels, Store, base};
 use super::{Header, Wanted};
-use crate::wire::RequestError;
+use crate::error::RequestError;
 
 /// Deflate cannot expand a byte further than this (zlib's technical notes).
 const MOST_EXPANSION: u64 = 1032;

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use super::FileSays;
-use crate::wire::RequestError;
+use crate::error::RequestError;
 
 #[derive(Debug)]
 pub struct Tokenizer(Infallible);

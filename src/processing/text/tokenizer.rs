@@ -7,7 +7,7 @@ use tokenizers::utils::padding::{PaddingDirection, PaddingStrategy};
 use tokenizers::utils::truncation::TruncationDirection;
 
 use super::{FileSays, Fill};
-use crate::wire::{Code, RequestError};
+use crate::error::{Code, RequestError};
 
 /// A tokenizer as its file describes it.
 #[derive(Debug)]

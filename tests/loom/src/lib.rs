@@ -76,7 +76,7 @@ pub mod model {
     pub struct Tensor;
 }
 
-pub mod wire {
+pub mod error {
     #[derive(Debug)]
     pub struct RequestError;
 

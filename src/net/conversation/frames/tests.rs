@@ -8,7 +8,7 @@ use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Message, WebSocket};
 
 use super::*;
-use crate::wire::Code;
+use crate::error::Code;
 
 /// Bytes in portions, through the frames.
 struct Source {

@@ -12,8 +12,8 @@ use tungstenite::Message;
 use super::super::*;
 use crate::clock::Clock;
 use crate::engine::{Outcome, ReplyTo};
+use crate::error::RequestError;
 use crate::net::service::{Incoming, ReplySlot, Step};
-use crate::wire::RequestError;
 
 /// What conversations share.
 pub struct Setting {
@@ -27,7 +27,7 @@ pub struct Setting {
 impl Setting {
     pub fn new(limits: Limits) -> Setting {
         let readiness = Readiness::default();
-        readiness.set(crate::ops::health::State::Ready);
+        readiness.set(crate::readiness::State::Ready);
         let memory = Budget::new(1 << 20);
         Setting { limits, readiness, counters: Counters::default(), memory, clock: Clock::stopped() }
     }
@@ -388,7 +388,7 @@ impl<'a> Held<'a> {
 
     /// The server stops, and says so to all connections.
     pub fn drain(&mut self) {
-        self.setting.readiness.set(crate::ops::health::State::Draining);
+        self.setting.readiness.set(crate::readiness::State::Draining);
         self.rung = true;
     }
 

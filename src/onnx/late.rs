@@ -18,8 +18,8 @@ use tract_onnx::tract_hir::internal::{
     EvalContext, EvalOp, LaneId, Op, OpState, SessionId, StaticName, TypedOp, Validation,
 };
 
+use crate::error::{Code, RequestError};
 use crate::memory::Share;
-use crate::wire::{Code, RequestError};
 
 /// The memory of the run under way, where operators find it (`EvalContext::shared`).
 #[derive(Debug)]

@@ -19,8 +19,8 @@ use tract_onnx::tract_hir::tract_core::ops::logic::IfThenElse;
 use tract_onnx::tract_hir::tract_core::ops::scan::Scan;
 
 use super::footprint::{Bytes, Footprint};
+use crate::error::{Code, RequestError};
 use crate::model;
-use crate::wire::{Code, RequestError};
 
 /// The questions of one plan; none at all when its dimensions are concrete.
 #[derive(Debug, Default)]

@@ -11,9 +11,9 @@ use super::layout::{Layout, Place};
 use super::plan::{Plan, PlanState};
 use super::runner::Item;
 use super::{failed, guarded};
+use crate::error::RequestError;
 use crate::memory::{Budget, Share};
 use crate::model::{Elements, Tensor, TensorMetadata};
-use crate::wire::RequestError;
 
 /// How long one plan is timed, and the fewest rounds.
 const MEASURE: Duration = Duration::from_millis(50);

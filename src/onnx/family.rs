@@ -8,10 +8,10 @@ use super::batches::{Cost, Schedule};
 use super::layout::{Place, with_rows};
 use super::plan::{Plan, PlanState};
 use super::{LoadError, Options, guarded};
+use crate::error::RequestError;
 use crate::memory::{Budget, Share};
 use crate::model::tensor::volume;
 use crate::model::{self, Dim, TensorMetadata};
-use crate::wire::RequestError;
 
 /// The plans for one set of shapes.
 #[derive(Debug)]

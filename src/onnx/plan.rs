@@ -12,9 +12,9 @@ use super::convert::{chain, datatype_of, dim_of, from_tract, to_tract};
 use super::guard::Guard;
 use super::late::{self, Meter};
 use super::{LoadError, failed, recurrence};
+use crate::error::RequestError;
 use crate::memory::Share;
 use crate::model::{self, Dim, TensorMetadata};
-use crate::wire::RequestError;
 
 /// Shared by all workers.
 #[derive(Debug, Clone)]

@@ -1,4 +1,8 @@
-//! The only room that imports tract: ONNX files in, tensors through, tensors out.
+//! ONNX files and the engine: the only module that imports tract. Other modules see a [`Graph`], a [`Session`] and a
+//! [`Runner`], and tensors of [`model`](crate::model).
+//!
+//! What belongs here: reading files, operators, plans for shapes, and everything that must be known of tract. What does
+//! not: threads and queues ([`engine`](crate::engine)), files of images or text ([`processing`](crate::processing)).
 //!
 //! # Plans
 //! tract optimises a graph for shapes. With every dimension known a plan is up to eighteen times
@@ -51,11 +55,11 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::{InferenceFact, InferenceModel};
 use tract_onnx::tract_hir::ops::konst::Const;
 
-use super::panic::panic_message;
+use crate::error::{Code, RequestError};
 use crate::memory::{Budget, Share};
 use crate::model::tensor::volume;
 use crate::model::{self, Dim, Signature, TensorMetadata};
-use crate::wire::{Code, RequestError};
+use crate::panic::panic_message;
 
 use convert::{chain, to_tract};
 use family::{Family, Singles, no_plan, single_plans};

@@ -8,9 +8,9 @@ use super::family::{Batches, Family, no_plan};
 use super::layout::{Layout, Place};
 use super::plan::PlanState;
 use super::threads::Threads;
+use crate::error::RequestError;
 use crate::memory::Share;
 use crate::model::Tensor;
-use crate::wire::RequestError;
 
 /// One request's tensors, or one's results.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -65,7 +65,7 @@ impl Runner {
         Runner { layout, families: families.iter().map(FamilyState::new).collect(), threads }
     }
 
-    /// Runs a single item, which agrees with the signature. After [`Code::InferenceFailed`](crate::wire::Code), or a
+    /// Runs a single item, which agrees with the signature. After [`Code::InferenceFailed`](crate::error::Code), or a
     /// panic, this runner must not be used again. What the run takes comes from the budget of `memory`, on which the
     /// result is left.
     pub fn run(&mut self, item: &Item, memory: &mut Share) -> Result<Item, RequestError> {
