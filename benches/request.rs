@@ -7,10 +7,10 @@ use std::path::Path;
 
 use divan::Bencher;
 use divan::counter::BytesCount;
-use onnxd::engine::{Graph, Options, Session};
+
 use onnxd::memory::{Budget, Share};
 use onnxd::model::{Datatype, Dim, Elements, Signature, Tensor, TensorMetadata};
-use onnxd::onnx::zeros;
+use onnxd::onnx::{Graph, Options, Session, zeros};
 use onnxd::wire::response::Encoded;
 use onnxd::wire::{Defaults, Form, InferResponse, OutputTensor, StreamParameters, decode};
 
@@ -89,7 +89,8 @@ fn run_digits(bencher: Bencher<'_, '_>) {
     let options = Options { max_batch_size: Some(16), max_tensor_bytes: 1 << 30, ..Options::default() };
     let (session, _) = Session::load(&Graph::read(&path).unwrap(), &options).unwrap();
     let inputs = zeros(&session).unwrap();
+    let family = session.family_of(&inputs.tensors).unwrap();
     let mut runner = session.runner();
     let budget = Budget::unbounded();
-    bencher.bench_local(|| runner.run(divan::black_box(&inputs), &mut Share::none(&budget)).unwrap());
+    bencher.bench_local(|| runner.run(family, divan::black_box(&inputs), &mut Share::none(&budget)).unwrap());
 }

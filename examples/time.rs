@@ -26,13 +26,14 @@ fn main() {
         let values = numbers(shape.iter().product());
         let tensors = vec![Tensor::new(shape, Elements::Fp32(values)).unwrap()];
         let item = Item { tensors, states: Vec::new() };
+        let family = session.family_of(&item.tensors).unwrap();
         let mut runner = session.runner();
         let mut memory = Share::none(&Budget::unbounded());
         let mut times = Vec::new();
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs_f64(seconds) {
             let run = Instant::now();
-            std::hint::black_box(runner.run(&item, &mut memory).unwrap());
+            std::hint::black_box(runner.run(family, &item, &mut memory).unwrap());
             times.push(run.elapsed());
         }
         times.sort_unstable();

@@ -9,7 +9,7 @@ use clap::Args;
 use super::logging;
 use crate::config::{FetchFlags, Limits, LogFlags};
 use crate::fetch::Fetcher;
-use crate::inference::{self, Loaded, batching};
+use crate::inference::{self, Loaded, planning};
 use crate::memory::{Budget, Share};
 use crate::model::{ModelFiles, ModelSource, Store, TensorMetadata};
 use crate::onnx::Session;
@@ -151,7 +151,7 @@ fn batches(planner: Planner, session: &Session) {
     let mut findings: Vec<Finding> = Vec::new();
     planner.run(|finding| {
         let begin = if findings.is_empty() { "batches  " } else { "         " };
-        println!("{begin}{}", batching::describe(finding, &findings));
+        println!("{begin}{}", planning::describe(finding, &findings));
         findings.push(finding.clone());
     });
     let bytes = session.batch_plan_bytes();
@@ -163,13 +163,14 @@ fn batches(planner: Planner, session: &Session) {
 fn latency(loaded: &Loaded) {
     let session = &loaded.workload.session;
     let Ok(item) = inference::sample(&loaded.workload) else { return };
+    let Ok(family) = session.family_of(&item.tensors) else { return };
     let mut runner = session.runner();
     let budget = Budget::unbounded();
     let mut times = Vec::new();
     let begun = Instant::now();
     while times.len() < MOST_RUNS && (begun.elapsed() < MEASURE || times.is_empty()) {
         let run = Instant::now();
-        if runner.run(&item, &mut Share::none(&budget)).is_err() {
+        if runner.run(family, &item, &mut Share::none(&budget)).is_err() {
             return;
         }
         times.push(run.elapsed());

@@ -89,6 +89,7 @@ mod tests {
             let now = Instant::now();
             let job = Job {
                 inputs: Inputs::Own(vec![]),
+                rows: vec![],
                 sequence: None,
                 arrived: now,
                 deadline: now,

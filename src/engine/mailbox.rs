@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::memory::Share;
-use crate::model::Tensor;
+use crate::model::Input;
 
 /// What a worker sees of a mailbox.
 pub trait NewestFrame: std::fmt::Debug + Send + Sync {
@@ -18,7 +18,7 @@ pub trait NewestFrame: std::fmt::Debug + Send + Sync {
     fn deadline(&self) -> Option<Instant>;
 
     /// Takes the newest frame, for the job of `slot`.
-    fn begin(&self, slot: u64) -> Option<(Vec<Tensor>, Share)>;
+    fn begin(&self, slot: u64) -> Option<(Vec<Input>, Share)>;
 }
 
 /// A conversation's newest frame that no worker has begun with, and the frames that are being run. `P` makes the
@@ -39,7 +39,7 @@ struct Letters<P> {
 #[derive(Debug)]
 pub struct Frame<P> {
     pub pending: P,
-    pub inputs: Vec<Tensor>,
+    pub inputs: Vec<Input>,
     pub deadline: Instant,
     /// The memory that the inputs take.
     pub share: Share,
@@ -84,7 +84,7 @@ impl<P: std::fmt::Debug + Send> NewestFrame for Mailbox<P> {
         self.letters().newest.as_ref().map(|frame| frame.deadline)
     }
 
-    fn begin(&self, slot: u64) -> Option<(Vec<Tensor>, Share)> {
+    fn begin(&self, slot: u64) -> Option<(Vec<Input>, Share)> {
         let mut letters = self.letters();
         let Frame { pending, inputs, share, .. } = letters.newest.take()?;
         let dropped = std::mem::take(&mut letters.dropped);

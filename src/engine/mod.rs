@@ -15,6 +15,5 @@ pub mod sequence;
 pub mod worker;
 
 pub use mailbox::{Frame, Mailbox};
-pub use queue::{Inputs, Job, Queue, Step};
-pub use reply::{Outcome, Reply, ReplyTo, Wake};
-pub use sequence::Sequence;
+pub use queue::{Inputs, Job, JobSequence, Queue, SequenceStep};
+pub use reply::{Outcome, Outputs, Reply, ReplyTo, Wake};

@@ -10,14 +10,16 @@ use super::mailbox::NewestFrame;
 use super::reply::ReplyTo;
 use super::sequence::Sequence;
 use crate::error::{Code, RequestError};
-use crate::model::Tensor;
+use crate::model::{Input, Row, Tensor};
 
 /// One inference to be done.
 #[derive(Debug)]
 pub struct Job {
     pub inputs: Inputs,
-    /// The sequence whose next step it is, if it is one's.
-    pub sequence: Option<Step>,
+    /// What is known of the request's rows before they are read; empty when nothing is.
+    pub rows: Vec<Row>,
+    /// The step of a sequence that it is, if it is one.
+    pub sequence: Option<SequenceStep>,
     /// When it was queued: a batch waits from then on.
     pub arrived: Instant,
     /// When inference must have begun.
@@ -50,20 +52,42 @@ impl Job {
     }
 }
 
-/// What a job is run with, in the signature's order; files not decoded yet.
+/// What a job is run with, in the signature's order.
 #[derive(Debug)]
 pub enum Inputs {
-    Own(Vec<Tensor>),
+    Own(Vec<Input>),
     /// The newest frame, when it is the job's turn.
     Newest(Arc<dyn NewestFrame>),
 }
 
-/// A step of a sequence. When one that has begun is dropped, whatever the reason, the sequence goes on with the next.
+/// A sequence of requests, and the queue that its steps go to.
 #[derive(Debug)]
-pub struct Step {
-    pub sequence: Arc<Sequence<Job>>,
-    /// Where the steps behind it go.
+pub struct JobSequence {
+    steps: Sequence<Job>,
     queue: Queue,
+}
+
+impl JobSequence {
+    /// At its start, with the states `initial`.
+    pub fn new(initial: Arc<Vec<Tensor>>, queue: Queue) -> Arc<JobSequence> {
+        Arc::new(JobSequence { steps: Sequence::new(initial), queue })
+    }
+
+    /// The states that the step under way begins with: those that the one before left, or the initial ones.
+    pub fn states(&self, restart: bool) -> Vec<Tensor> {
+        self.steps.states(restart)
+    }
+
+    /// No step is under way or waiting.
+    pub fn is_idle(&self) -> bool {
+        self.steps.is_idle()
+    }
+}
+
+/// A step of a sequence. When one that has begun is dropped, for whatever reason, the sequence goes on with the next.
+#[derive(Debug)]
+pub struct SequenceStep {
+    pub sequence: Arc<JobSequence>,
     /// It begins with the initial state, whatever was before.
     pub restart: bool,
     /// The sequence begins anew behind it.
@@ -79,28 +103,28 @@ enum StepProgress {
     Begun,
 }
 
-impl Step {
-    pub fn new(sequence: Arc<Sequence<Job>>, queue: Queue, restart: bool, last: bool) -> Step {
-        Step { sequence, queue, restart, last, progress: StepProgress::Apart }
+impl SequenceStep {
+    pub fn new(sequence: Arc<JobSequence>, restart: bool, last: bool) -> SequenceStep {
+        SequenceStep { sequence, restart, last, progress: StepProgress::Apart }
     }
 
-    /// Ends the step, with new states unless it failed, and queues the next. When the queue has no room for that, it
+    /// Ends the step, with new states unless it failed, and queues the next one. When the queue has no room for that, it
     /// comes back and must be run: it was accepted long ago.
     pub fn end(mut self, states: Option<Vec<Tensor>>) -> Option<Job> {
         self.progress = StepProgress::Apart;
-        let next = self.sequence.end_step(states)?;
-        self.queue.put(next.begun()).err().map(|(next, _)| next)
+        let next = self.sequence.steps.end_step(states)?;
+        self.sequence.queue.put(next.begun()).err().map(|(next, _)| next)
     }
 }
 
-impl Drop for Step {
+impl Drop for SequenceStep {
     fn drop(&mut self) {
         if self.progress == StepProgress::Apart {
             return;
         }
-        // A loop, because a refused step dropped here would otherwise call this again for the one behind it.
-        while let Some(next) = self.sequence.end_step(None) {
-            let Err((refused, error)) = self.queue.put(next.begun()) else { return };
+        // A loop, because a refused step that is dropped here would otherwise call this again for the one behind it.
+        while let Some(next) = self.sequence.steps.end_step(None) {
+            let Err((refused, error)) = self.sequence.queue.put(next.begun()) else { return };
             refused.apart().reply.send(Err(error));
         }
     }
@@ -127,12 +151,12 @@ impl Queue {
     pub fn submit(&self, job: Job) -> Result<(), (Job, RequestError)> {
         let Some(step) = &job.sequence else { return self.put(job) };
         let sequence = step.sequence.clone();
-        sequence.submit(job, |job| self.put(job.begun()).map_err(|(job, error)| (job.apart(), error)))
+        sequence.steps.submit(job, |job| self.put(job.begun()).map_err(|(job, error)| (job.apart(), error)))
     }
 
     /// Puts a job in that has nothing to wait for.
     #[allow(clippy::result_large_err)]
-    pub fn put(&self, job: Job) -> Result<(), (Job, RequestError)> {
+    fn put(&self, job: Job) -> Result<(), (Job, RequestError)> {
         self.jobs.try_send(job).map_err(|refused| match refused {
             TrySendError::Full(job) => {
                 let waiting = self.jobs.len();
@@ -150,7 +174,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::reply::{Reply, Wake};
+    use crate::engine::reply::{Outputs, Reply, Wake};
     use crate::memory::{Budget, Share};
     use std::sync::atomic::AtomicUsize;
     use std::time::Duration;
@@ -167,6 +191,7 @@ mod tests {
     fn job(slot: u64, replies: &Sender<Reply>, waker: &Arc<Count>) -> Job {
         Job {
             inputs: Inputs::Own(vec![]),
+            rows: vec![],
             sequence: None,
             arrived: Instant::now(),
             deadline: Instant::now() + Duration::from_secs(1),
@@ -194,7 +219,7 @@ mod tests {
         drop(job(7, &replies, &waker));
         let reply = inbox.try_recv().unwrap();
         assert_eq!((reply.slot, reply.outcome.unwrap_err().code), (7, Code::Unavailable));
-        job(8, &replies, &waker).reply.send(Ok(vec![]));
+        job(8, &replies, &waker).reply.send(Ok(Outputs::default()));
         assert_eq!(inbox.try_iter().count(), 1);
         assert_eq!(waker.0.load(Ordering::Relaxed), 2);
     }
@@ -204,9 +229,9 @@ mod tests {
         let (queue, receiver) = Queue::new(1);
         let (replies, inbox) = bounded(8);
         let waker = Arc::new(Count::default());
-        let sequence = Arc::new(Sequence::new(Arc::default()));
+        let sequence = JobSequence::new(Arc::default(), queue.clone());
         for slot in 0..3 {
-            let step = Step::new(sequence.clone(), queue.clone(), false, false);
+            let step = SequenceStep::new(sequence.clone(), false, false);
             queue.submit(Job { sequence: Some(step), ..job(slot, &replies, &waker) }).unwrap();
         }
         drop(receiver.recv().unwrap());

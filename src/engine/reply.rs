@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{Code, RequestError};
 use crate::memory::Share;
-use crate::model::Tensor;
+use crate::model::{Row, Tensor};
 use crate::sync::{Sender, TrySendError};
 
 /// What comes back for a job.
@@ -19,8 +19,17 @@ pub struct Reply {
     pub share: Share,
 }
 
-/// The outputs in the signature's order, or why there are none.
-pub type Outcome = Result<Vec<Tensor>, RequestError>;
+/// What a model gave for a request, or why it gave nothing.
+pub type Outcome = Result<Outputs, RequestError>;
+
+/// The results of a request.
+#[derive(Debug, Default, PartialEq)]
+pub struct Outputs {
+    /// In the signature's order.
+    pub tensors: Vec<Tensor>,
+    /// What is known of the request's rows; empty when nothing is.
+    pub rows: Vec<Row>,
+}
 
 /// Rouses whoever waits for replies. Called after a reply was put into its channel.
 pub trait Wake: Send + Sync {

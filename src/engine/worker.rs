@@ -17,6 +17,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
 use super::intake::Intake;
 use super::queue::{Inputs, Job};
+use super::reply::Outputs;
 use crate::clock::Clock;
 use crate::error::{Code, RequestError};
 use crate::memory::Share;
@@ -24,7 +25,7 @@ use crate::model::Tensor;
 use crate::onnx::{Item, Runner, Session};
 use crate::panic::panic_message;
 use crate::processing::embedding::Embeddings;
-use crate::processing::{Allowance, Preprocessor};
+use crate::processing::{Allowance, Prepared, Preprocessor};
 
 /// Bytes of stack a worker has: graphs with deep sub-graphs recurse.
 const STACK: usize = 8 << 20;
@@ -155,6 +156,7 @@ enum Turn {
 struct Ready {
     job: Job,
     item: Item,
+    /// The family of plans that runs it.
     family: usize,
 }
 
@@ -195,7 +197,7 @@ impl Worker {
         // Nearly always they are all of one family.
         while let Some(family) = ready.first().map(|first| first.family) {
             let (together, others) = ready.into_iter().partition(|ready| ready.family == family);
-            self.run_together(together);
+            self.run_together(together, family);
             ready = others;
         }
     }
@@ -224,7 +226,11 @@ impl Worker {
             };
             let session = &self.workload.session;
             let mut allowance = Allowance { memory: job.reply.share(), is_due: &is_due };
-            let tensors = self.workload.preprocessor.prepare(inputs, session.signature(), &mut allowance)?;
+            let Prepared { tensors, rows } =
+                self.workload.preprocessor.prepare(inputs, session.signature(), &mut allowance)?;
+            if !rows.is_empty() {
+                job.rows = rows;
+            }
             let family = session.family_of(&tensors)?;
             let states = job.sequence.as_ref().map(|step| step.sequence.states(step.restart));
             Ok((Item { tensors, states: states.unwrap_or_default() }, family))
@@ -242,14 +248,15 @@ impl Worker {
         is_due(&job.cancelled, job.deadline, &self.clock)
     }
 
-    fn run_together(&mut self, jobs: Vec<Ready>) {
+    /// Runs jobs of one family.
+    fn run_together(&mut self, jobs: Vec<Ready>, family: usize) {
         let (mut jobs, items): (Vec<Job>, Vec<Item>) =
             jobs.into_iter().map(|ready| (ready.job, ready.item)).unzip();
         if let [_] = items.as_slice() {
-            return self.run_alone(jobs, items);
+            return self.run_alone(jobs, items, family);
         }
         let mut memory = Share::none(jobs[0].reply.share().budget());
-        match self.run(|runner| runner.run_together(&items, &mut memory)) {
+        match self.run(|runner| runner.run_together(family, &items, &mut memory)) {
             Ok(results) => {
                 for ((job, item), result) in jobs.into_iter().zip(items).zip(results) {
                     let share = memory.split(result.memory());
@@ -260,15 +267,16 @@ impl Worker {
                 drop(memory);
                 log::debug!("a batch of {} failed and is run item by item: {error}", items.len());
                 self.runner = None;
-                self.run_alone(jobs, items);
+                self.run_alone(jobs, items, family);
             }
         }
     }
 
-    fn run_alone(&mut self, jobs: Vec<Job>, items: Vec<Item>) {
+    fn run_alone(&mut self, jobs: Vec<Job>, items: Vec<Item>, family: usize) {
         for (mut job, item) in jobs.into_iter().zip(items) {
             let mut memory = job.reply.share().beside();
-            let result = self.is_due(&job).and_then(|()| self.run(|runner| runner.run(&item, &mut memory)));
+            let result =
+                self.is_due(&job).and_then(|()| self.run(|runner| runner.run(family, &item, &mut memory)));
             self.finish_with(job, item, result, memory);
         }
     }
@@ -303,9 +311,9 @@ impl Worker {
 
     /// Lets the job's sequence go on, and replies.
     fn finish(&mut self, job: Job, result: Result<Item, RequestError>) {
-        let Job { sequence, mut reply, .. } = job;
+        let Job { sequence, rows, mut reply, .. } = job;
         let (outcome, states) = match result {
-            Ok(Item { tensors, states }) => (Ok(tensors), Some(states)),
+            Ok(Item { tensors, states }) => (Ok(Outputs { tensors, rows }), Some(states)),
             Err(error) => (Err(error), None),
         };
         if let Some(step) = sequence {
@@ -315,7 +323,7 @@ impl Worker {
             // Behind the others; when there is no room it is run at once, for a sequence must not lose a step on the way.
             self.overflow.extend(step.end(states));
         }
-        let bytes = outcome.as_ref().map_or(0, |tensors| tensors.iter().map(Tensor::memory).sum());
+        let bytes = outcome.as_ref().map_or(0, |outputs| outputs.tensors.iter().map(Tensor::memory).sum());
         reply.share().shrink_to(bytes);
         reply.send(outcome);
     }
@@ -348,12 +356,12 @@ fn no_frame(slot: u64) -> RequestError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::queue::{Queue, Step};
+    use crate::engine::Outcome;
+    use crate::engine::queue::{JobSequence, Queue, SequenceStep};
     use crate::engine::reply::{Reply, ReplyTo, Wake};
-    use crate::engine::{Outcome, Sequence};
     use crate::memory::{Budget, Share};
     use crate::model::manifest::Pooling;
-    use crate::model::{Elements, Tensor};
+    use crate::model::{Elements, Input, Tensor};
     use crate::onnx::{Graph, Options, StateOption};
     use crate::processing::embedding::{Embedding, Mask};
     use std::path::Path;
@@ -385,12 +393,13 @@ mod tests {
             Bench { queue, replies: bounded(8), thread }
         }
 
-        fn submit(&self, inputs: Vec<Tensor>, sequence: Option<Step>) {
+        fn submit(&self, inputs: Vec<Tensor>, sequence: Option<SequenceStep>) {
             let share = Share::none(&Budget::unbounded());
             let reply = ReplyTo::new(0, self.replies.0.clone(), Arc::new(Nobody), share);
             let (arrived, deadline) = (Instant::now(), Instant::now() + Duration::from_secs(60));
             let job = Job {
-                inputs: Inputs::Own(inputs),
+                inputs: Inputs::Own(inputs.into_iter().map(Input::Tensor).collect()),
+                rows: vec![],
                 sequence,
                 arrived,
                 deadline,
@@ -417,7 +426,7 @@ mod tests {
         bench.submit(vec![], None);
         assert_eq!(bench.answer().unwrap_err().code, Code::InferenceFailed);
         bench.submit(row(&[1.0, 2.0, 3.0]), None);
-        assert_eq!(bench.answer().unwrap()[0].shape(), [1, 2]);
+        assert_eq!(bench.answer().unwrap().tensors[0].shape(), [1, 2]);
         assert!(!bench.thread.has_ended());
     }
 
@@ -441,14 +450,14 @@ mod tests {
         let options = Options { states: vec![state], ..Options::default() };
         let bench = Bench::start("running", options, Embeddings::default());
         let initial = vec![Tensor::new(vec![1, 1, 2], Elements::Fp32(vec![0.0; 2])).unwrap()];
-        let sequence = Arc::new(Sequence::new(Arc::new(initial)));
-        let step = || Some(Step::new(sequence.clone(), bench.queue.clone(), false, false));
+        let sequence = JobSequence::new(Arc::new(initial), bench.queue.clone());
+        let step = || Some(SequenceStep::new(sequence.clone(), false, false));
         bench.submit(row(&[1.0, 2.0]), step());
         bench.submit(vec![], step());
         bench.submit(row(&[10.0, 20.0]), step());
         assert!(bench.answer().is_ok());
         assert_eq!(bench.answer().unwrap_err().code, Code::InferenceFailed);
-        assert_eq!(bench.answer().unwrap()[0].elements(), &Elements::Fp32(vec![11.0, 22.0]));
+        assert_eq!(bench.answer().unwrap().tensors[0].elements(), &Elements::Fp32(vec![11.0, 22.0]));
     }
 
     #[test]

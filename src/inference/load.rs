@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::sequences::{SequenceRules, SharedSequences};
 use super::sources::Sources;
-use super::{Fingerprint, ServedModel, Workers, batching, embedding};
+use super::{Fingerprint, ServedModel, Workers, embedding, planning};
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::engine::Queue;
@@ -69,40 +69,23 @@ pub fn load_read(sources: Sources, limits: &Limits) -> Result<Loaded, LoadError>
 }
 
 fn try_load(sources: Sources, limits: &Limits) -> Result<Loaded, LoadError> {
-    let (files, graph) = (&sources.files, &sources.graph);
-    let failed = |message: String| LoadError { model: files.name.clone(), message };
-    let options = options(graph, &files.manifest, limits).map_err(failed)?;
-    let (mut session, planner) = Session::load(graph, &options).map_err(|error| failed(error.to_string()))?;
-    for note in session.notes() {
-        log::warn!("model `{}`: {note}", files.name);
-    }
-    let initial = initial_states(&session, &files.manifest).map_err(failed)?;
-    let texts = embedding::texts(session.signature_mut(), &sources, limits).map_err(failed)?;
-    let embeddings =
-        embedding::embeddings(session.signature_mut(), &files.manifest, &texts).map_err(failed)?;
-    let preprocessor = preprocessor(&mut session, &files.manifest, texts, limits).map_err(failed)?;
-    let audio = preprocessor.stream().cloned();
-    let postprocessors = postprocessors(&session, &sources, graph.class_labels()).map_err(failed)?;
-    for ClassLabels { output, labels } in graph.class_labels() {
-        log::info!(
-            "model `{}`: output `{output}` is the tensor that the file makes a ZipMap of: a row's scores for {}",
-            files.name,
-            quoted(labels.iter().map(String::as_str))
-        );
-    }
-    let mut workload = Workload { session, preprocessor, embeddings };
-    let (warmup, warmup_error) = warm_up(&workload, files.manifest.warmup.unwrap_or(1));
+    let model = sources.files.name.clone();
+    let failed = |message: String| LoadError { model: model.clone(), message };
+    let mut prepared = prepare(&sources, limits).map_err(failed)?;
+    let (warmup, warmup_error) = warm_up(&prepared.workload, sources.files.manifest.warmup.unwrap_or(1));
     if let Some(error) = &warmup_error {
-        log::warn!("model `{}`: the warm-up failed: {error}", files.name);
+        log::warn!("model `{model}`: the warm-up failed: {error}");
     }
+    let class_labels = sources.graph.class_labels().to_vec();
     let Sources { files, graph, .. } = sources;
-    let failed = |message: String| LoadError { model: files.name.clone(), message };
-    let class_labels = graph.class_labels().to_vec();
+    // The graph has a copy of all weights. It is dropped before threads are tried, which makes more plans.
     drop(graph);
     let threads = match files.manifest.intra_op_threads.filter(|count| *count > 1) {
-        Some(count) => Some(try_threads(&mut workload, count).map_err(failed)?),
+        Some(count) => Some(try_threads(&mut prepared.workload, count).map_err(failed)?),
         None => None,
     };
+    let Ready { workload, postprocessors, planner, initial } = prepared;
+    let audio = workload.preprocessor.stream().cloned();
     Ok(Loaded {
         threads,
         workload,
@@ -117,9 +100,41 @@ fn try_load(sources: Sources, limits: &Limits) -> Result<Loaded, LoadError> {
     })
 }
 
+/// What a model needs to answer requests, before anything has been run.
+struct Ready {
+    workload: Workload,
+    postprocessors: Vec<Postprocessor>,
+    planner: Option<Planner>,
+    initial: Vec<Tensor>,
+}
+
+/// Plans the graph as model.json narrows it, and makes what stands before and behind it.
+fn prepare(sources: &Sources, limits: &Limits) -> Result<Ready, String> {
+    let (files, graph) = (&sources.files, &sources.graph);
+    let options = options(graph, &files.manifest, limits)?;
+    let (mut session, planner) = Session::load(graph, &options).map_err(|error| error.to_string())?;
+    for note in session.notes() {
+        log::warn!("model `{}`: {note}", files.name);
+    }
+    let initial = initial_states(&session, &files.manifest)?;
+    let texts = embedding::texts(session.signature_mut(), sources, limits)?;
+    let embeddings = embedding::embeddings(session.signature_mut(), &files.manifest, &texts)?;
+    let preprocessor = preprocessor(&mut session, &files.manifest, texts, limits)?;
+    let postprocessors = postprocessors(&session, sources, graph.class_labels())?;
+    for ClassLabels { output, labels } in graph.class_labels() {
+        log::info!(
+            "model `{}`: output `{output}` is the tensor that the file makes a ZipMap of: a row's scores for {}",
+            files.name,
+            quoted(labels.iter().map(String::as_str))
+        );
+    }
+    let workload = Workload { session, preprocessor, embeddings };
+    Ok(Ready { workload, postprocessors, planner, initial })
+}
+
 impl Loaded {
-    /// Starts the model's workers and puts it into service.
-    pub fn serve(
+    /// Starts the workers of the model, and the thread that plans batches. Requests may come when it returns.
+    pub fn start(
         self,
         limits: &Limits,
         clock: &Clock,
@@ -146,7 +161,7 @@ impl Loaded {
         let alive = threads.iter().map(|thread| thread.alive.clone()).collect();
         workers.add(threads);
         if let Some(planner) = self.planner
-            && let Err(error) = batching::find_out(&self.files.name, planner, &workload)
+            && let Err(error) = planning::start(&self.files.name, planner, &workload)
         {
             log::warn!("model `{}`: no batches are used: {error}", self.files.name);
         }
@@ -406,9 +421,14 @@ fn warm_up(workload: &Workload, runs: u32) -> (Vec<Duration>, Option<String>) {
         Ok(item) => item,
         Err(error) => return (times, Some(error)),
     };
+    let family = match workload.session.family_of(&item.tensors) {
+        Ok(family) => family,
+        Err(error) => return (times, Some(error.message)),
+    };
     for _ in 0..runs {
         let begun = Instant::now();
-        match catch_unwind(AssertUnwindSafe(|| runner.run(&item, &mut Share::none(&Budget::unbounded())))) {
+        let mut memory = Share::none(&Budget::unbounded());
+        match catch_unwind(AssertUnwindSafe(|| runner.run(family, &item, &mut memory))) {
             Ok(Ok(_)) => times.push(begun.elapsed()),
             Ok(Err(error)) => return (times, Some(error.message)),
             Err(panic) => return (times, Some(panic_message(panic.as_ref()).to_owned())),

@@ -204,7 +204,7 @@ impl Loader {
         let sources = Sources::read(files, fingerprint).map_err(message)?;
         let loaded = load_read(sources, &self.limits).map_err(message)?;
         let own = Workers::default();
-        let model = loaded.serve(&self.limits, &self.clock, &own, &self.places, fingerprint.clone());
+        let model = loaded.start(&self.limits, &self.clock, &own, &self.places, fingerprint.clone());
         let model = model.map_err(|error| format!("its threads cannot be started: {error}"))?;
         let took = begun.elapsed().as_millis();
         log::info!(

@@ -3,20 +3,20 @@
 //!
 //! Both ways in use it, the WebSocket conversation and HTTP; it knows neither.
 
-pub mod batching;
 mod catalogue;
 mod embedding;
 mod fingerprint;
 mod load;
 mod loader;
+pub mod planning;
 mod scan;
 pub mod sequences;
 mod sources;
+mod submit;
 
 use std::convert::Infallible;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -24,7 +24,7 @@ use serde_json::value::RawValue;
 
 use crate::clock::Clock;
 use crate::engine::worker::has_ended;
-use crate::engine::{Frame, Inputs, Job, Mailbox, Queue, ReplyTo, Step};
+use crate::engine::{Outcome, Outputs, Queue};
 use crate::error::{Code, RequestError};
 use crate::memory::Share;
 use crate::model::{Signature, Tensor};
@@ -32,9 +32,9 @@ use crate::processing::audio::AudioStream;
 use crate::processing::scores::Postprocessor;
 use crate::wire::request::WantedOutput;
 use crate::wire::response::Encoded;
-use crate::wire::{Form, InferRequest, InferResponse, OutputTensor, StreamParameters};
+use crate::wire::{Form, InferResponse, OutputTensor, StreamParameters};
 
-use sequences::{SequenceRules, Sequences, SharedSequences};
+use sequences::{SequenceRules, SharedSequences};
 
 pub use catalogue::{Catalogue, Entry, FailedAt, Failure, Models, Workers};
 pub use fingerprint::Fingerprint;
@@ -72,90 +72,11 @@ pub struct Pending {
     id: Option<Box<RawValue>>,
     form: Form,
     outputs: Vec<WantedOutput>,
-    pub stream: StreamParameters,
+    /// For a request of `stream=last`: the frames that were passed over since the answer before.
+    pub dropped: Option<u64>,
 }
 
 impl ServedModel {
-    /// Queues a request, as a step of one of `sequences` where the model has a state. Its reply will come through `reply`,
-    /// also when it is refused here; what is returned makes the response of it.
-    pub fn submit(
-        &self,
-        request: InferRequest,
-        sequences: Sequences<'_>,
-        cancelled: &Arc<AtomicBool>,
-        reply: ReplyTo,
-    ) -> Pending {
-        let InferRequest { id, form, inputs, outputs, timeout, sequence, .. } = request;
-        let deadline = self.deadline(timeout);
-        let mut reply = Some(reply);
-        let queued = {
-            let queue = |step| self.queue(Inputs::Own(inputs), step, deadline, cancelled, &mut reply);
-            match (&self.sequences, sequences) {
-                (None, _) => queue(None),
-                (Some((rules, _)), Sequences::Conversation(own)) => {
-                    own.step(sequence, rules, |step| queue(Some(step)))
-                }
-                (Some((rules, shared)), Sequences::Shared) => {
-                    shared.step(sequence, rules, |step| queue(Some(step)))
-                }
-            }
-        };
-        if let (Err(error), Some(reply)) = (queued, reply) {
-            reply.send(Err(error));
-        }
-        Pending { id, form, outputs, stream: StreamParameters::default() }
-    }
-
-    /// Leaves a request where a worker takes the newest; queues a job for it unless one is waiting already, and says
-    /// whether it did.
-    pub fn leave(
-        &self,
-        request: InferRequest,
-        mailbox: &Arc<Mailbox<Pending>>,
-        cancelled: &Arc<AtomicBool>,
-        share: Share,
-        reply: impl FnOnce() -> ReplyTo,
-    ) -> bool {
-        let InferRequest { id, form, inputs, outputs, timeout, .. } = request;
-        let pending = Pending { id, form, outputs, stream: StreamParameters::default() };
-        let deadline = self.deadline(timeout);
-        let is_new = mailbox.put(Frame { pending, inputs, deadline, share });
-        if is_new {
-            let mut reply = Some(reply());
-            let inputs = Inputs::Newest(mailbox.clone());
-            let queued = self.queue(inputs, None, deadline, cancelled, &mut reply);
-            if let (Err(error), Some(reply)) = (queued, reply) {
-                reply.send(Err(error));
-            }
-        }
-        is_new
-    }
-
-    /// When inference must have begun, with a request's own time-out.
-    fn deadline(&self, timeout: Option<Duration>) -> Instant {
-        // Triton: a time-out of 0 is none of the client's own.
-        let timeout = timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(self.request_timeout);
-        self.clock.now() + timeout.min(self.request_timeout)
-    }
-
-    /// Queues a job. A refused one leaves its reply where it was, still to give.
-    fn queue(
-        &self,
-        inputs: Inputs,
-        sequence: Option<Step>,
-        deadline: Instant,
-        cancelled: &Arc<AtomicBool>,
-        reply: &mut Option<ReplyTo>,
-    ) -> Result<(), RequestError> {
-        let Some(given) = reply.take() else { return Ok(()) };
-        let cancelled = cancelled.clone();
-        let job = Job { inputs, sequence, arrived: Instant::now(), deadline, cancelled, reply: given };
-        self.queue.submit(job).map_err(|(job, error)| {
-            *reply = Some(job.reply);
-            error
-        })
-    }
-
     /// True while there is somebody to run its requests.
     pub fn is_ready(&self) -> bool {
         self.alive.iter().any(|alive| !has_ended(alive))
@@ -172,16 +93,13 @@ impl ServedModel {
         self.over.get().is_some_and(|over| self.clock.now() >= *over)
     }
 
-    /// Makes the response of what the worker sent: the encoded outputs, or the error reply's error
-    /// and id. `share` is the memory of the outcome, and then of the response.
-    pub fn answer(
-        &self,
-        pending: Pending,
-        outcome: Result<Vec<Tensor>, RequestError>,
-        share: &mut Share,
-    ) -> Answer {
-        let Pending { id, form, outputs, stream } = pending;
-        let encoded = outcome.and_then(|tensors| {
+    /// Makes the response of what the worker sent: the encoded outputs, or the error and the id of an error reply. `share`
+    /// is the memory of the outcome, and then of the response.
+    pub fn answer(&self, pending: Pending, outcome: Outcome, share: &mut Share) -> Answer {
+        let Pending { id, form, outputs, dropped } = pending;
+        let encoded = outcome.and_then(|Outputs { tensors, rows }| {
+            let stream_offset = rows.first().and_then(|row| row.offset);
+            let stream = StreamParameters { stream_offset, dropped };
             let encoded = self.encode(id.as_deref(), form, &outputs, stream, tensors)?;
             share.resize(encoded.len())?;
             Ok(encoded)

@@ -2,17 +2,15 @@
 //! over HTTP.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::clock::Clock;
-use crate::engine::{Job, Queue, Sequence, Step};
+use crate::engine::{JobSequence, Queue, SequenceStep};
 use crate::error::shorten;
 use crate::error::{Code, RequestError};
 use crate::model::Tensor;
 use crate::wire::SequenceParameters;
-
-type JobSequence = Arc<Sequence<Job>>;
 
 /// How a model's sequences begin, and how many there may be.
 #[derive(Debug)]
@@ -20,16 +18,13 @@ pub struct SequenceRules {
     pub initial: Arc<Vec<Tensor>>,
     pub most: usize,
     pub idle: Duration,
+    /// Where steps go.
     pub queue: Queue,
 }
 
 impl SequenceRules {
-    fn begin(&self) -> JobSequence {
-        Arc::new(Sequence::new(self.initial.clone()))
-    }
-
-    fn step(&self, sequence: JobSequence, restart: bool, last: bool) -> Step {
-        Step::new(sequence, self.queue.clone(), restart, last)
+    fn begin(&self) -> Arc<JobSequence> {
+        JobSequence::new(self.initial.clone(), self.queue.clone())
     }
 }
 
@@ -41,26 +36,61 @@ pub enum Sequences<'c> {
     Shared,
 }
 
+/// The step that a request is, found and not taken yet. Nothing has changed so far: only [`Turn::take`] begins or ends a
+/// sequence, so a request that the queue refuses may be sent again.
+#[derive(Debug)]
+pub struct Turn<'s> {
+    sequence: Arc<JobSequence>,
+    restart: bool,
+    last: bool,
+    named: Option<Named<'s>>,
+}
+
+/// The table that has the sequence's name.
+#[derive(Debug)]
+enum Named<'s> {
+    Conversation(String, &'s mut BTreeMap<String, Arc<JobSequence>>),
+    /// The lock is held until the step is taken, so that no other step comes in between.
+    Shared(String, MutexGuard<'s, SharedTable>, Instant),
+}
+
+type SharedTable = BTreeMap<String, (Arc<JobSequence>, Instant)>;
+
+impl Turn<'_> {
+    pub fn step(&self) -> SequenceStep {
+        SequenceStep::new(self.sequence.clone(), self.restart, self.last)
+    }
+
+    /// The queue has taken the step: a sequence begins with it, goes on, or ends.
+    pub fn take(self) {
+        match (self.named, self.last) {
+            (None, _) => {}
+            (Some(Named::Conversation(id, named)), true) => _ = named.remove(&id),
+            (Some(Named::Conversation(id, named)), false) => _ = named.insert(id, self.sequence),
+            (Some(Named::Shared(id, mut named, _)), true) => _ = named.remove(&id),
+            (Some(Named::Shared(id, mut named, now)), false) => _ = named.insert(id, (self.sequence, now)),
+        }
+    }
+}
+
 /// The sequences of one conversation. Nobody else can reach them.
 #[derive(Debug, Default)]
 pub struct ConversationSequences {
-    own: Option<JobSequence>,
-    named: BTreeMap<String, JobSequence>,
+    own: Option<Arc<JobSequence>>,
+    named: BTreeMap<String, Arc<JobSequence>>,
 }
 
 impl ConversationSequences {
-    /// Makes the request's step and hands it to `submit`. Only when that has taken it is a sequence begun or ended: a
-    /// refused step changes nothing, and may be sent again.
-    pub fn step(
+    /// The request's step: of the sequence that it names, or of the conversation's own.
+    pub fn turn(
         &mut self,
         parameters: SequenceParameters,
         rules: &SequenceRules,
-        submit: impl FnOnce(Step) -> Result<(), RequestError>,
-    ) -> Result<(), RequestError> {
+    ) -> Result<Turn<'_>, RequestError> {
         let SequenceParameters { id, start, end } = parameters;
         let Some(id) = id else {
             let sequence = self.own.get_or_insert_with(|| rules.begin()).clone();
-            return submit(rules.step(sequence, start, end));
+            return Ok(Turn { sequence, restart: start, last: end, named: None });
         };
         let sequence = match self.named.get(&id) {
             Some(sequence) => sequence.clone(),
@@ -68,21 +98,17 @@ impl ConversationSequences {
             None if self.named.len() >= rules.most => return Err(too_many(rules.most)),
             None => rules.begin(),
         };
-        submit(rules.step(sequence.clone(), start, end))?;
-        if end {
-            self.named.remove(&id);
-        } else {
-            self.named.insert(id, sequence);
-        }
-        Ok(())
+        let named = Some(Named::Conversation(id, &mut self.named));
+        Ok(Turn { sequence, restart: start, last: end, named })
     }
 }
 
-/// A model's sequences over HTTP, where there is no conversation that could end: they are forgotten when no step comes.
+/// A model's sequences over HTTP. There is no conversation that could end, so a sequence is forgotten when no step comes
+/// for [`SequenceRules::idle`].
 #[derive(Debug)]
 pub struct SharedSequences {
     clock: Clock,
-    named: Mutex<BTreeMap<String, (JobSequence, Instant)>>,
+    named: Mutex<SharedTable>,
 }
 
 impl SharedSequences {
@@ -90,22 +116,20 @@ impl SharedSequences {
         SharedSequences { clock, named: Mutex::default() }
     }
 
-    /// As [`ConversationSequences::step`]. Without an id a request is a sequence of one step. `submit` must not wait: the
-    /// other clients' steps wait for it, so that none comes between a step and what it changes.
-    pub fn step(
+    /// The request's step. A request without an id is a sequence of one step. While the turn of a named one is held, the other
+    /// clients' named steps wait: it must not be held for long.
+    pub fn turn(
         &self,
         parameters: SequenceParameters,
         rules: &SequenceRules,
-        submit: impl FnOnce(Step) -> Result<(), RequestError>,
-    ) -> Result<(), RequestError> {
+    ) -> Result<Turn<'_>, RequestError> {
         let SequenceParameters { id, start, end } = parameters;
         let Some(id) = id else {
-            return submit(rules.step(rules.begin(), true, true));
+            return Ok(Turn { sequence: rules.begin(), restart: true, last: true, named: None });
         };
         let now = self.clock.now();
         let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_alive =
-            |sequence: &Sequence<Job>, used: Instant| !sequence.is_idle() || now < used + rules.idle;
+        let is_alive = |sequence: &JobSequence, used: Instant| !sequence.is_idle() || now < used + rules.idle;
         let known = named.get(&id).filter(|(sequence, used)| is_alive(sequence, *used));
         let sequence = match known {
             Some((sequence, _)) => sequence.clone(),
@@ -124,13 +148,7 @@ impl SharedSequences {
                 rules.begin()
             }
         };
-        submit(rules.step(sequence.clone(), start, end))?;
-        if end {
-            named.remove(&id);
-        } else {
-            named.insert(id, (sequence, now));
-        }
-        Ok(())
+        Ok(Turn { sequence, restart: start, last: end, named: Some(Named::Shared(id, named, now)) })
     }
 }
 
@@ -161,11 +179,13 @@ mod tests {
         SequenceParameters { id: Some("7".into()), start, end }
     }
 
-    fn refused(_: Step) -> Result<(), RequestError> {
-        Err(RequestError::new(Code::Overloaded, "try again later"))
-    }
-
-    fn taken(_: Step) -> Result<(), RequestError> {
+    /// Takes the step, or leaves it as a full queue does.
+    fn finish(turn: Result<Turn<'_>, RequestError>, takes: bool) -> Result<(), RequestError> {
+        let turn = turn?;
+        if !takes {
+            return Err(RequestError::new(Code::Overloaded, "try again later"));
+        }
+        turn.take();
         Ok(())
     }
 
@@ -185,16 +205,12 @@ mod tests {
     #[test]
     fn in_a_conversation_a_refused_step_neither_begins_nor_ends_a_sequence() {
         let (mut sequences, rules) = (ConversationSequences::default(), rules(1));
-        a_refused_step_changes_nothing(|parameters, takes| {
-            sequences.step(parameters, &rules, if takes { taken } else { refused })
-        });
+        a_refused_step_changes_nothing(|parameters, takes| finish(sequences.turn(parameters, &rules), takes));
     }
 
     #[test]
     fn over_http_a_refused_step_neither_begins_nor_ends_a_sequence() {
         let (sequences, rules) = (SharedSequences::new(Clock::system()), rules(1));
-        a_refused_step_changes_nothing(|parameters, takes| {
-            sequences.step(parameters, &rules, if takes { taken } else { refused })
-        });
+        a_refused_step_changes_nothing(|parameters, takes| finish(sequences.turn(parameters, &rules), takes));
     }
 }

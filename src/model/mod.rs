@@ -3,6 +3,7 @@
 //! Nothing here runs a model or knows of sockets.
 
 mod embedded;
+pub mod input;
 pub mod manifest;
 mod nearby;
 pub mod reading;
@@ -11,6 +12,7 @@ pub mod signature;
 pub mod tensor;
 
 pub use embedded::{ModelSource, Store};
+pub use input::{Input, Row};
 pub use manifest::Manifest;
 pub use repository::ModelFiles;
 pub use signature::{Dim, Signature, TensorMetadata};

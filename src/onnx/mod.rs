@@ -270,9 +270,9 @@ impl Session {
         self.families.iter().map(|family| family.batches().schedule.largest()).max().unwrap_or(1)
     }
 
-    /// How many rows a request's inputs bring, files counted as a row each.
-    pub fn rows(&self, inputs: &[model::Tensor]) -> usize {
-        self.layout.rows(inputs)
+    /// How many rows a request's inputs have. A file or a text is a row.
+    pub fn rows(&self, inputs: &[model::Input]) -> usize {
+        self.layout.rows_of_inputs(inputs)
     }
 
     /// Bytes of weights that plans for several rows have packed.
@@ -291,10 +291,11 @@ impl Session {
     /// Tries a run with so many threads, and keeps them when it is faster.
     pub fn try_threads(&mut self, count: usize, item: &Item) -> Result<ThreadFinding, String> {
         let pool = Threads::new(count).map_err(|error| error.to_string())?;
+        let family = self.family_of(&item.tensors).map_err(|error| error.message)?;
         let time = |threads: Option<&Threads>| {
             let mut runner = Runner::new(self.layout.clone(), &self.families, threads.cloned());
             let budget = Budget::unbounded();
-            let mut run = || runner.run(item, &mut Share::none(&budget)).is_ok();
+            let mut run = || runner.run(family, item, &mut Share::none(&budget)).is_ok();
             guarded("a trial", || Ok(trial::least_of_clock(&mut run)))
                 .map_err(|error| error.cause)?
                 .ok_or_else(|| "a trial run failed".to_owned())
@@ -358,10 +359,10 @@ mod tests {
     use crate::model::Elements;
     use std::path::Path;
 
-    fn runner(model: &str) -> Runner {
+    fn session(model: &str) -> Session {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models").join(model).join("model.onnx");
         let options = Options { max_tensor_bytes: 1 << 20, ..Options::default() };
-        Session::load(&Graph::read(&path).unwrap(), &options).unwrap().0.runner()
+        Session::load(&Graph::read(&path).unwrap(), &options).unwrap().0
     }
 
     fn run<const N: usize>(
@@ -369,7 +370,10 @@ mod tests {
         tensors: [model::Tensor; N],
     ) -> Result<Vec<model::Tensor>, RequestError> {
         let item = Item { tensors: tensors.to_vec(), states: vec![] };
-        runner(model).run(&item, &mut Share::none(&Budget::unbounded())).map(|result| result.tensors)
+        let session = session(model);
+        let family = session.family_of(&item.tensors)?;
+        let result = session.runner().run(family, &item, &mut Share::none(&Budget::unbounded()));
+        result.map(|result| result.tensors)
     }
 
     fn ones(shape: [usize; 2]) -> model::Tensor {

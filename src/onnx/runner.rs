@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use super::failed;
-use super::family::{Batches, Family, no_plan};
+use super::family::{Batches, Family};
 use super::layout::{Layout, Place};
 use super::plan::PlanState;
 use super::threads::Threads;
 use crate::error::RequestError;
 use crate::memory::Share;
-use crate::model::Tensor;
+use crate::model::{Input, Tensor};
 
 /// One request's tensors, or one's results.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -65,28 +65,38 @@ impl Runner {
         Runner { layout, families: families.iter().map(FamilyState::new).collect(), threads }
     }
 
-    /// Runs a single item, which agrees with the signature. After [`Code::InferenceFailed`](crate::error::Code), or a
+    /// Runs a single item of the family that [`Session::family_of`](super::Session::family_of) said. After [`Code::InferenceFailed`](crate::error::Code), or a
     /// panic, this runner must not be used again. What the run takes comes from the budget of `memory`, on which the
     /// result is left.
-    pub fn run(&mut self, item: &Item, memory: &mut Share) -> Result<Item, RequestError> {
-        let mut results = self.run_together(std::slice::from_ref(item), memory)?;
+    pub fn run(&mut self, family: usize, item: &Item, memory: &mut Share) -> Result<Item, RequestError> {
+        let mut results = self.run_together(family, std::slice::from_ref(item), memory)?;
         results.pop().ok_or_else(|| failed("the engine gave no outputs".into()))
     }
 
-    /// Runs items of one family ([`Session::family_of`](super::Session::family_of)); one result an item.
-    pub fn run_together(&mut self, items: &[Item], memory: &mut Share) -> Result<Vec<Item>, RequestError> {
+    /// Runs items of one family; one result for each item.
+    pub fn run_together(
+        &mut self,
+        family: usize,
+        items: &[Item],
+        memory: &mut Share,
+    ) -> Result<Vec<Item>, RequestError> {
         match self.threads.clone() {
-            Some(threads) => threads.run(|| self.run_items(items, memory)),
-            None => self.run_items(items, memory),
+            Some(threads) => threads.run(|| self.run_items(family, items, memory)),
+            None => self.run_items(family, items, memory),
         }
     }
 
-    fn run_items(&mut self, items: &[Item], memory: &mut Share) -> Result<Vec<Item>, RequestError> {
+    fn run_items(
+        &mut self,
+        family: usize,
+        items: &[Item],
+        memory: &mut Share,
+    ) -> Result<Vec<Item>, RequestError> {
         let layout = self.layout.clone();
-        let Some(first) = items.first() else { return Ok(Vec::new()) };
-        let at = self.families.iter().position(|state| state.family.admits(&first.tensors));
-        let at = at.ok_or_else(|| no_plan(&first.tensors, self.families.iter().map(|f| &*f.family)))?;
-        let state = &mut self.families[at];
+        if items.is_empty() {
+            return Ok(Vec::new());
+        }
+        let state = &mut self.families[family];
         state.follow();
         let rows: Vec<usize> = items.iter().map(|item| layout.rows(&item.tensors)).collect();
         let total: usize = rows.iter().sum();
@@ -161,11 +171,21 @@ impl FamilyState {
 }
 
 impl Layout {
-    /// How many rows inputs of the signature bring.
-    pub(super) fn rows(&self, inputs: &[Tensor]) -> usize {
+    /// How many rows tensors of the signature have.
+    pub(super) fn rows(&self, tensors: &[Tensor]) -> usize {
+        self.rows_of(|at, axis| tensors[at].shape().get(axis).copied())
+    }
+
+    /// How many rows a request's inputs have. A file or a text is a row.
+    pub(super) fn rows_of_inputs(&self, inputs: &[Input]) -> usize {
+        self.rows_of(|at, axis| inputs[at].known_shape().get(axis).copied())
+    }
+
+    /// The length of the first axis of rows that `length` knows, by input and axis.
+    fn rows_of(&self, length: impl Fn(usize, usize) -> Option<usize>) -> usize {
         let axes = self.inputs.iter().zip(&self.input_axes);
         let mut rows = axes.filter_map(|(place, axis)| match (place, axis) {
-            (Place::Tensor(at), Some(axis)) => inputs[*at].shape().get(*axis).copied(),
+            (Place::Tensor(at), Some(axis)) => length(*at, *axis),
             _ => None,
         });
         rows.next().unwrap_or(1)

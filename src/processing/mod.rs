@@ -7,10 +7,10 @@ pub mod image;
 pub mod scores;
 pub mod text;
 
-use crate::error::RequestError;
+use crate::error::{Code, RequestError};
 use crate::memory::{Budget, Share};
 use crate::model::signature::EXAMPLE_TEXT;
-use crate::model::{Elements, Signature, Tensor, TensorMetadata};
+use crate::model::{Input, Row, Signature, Tensor, TensorMetadata};
 
 use self::audio::AudioStream;
 use self::image::ImageDecoder;
@@ -42,23 +42,34 @@ pub enum Decoder {
 }
 
 impl Decoder {
-    /// A row a file.
+    /// The tensor of an input's files, a row for each, and what later steps must know of those rows.
     fn decode(
         &self,
         files: &[Vec<u8>],
         input: &TensorMetadata,
         allowance: &mut Allowance<'_>,
-    ) -> Result<Tensor, RequestError> {
+    ) -> Result<(Tensor, Vec<Row>), RequestError> {
         match self {
             Decoder::Image(decoder) => {
-                let rows = decoder.decode(files, allowance)?;
+                let (rows, placements) = decoder.decode(files, allowance)?;
                 let mut shape = input.shape_with_open(1);
                 shape[0] = files.len();
-                Tensor::new(shape, rows).map_err(RequestError::invalid)
+                let place = |placement| Row { placement: Some(placement), ..Row::default() };
+                let tensor = Tensor::new(shape, rows).map_err(RequestError::invalid)?;
+                Ok((tensor, placements.into_iter().map(place).collect()))
             }
-            Decoder::Audio(stream) => stream.decode(files, allowance),
+            Decoder::Audio(stream) => Ok((stream.decode(files, allowance)?, Vec::new())),
         }
     }
+}
+
+/// A request's inputs, ready for the engine.
+#[derive(Debug)]
+pub struct Prepared {
+    /// One for each input, in the signature's order.
+    pub tensors: Vec<Tensor>,
+    /// What later steps must know of the rows that were files; empty when there were none.
+    pub rows: Vec<Row>,
 }
 
 impl Preprocessor {
@@ -74,40 +85,97 @@ impl Preprocessor {
         }
     }
 
-    /// Decodes the inputs that came as files or text; the others pass untouched.
+    /// Decodes the inputs that came as files, and makes tokens of those that came as text. Tensors pass as they are.
     pub fn prepare(
         &self,
-        inputs: Vec<Tensor>,
+        inputs: Vec<Input>,
         signature: &Signature,
         allowance: &mut Allowance<'_>,
-    ) -> Result<Vec<Tensor>, RequestError> {
-        let pairs = inputs.into_iter().zip(&self.decoders).zip(&signature.inputs);
-        let decoded = pairs.map(|((tensor, decoder), input)| match (decoder, tensor.elements()) {
-            (Some(decoder), Elements::Bytes(files)) => {
-                let held = allowance.memory.bytes();
-                let decoded = decoder.decode(files, input, allowance).map_err(|error| {
-                    RequestError::new(error.code, format!("input `{}`, {}", input.name, error.message))
-                })?;
-                // The files are not needed any more.
-                allowance.memory.shrink(tensor.memory().min(held));
-                Ok(decoded)
-            }
-            _ => Ok(tensor),
-        });
-        let mut decoded = decoded.collect::<Result<Vec<Tensor>, RequestError>>()?;
-        self.texts.iter().try_for_each(|text| text.fill(&mut decoded, signature, allowance))?;
-        Ok(decoded)
+    ) -> Result<Prepared, RequestError> {
+        let mut tensors = Vec::with_capacity(inputs.len());
+        let (mut rows, mut filled) = (Vec::new(), Vec::new());
+        for (at, given) in inputs.into_iter().enumerate() {
+            let bytes = given.memory().min(allowance.memory.bytes());
+            tensors.push(match given {
+                Input::Tensor(tensor) => Some(tensor),
+                Input::Files(files) => {
+                    let (tensor, known) = self.decode(at, &files, signature, allowance)?;
+                    rows = known;
+                    allowance.memory.shrink(bytes);
+                    Some(tensor)
+                }
+                Input::Text(texts) => {
+                    filled.extend(self.encode(at, &texts, signature, allowance)?);
+                    allowance.memory.shrink(bytes);
+                    None
+                }
+                // It comes from the encoder of that text.
+                Input::FilledBy(_) => None,
+            });
+        }
+        for (at, tensor) in filled {
+            tensors[at] = Some(tensor);
+        }
+        let tensors: Option<Vec<Tensor>> = tensors.into_iter().collect();
+        let tensors = tensors.ok_or_else(|| {
+            RequestError::new(
+                Code::InferenceFailed,
+                "an input was not made from the text that it is made from",
+            )
+        })?;
+        Ok(Prepared { tensors, rows })
     }
 
-    /// What a warm-up runs: `zeros`, and a sentence where text is taken, whose attention mask is not zero.
-    pub fn sample(&self, mut zeros: Vec<Tensor>, signature: &Signature) -> Result<Vec<Tensor>, RequestError> {
+    fn decode(
+        &self,
+        at: usize,
+        files: &[Vec<u8>],
+        signature: &Signature,
+        allowance: &mut Allowance<'_>,
+    ) -> Result<(Tensor, Vec<Row>), RequestError> {
+        let input = &signature.inputs[at];
+        let within = |error: RequestError| RequestError {
+            message: format!("input `{}`, {}", input.name, error.message),
+            ..error
+        };
+        match self.decoders.get(at) {
+            Some(Some(decoder)) => decoder.decode(files, input, allowance).map_err(within),
+            _ => Err(within(RequestError::new(Code::InferenceFailed, "there is no decoder for its files"))),
+        }
+    }
+
+    /// The tensors that are made from a text, with their places in the signature.
+    fn encode(
+        &self,
+        at: usize,
+        texts: &[Vec<u8>],
+        signature: &Signature,
+        allowance: &mut Allowance<'_>,
+    ) -> Result<Vec<(usize, Tensor)>, RequestError> {
+        let encoder = self.texts.iter().find(|encoder| encoder.source() == at);
+        let encoder = encoder.ok_or_else(|| {
+            let message =
+                format!("input `{}`: there is no tokenizer for its text", signature.inputs[at].name);
+            RequestError::new(Code::InferenceFailed, message)
+        })?;
+        encoder.encode(texts, signature, allowance)
+    }
+
+    /// What a warm-up runs: `zeros`, and a sentence where text is taken. A sentence has an attention mask that is not zero.
+    pub fn sample(&self, zeros: Vec<Tensor>, signature: &Signature) -> Result<Vec<Tensor>, RequestError> {
+        let mut inputs: Vec<Input> = zeros.into_iter().map(Input::Tensor).collect();
         for text in &self.texts {
             let rows = signature.inputs[text.source()].shape_with_open(1)[0];
-            let texts = Elements::Bytes(vec![EXAMPLE_TEXT.into(); rows]);
-            zeros[text.source()] = Tensor::new(vec![rows], texts).map_err(RequestError::invalid)?;
+            inputs[text.source()] = Input::Text(vec![EXAMPLE_TEXT.into(); rows]);
+        }
+        for (at, input) in signature.inputs.iter().enumerate() {
+            if let Some(source) = input.filled_by {
+                inputs[at] = Input::FilledBy(source);
+            }
         }
         let mut memory = Share::none(&Budget::unbounded());
-        self.prepare(zeros, signature, &mut Allowance { memory: &mut memory, is_due: &|| Ok(()) })
+        let mut allowance = Allowance { memory: &mut memory, is_due: &|| Ok(()) };
+        Ok(self.prepare(inputs, signature, &mut allowance)?.tensors)
     }
 
     /// True when some input takes text.

@@ -30,9 +30,9 @@ pub struct TextEncoder {
     max_length: usize,
     /// Whether a longer text is cut.
     truncation: bool,
-    /// Tokens that a request is filled up to at least.
+    /// All texts of a request are filled up to the longest of them, and to this many tokens at least.
     at_least: usize,
-    /// And to a multiple of so many.
+    /// The number of tokens is rounded up to a multiple of this.
     multiple: usize,
     fill: Fill,
     max_tensor_bytes: usize,
@@ -133,16 +133,14 @@ impl TextEncoder {
         self.fill.id
     }
 
-    /// Replaces text by tensors, where text came.
-    pub fn fill(
+    /// The tensors of texts, `[texts, tokens]` each, with the places in the signature of the inputs that they are for.
+    pub fn encode(
         &self,
-        inputs: &mut [Tensor],
+        texts: &[Vec<u8>],
         signature: &Signature,
         allowance: &mut Allowance<'_>,
-    ) -> Result<(), RequestError> {
-        let Elements::Bytes(texts) = inputs[self.source].elements() else { return Ok(()) };
+    ) -> Result<Vec<(usize, Tensor)>, RequestError> {
         let name = &signature.inputs[self.source].name;
-        let text_bytes = inputs[self.source].memory().min(allowance.memory.bytes());
         let tokens = self.tokens(texts, allowance).map_err(|error| RequestError {
             message: format!("input `{name}`, {}", error.message),
             ..error
@@ -152,15 +150,14 @@ impl TextEncoder {
         // One part's as they are counted, before they are of the input's type.
         let _values = allowance.memory.take_beside(values.saturating_mul(size_of::<u32>()))?;
         allowance.memory.grow(values.saturating_mul(size_of::<i64>() * self.parts.len()))?;
-        for (index, part) in &self.parts {
+        let tensors = self.parts.iter().map(|(index, part)| {
             let values = self.values(&tokens, length, *part);
             let elements = elements(signature.inputs[*index].datatype, values);
-            inputs[*index] =
+            let tensor =
                 Tensor::new(vec![tokens.ends.len(), length], elements).map_err(RequestError::invalid)?;
-        }
-        // The text is not needed any more.
-        allowance.memory.shrink(text_bytes);
-        Ok(())
+            Ok((*index, tensor))
+        });
+        tensors.collect()
     }
 
     fn tokens(&self, texts: &[Vec<u8>], allowance: &mut Allowance<'_>) -> Result<Tokens, RequestError> {
@@ -309,13 +306,12 @@ mod tests {
     }
 
     fn fill(spec: TextInput, limits: &Limits, texts: &[&str]) -> Result<[Elements; 2], RequestError> {
-        let texts = Elements::Bytes(texts.iter().map(|text| text.as_bytes().to_vec()).collect());
-        let text = Tensor::new(vec![texts.len()], texts).unwrap();
-        let mut inputs = [text.clone(), text];
+        let texts: Vec<Vec<u8>> = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
         let mut memory = Share::none(&Budget::unbounded());
         let mut allowance = Allowance { memory: &mut memory, is_due: &|| Ok(()) };
-        encoder(spec, limits).fill(&mut inputs, &signature(), &mut allowance)?;
-        Ok(inputs.map(Tensor::into_elements))
+        let tensors = encoder(spec, limits).encode(&texts, &signature(), &mut allowance)?;
+        let elements = tensors.into_iter().map(|(_, tensor)| tensor.into_elements());
+        Ok(elements.collect::<Vec<_>>().try_into().unwrap())
     }
 
     #[test]

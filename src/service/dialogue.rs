@@ -12,7 +12,7 @@ use crate::inference::{Answer, Pending, ServedModel};
 use crate::memory::Share;
 use crate::net::service::{Dialogue, Incoming, Message, ReplySlot, Step};
 use crate::processing::audio::Windows;
-use crate::wire::response::Encoded;
+use crate::wire::response::{Encoded, v2_message};
 use crate::wire::{Defaults, Framing, InferRequest, Rejected, Stream, decode};
 
 pub struct InferenceDialogue {
@@ -67,7 +67,7 @@ impl InferenceDialogue {
         let cancelled = slot.cancelled();
         if let Some(frames) = &self.frames {
             let none = Share::none(share.budget());
-            let is_new = self.model.leave(request, frames, cancelled, share, || slot.reply(none));
+            let is_new = self.model.submit_newest(request, frames, cancelled, share, || slot.reply(none));
             return Ok(if is_new {
                 Step::Later(Waiting::Frame { slot: slot.number() })
             } else {
@@ -127,16 +127,9 @@ impl Dialogue for InferenceDialogue {
         if let Some(kept) = &mut self.sound {
             kept.shrink(kept.bytes().saturating_sub(windows.bytes()));
         }
-        let request = decode::of_tensors(vec![tensor], &model.signature, &self.defaults);
+        let request = decode::from_window(tensor, offset, &model.signature, &self.defaults);
         let step = request.map_err(Rejected::from).and_then(|request| self.submit(request, share, slot));
-        Some(match step {
-            Ok(Step::Later(Waiting::Request(mut pending))) => {
-                pending.stream.stream_offset = Some(offset);
-                Step::Later(Waiting::Request(pending))
-            }
-            Ok(step) => step,
-            Err(rejected) => Step::Now(refusal(&rejected)),
-        })
+        Some(step.unwrap_or_else(|rejected| Step::Now(refusal(&rejected))))
     }
 
     fn has_next(&self) -> bool {
@@ -151,7 +144,7 @@ impl Dialogue for InferenceDialogue {
             Waiting::Request(pending) => pending,
             Waiting::Frame { slot } => match self.frames.as_ref().and_then(|frames| frames.end(slot)) {
                 Some((mut pending, dropped)) => {
-                    pending.stream.dropped = Some(dropped);
+                    pending.dropped = Some(dropped);
                     pending
                 }
                 None => return failure(&RequestError::new(Code::InferenceFailed, "the frame is gone"), None),
@@ -160,7 +153,7 @@ impl Dialogue for InferenceDialogue {
         match self.model.answer(pending, outcome, share) {
             Answer::Response(Encoded::Json(json)) => Message::text(json),
             Answer::Response(Encoded::Binary { json, tensors }) => {
-                Message::binary(Encoded::into_v2(&json, &tensors))
+                Message::binary(v2_message(&json, &tensors))
             }
             Answer::Error { error, id } => failure(&error, id.as_deref()),
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::request::Defaults;
 use crate::error::{Code, RequestError, shorten, show_shape};
 use crate::model::signature::{Dim, nearest, quoted};
-use crate::model::{Datatype, Elements, Signature, Tensor, TensorMetadata};
+use crate::model::{Input, Signature, TensorMetadata};
 
 /// Holds the shape of one input against its declaration, before anything is made of that size.
 /// `files` is true for an input that came as files or text, a row each, in the shape `[n]`.
@@ -41,14 +41,8 @@ pub(super) fn check_shape(
 }
 
 /// Each file and each text is work for a worker, however small it is.
-pub(super) fn check_files(
-    inputs: &[Tensor],
-    signature: &Signature,
-    defaults: &Defaults,
-) -> Result<(), RequestError> {
-    let files =
-        inputs.iter().zip(&signature.inputs).filter(|(tensor, input)| tensor.datatype() != input.datatype);
-    let count: usize = files.map(|(tensor, _)| tensor.elements().len()).sum();
+pub(super) fn check_files(inputs: &[Input], defaults: &Defaults) -> Result<(), RequestError> {
+    let count: usize = inputs.iter().map(Input::files).sum();
     if count > defaults.max_files {
         return Err(too_many_files(count, defaults.max_files));
     }
@@ -63,20 +57,19 @@ fn too_many_files(count: usize, most: usize) -> RequestError {
 
 /// Inputs agree in the dimensions that they share by name, and in their number of rows where the
 /// model has a batch axis.
-pub(super) fn check_shared(inputs: &[Tensor], signature: &Signature) -> Result<(), RequestError> {
+pub(super) fn check_shared(inputs: &[Input], signature: &Signature) -> Result<(), RequestError> {
     let mut lengths: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
-    for (tensor, input) in inputs.iter().zip(&signature.inputs) {
-        // Files stand for rows; the rest of their shape is made from them.
-        let files = tensor.datatype() != input.datatype;
-        for (axis, (dim, length)) in input.shape.iter().zip(tensor.shape()).enumerate() {
+    for (given, input) in inputs.iter().zip(&signature.inputs) {
+        // Of files and texts only the number of rows is known.
+        for (axis, (dim, length)) in input.shape.iter().zip(given.known_shape()).enumerate() {
             let Dim::Open(name) = dim else { continue };
             let rows = axis == 0 && signature.max_batch_size.is_some();
             let shared = if rows { "rows" } else { name.as_deref().unwrap_or_default() };
-            if shared.is_empty() || files && axis > 0 {
+            if shared.is_empty() {
                 continue;
             }
-            match lengths.insert(shared, (*length, &input.name)) {
-                Some((other, first)) if other != *length => {
+            match lengths.insert(shared, (length, &input.name)) {
+                Some((other, first)) if other != length => {
                     return Err(RequestError::invalid(format!(
                         "dimension `{shared}` is {other} in input `{first}`, but {length} in input `{}`",
                         input.name
@@ -89,25 +82,26 @@ pub(super) fn check_shared(inputs: &[Tensor], signature: &Signature) -> Result<(
     Ok(())
 }
 
-/// One tensor for every input, out of those that came. The inputs that are made of another's text hold
-/// nothing yet, for as many rows.
+/// One value for every input, out of those that came. An input that is made from another's text is [`Input::FilledBy`]
+/// that one, if text came for it.
 pub(super) fn complete(
-    mut found: Vec<Option<Tensor>>,
+    mut found: Vec<Option<Input>>,
     signature: &Signature,
-) -> Result<Vec<Tensor>, RequestError> {
+) -> Result<Vec<Input>, RequestError> {
     for (index, input) in signature.inputs.iter().enumerate() {
         let Some(source) = input.filled_by else { continue };
-        let text = found[source].as_ref().filter(|tensor| tensor.datatype() == Datatype::Bytes);
-        let Some(rows) = text.map(|text| text.shape()[0]) else { continue };
+        if !matches!(found[source], Some(Input::Text(_))) {
+            continue;
+        }
         if found[index].is_some() {
             return Err(RequestError::invalid(format!(
                 "input `{}` is made of the text in input `{}`: leave it out, or send both as tensors",
                 input.name, signature.inputs[source].name
             )));
         }
-        found[index] = Tensor::new(vec![rows, 0], Elements::Bytes(Vec::new())).ok();
+        found[index] = Some(Input::FilledBy(source));
     }
-    let missing = signature.inputs.iter().zip(&found).filter(|(_, tensor)| tensor.is_none());
+    let missing = signature.inputs.iter().zip(&found).filter(|(_, given)| given.is_none());
     let missing = quoted(missing.map(|(input, _)| input.name.as_str()));
     if !missing.is_empty() {
         return Err(RequestError::invalid(format!("missing input {missing}")));

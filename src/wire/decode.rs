@@ -17,7 +17,7 @@ use crate::error::{RequestError, shorten, shorten_middle, show_shape};
 use crate::memory::Share;
 use crate::model::signature::quoted;
 use crate::model::tensor::{ELEMENT_BYTES, count_length_prefixed, volume};
-use crate::model::{Datatype, Elements, Signature, Tensor, TensorMetadata};
+use crate::model::{Datatype, Elements, Input, Row, Signature, Tensor, TensorMetadata};
 
 /// Reads a text message: OIP, rows, or the text that the model's single input takes.
 ///
@@ -113,24 +113,36 @@ pub fn from_raw(
         .into());
     };
     memory.grow(payload.len().saturating_add(ELEMENT_BYTES))?;
-    let tensor = if !input.accepts.is_empty() {
-        Tensor::new(vec![1], Elements::Bytes(vec![payload.to_vec()]))
+    let given = if input.accepts.is_empty() {
+        raw_tensor(payload, input).map(Input::Tensor)
     } else {
-        raw_tensor(payload, input)
+        Ok(Input::encoded(vec![payload.to_vec()], input))
     };
-    let checked = tensor.map_err(RequestError::invalid).and_then(|tensor| {
-        check_shape(tensor.shape(), tensor.datatype() != input.datatype, input, signature)?;
-        Ok(tensor)
+    let checked = given.map_err(RequestError::invalid).and_then(|given| {
+        check_shape(&given.known_shape(), given.files() > 0, input, signature)?;
+        Ok(given)
     });
-    let tensor = checked.map_err(|error| error.within(&format!("input `{}`", input.name)))?;
+    let given = checked.map_err(|error| error.within(&format!("input `{}`", input.name)))?;
     let mut found = vec![None; signature.inputs.len()];
-    found[index] = Some(tensor);
-    Ok(of_tensors(complete(found, signature)?, signature, defaults)?)
+    found[index] = Some(given);
+    Ok(of_inputs(complete(found, signature)?, Vec::new(), signature, defaults)?)
 }
 
-/// A request for all outputs, of tensors that agree with the signature each for itself.
-pub fn of_tensors(
-    inputs: Vec<Tensor>,
+/// A request for a window of a stream, which begins with the sample number `offset`.
+pub fn from_window(
+    window: Tensor,
+    offset: u64,
+    signature: &Signature,
+    defaults: &Defaults,
+) -> Result<InferRequest, RequestError> {
+    let row = Row { offset: Some(offset), ..Row::default() };
+    of_inputs(vec![Input::Tensor(window)], vec![row], signature, defaults)
+}
+
+/// A request for all outputs. Each of the inputs agrees with the signature.
+fn of_inputs(
+    inputs: Vec<Input>,
+    rows: Vec<Row>,
     signature: &Signature,
     defaults: &Defaults,
 ) -> Result<InferRequest, RequestError> {
@@ -140,6 +152,7 @@ pub fn of_tensors(
         id: None,
         form: Form::Oip,
         inputs,
+        rows,
         outputs,
         timeout: defaults.timeout,
         sequence: SequenceParameters::default(),
@@ -189,7 +202,8 @@ fn raw_tensor(payload: &[u8], input: &TensorMetadata) -> Result<Tensor, String> 
     })
 }
 
-/// How deep lists and objects nest, at most. Of what is no JSON it says something, which does not matter.
+/// How deep lists and objects nest, at most. For text that is not JSON the result means nothing; the parser refuses that
+/// text later.
 fn depth(json: &[u8]) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     let mut bytes = json.iter();
@@ -279,12 +293,13 @@ fn read_envelope(
             tensors.len()
         )));
     }
-    check_files(&inputs, signature, defaults)?;
+    check_files(&inputs, defaults)?;
     check_shared(&inputs, signature)?;
     Ok(InferRequest {
         id: None,
         form,
         inputs,
+        rows: Vec::new(),
         outputs: wanted_outputs(envelope.outputs.map(|outputs| outputs.0), binary, signature, defaults)?,
         timeout: parameters.timeout.map(Duration::from_micros).or(defaults.timeout),
         sequence,
@@ -297,8 +312,8 @@ fn named_inputs(
     tensors: &mut &[u8],
     signature: &Signature,
     memory: &mut Share,
-) -> Result<Vec<Tensor>, RequestError> {
-    let mut found: Vec<Option<Tensor>> = vec![None; signature.inputs.len()];
+) -> Result<Vec<Input>, RequestError> {
+    let mut found: Vec<Option<Input>> = vec![None; signature.inputs.len()];
     for Object(input) in inputs {
         let Some((index, metadata)) = signature.input(&input.name) else {
             return Err(unknown_name("input", &input.name, &signature.inputs));
@@ -306,9 +321,9 @@ fn named_inputs(
         if found[index].is_some() {
             return Err(RequestError::invalid(format!("input `{}` is given twice", metadata.name)));
         }
-        let tensor = read_input(&input, tensors, metadata, signature, memory)
+        let given = read_input(&input, tensors, metadata, signature, memory)
             .map_err(|error| error.within(&format!("input `{}`", metadata.name)))?;
-        found[index] = Some(tensor);
+        found[index] = Some(given);
     }
     complete(found, signature)
 }
@@ -319,7 +334,7 @@ fn read_input(
     metadata: &TensorMetadata,
     signature: &Signature,
     memory: &mut Share,
-) -> Result<Tensor, RequestError> {
+) -> Result<Input, RequestError> {
     let files = input.datatype == "BYTES" && !metadata.accepts.is_empty();
     if !files && input.datatype != metadata.datatype.name() {
         let or = if metadata.accepts.is_empty() {
@@ -343,7 +358,11 @@ fn read_input(
     check_shape(&shape, files, metadata, signature)?;
     let datatype = if files { Datatype::Bytes } else { metadata.datatype };
     let elements = read_elements(input, tensors, datatype, files && !metadata.takes_text(), &shape, memory)?;
-    Tensor::new(shape, elements).map_err(RequestError::invalid)
+    match elements {
+        // A shape of more files than came is refused as a tensor's would be.
+        Elements::Bytes(rows) if files && rows.len() == shape[0] => Ok(Input::encoded(rows, metadata)),
+        elements => Tensor::new(shape, elements).map(Input::Tensor).map_err(RequestError::invalid),
+    }
 }
 
 /// The elements of an input, from the JSON or from behind it, as many as the shape has. In JSON, `files` are base64.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 
 use crate::error::{RequestError, shorten};
-use crate::model::Tensor;
+use crate::model::{Input, Row};
 
 /// How binary messages of a conversation are to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -131,10 +131,10 @@ pub struct InferRequest {
     /// As it came (a string or a number), to be given back.
     pub id: Option<Box<RawValue>>,
     pub form: Form,
-    /// One tensor an input, in the signature's order. An input that accepts files or text may hold BYTES
-    /// of shape `[n]` instead of its own datatype; those that are made of that text hold BYTES of shape
-    /// `[n, 0]`.
-    pub inputs: Vec<Tensor>,
+    /// One for each input, in the signature's order.
+    pub inputs: Vec<Input>,
+    /// Of a window of a stream, its place there: the request is this one row. Empty for all other requests.
+    pub rows: Vec<Row>,
     /// In the order asked for; all of the model's when none was named.
     pub outputs: Vec<WantedOutput>,
     pub timeout: Option<Duration>,

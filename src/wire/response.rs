@@ -60,15 +60,16 @@ impl Encoded {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
 
-    /// As one message of a `framing=v2` conversation.
-    pub fn into_v2(json: &str, tensors: &[u8]) -> Vec<u8> {
-        let mut message = Vec::with_capacity(4 + json.len() + tensors.len());
-        message.extend_from_slice(&(json.len() as u32).to_le_bytes());
-        message.extend_from_slice(json.as_bytes());
-        message.extend_from_slice(tensors);
-        message
-    }
+/// A binary message of a `framing=v2` conversation: the length of the JSON as a `u32` in little-endian, the JSON, the bytes
+/// of the tensors.
+pub fn v2_message(json: &str, tensors: &[u8]) -> Vec<u8> {
+    let mut message = Vec::with_capacity(4 + json.len() + tensors.len());
+    message.extend_from_slice(&(json.len() as u32).to_le_bytes());
+    message.extend_from_slice(json.as_bytes());
+    message.extend_from_slice(tensors);
+    message
 }
 
 impl InferResponse<'_> {

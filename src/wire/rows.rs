@@ -13,7 +13,7 @@ use crate::error::{Code, RequestError, shorten, shorten_middle, show_shape};
 use crate::memory::Share;
 use crate::model::signature::quoted;
 use crate::model::tensor::volume;
-use crate::model::{Datatype, Dim, Signature, Tensor, TensorMetadata};
+use crate::model::{Datatype, Dim, Elements, Input, Signature, Tensor, TensorMetadata};
 
 /// TensorFlow Serving's rows: a value an instance for a single input, or an object of values by
 /// input name. Instances become tensors one by one, so that too many cost no more than the limit.
@@ -21,13 +21,13 @@ pub(super) fn rows(
     instances: &RawValue,
     signature: &Signature,
     memory: &mut Share,
-) -> Result<(Form, Vec<Tensor>), RequestError> {
+) -> Result<(Form, Vec<Input>), RequestError> {
     if !instances.get().starts_with('[') {
         return Err(RequestError::invalid("`instances` is no list: expected one entry a row"));
     }
-    let tensors = vec![None; signature.inputs.len()];
+    let inputs = vec![None; signature.inputs.len()];
     let mut taken = memory.beside();
-    let mut columns = Columns { signature, tensors, memory: &mut taken, count: 0, failure: None };
+    let mut columns = Columns { signature, inputs, memory: &mut taken, count: 0, failure: None };
     let read = serde_json::Deserializer::from_str(instances.get()).deserialize_seq(&mut columns);
     if let Some(failure) = columns.failure {
         return Err(failure);
@@ -39,27 +39,27 @@ pub(super) fn rows(
     if count == 0 {
         return Err(RequestError::invalid("`instances` is empty: expected at least one row"));
     }
-    for (tensor, input) in columns.tensors.iter().zip(&signature.inputs) {
-        let Some(tensor) = tensor else { continue };
-        if tensor.shape()[0] != count {
+    for (given, input) in columns.inputs.iter().zip(&signature.inputs) {
+        let Some(given) = given else { continue };
+        let shape = given.known_shape();
+        if shape[0] != count {
             let message = format!("`instances`: input `{}` is in some rows and not in others", input.name);
             return Err(RequestError::invalid(message));
         }
-        let files = tensor.datatype() != input.datatype;
-        check_shape(tensor.shape(), files, input, signature)
+        check_shape(&shape, given.files() > 0, input, signature)
             .map_err(|error| error.within(&format!("the instances as input `{}`", input.name)))?;
     }
-    let mut tensors = complete(columns.tensors, signature)?;
-    tensors.iter_mut().for_each(Tensor::shrink_to_fit);
-    taken.shrink_to(tensors.iter().map(Tensor::memory).sum());
+    let mut inputs = complete(columns.inputs, signature)?;
+    inputs.iter_mut().for_each(Input::shrink_to_fit);
+    taken.shrink_to(inputs.iter().map(Input::memory).sum());
     memory.absorb(taken);
-    Ok((Form::Rows { instances: count }, tensors))
+    Ok((Form::Rows { instances: count }, inputs))
 }
 
-/// The tensors that the instances so far have become, one an input.
+/// What the instances so far have become, one column an input.
 struct Columns<'s> {
     signature: &'s Signature,
-    tensors: Vec<Option<Tensor>>,
+    inputs: Vec<Option<Input>>,
     memory: &'s mut Share,
     count: usize,
     /// Why reading was stopped; serde's own errors have no code.
@@ -80,16 +80,16 @@ impl Columns<'_> {
         let within = |error: RequestError| error.within(&format!("instances[{count}]"));
         let wrong = |error: String| within(RequestError::invalid(error));
         let values = values_of(instance, self.signature).map_err(wrong)?;
-        for ((value, input), column) in values.iter().zip(&self.signature.inputs).zip(&mut self.tensors) {
+        for ((value, input), column) in values.iter().zip(&self.signature.inputs).zip(&mut self.inputs) {
             let Some(value) = value else { continue };
             let mut row = self.memory.beside();
-            let tensor = row_value(value, input, &mut row).map_err(within)?;
+            let value = row_value(value, input, &mut row).map_err(within)?;
             // A column that has no room left is copied to one of twice its length.
-            self.memory.grow(tensor.memory().saturating_mul(2))?;
+            self.memory.grow(value.memory().saturating_mul(2))?;
             self.memory.absorb(row);
             match column {
-                Some(tensors) => tensors.append(tensor).map_err(wrong)?,
-                None => *column = Some(tensor),
+                Some(rows) => rows.append(value).map_err(wrong)?,
+                None => *column = Some(value),
             }
         }
         self.count += 1;
@@ -178,7 +178,7 @@ impl<'a> Visitor<'a> for &mut Fields<'_, 'a> {
 }
 
 /// One instance's value as a row: its shape with a 1 in front.
-fn row_value(value: &RawValue, input: &TensorMetadata, memory: &mut Share) -> Result<Tensor, RequestError> {
+fn row_value(value: &RawValue, input: &TensorMetadata, memory: &mut Share) -> Result<Input, RequestError> {
     let prefix = |error| said_of(&format!("input `{}`", input.name), error);
     let fixed: Option<Vec<usize>> = input.shape.iter().skip(1).map(Dim::fixed).collect();
     let most = fixed.and_then(|row| volume(&row)).unwrap_or(usize::MAX);
@@ -194,8 +194,12 @@ fn row_value(value: &RawValue, input: &TensorMetadata, memory: &mut Share) -> Re
         elements::parse_within(value.get(), input.datatype, &mut room)
     };
     let Parsed { nesting: mut shape, elements, .. } = parsed.map_err(prefix)?;
+    let elements = match elements {
+        Elements::Bytes(rows) if is_file => return Ok(Input::encoded(rows, input)),
+        elements => elements,
+    };
     shape.insert(0, 1);
-    if !is_file && (input.shape.is_empty() || shape.get(1..) != Some(&expected_row(input, &shape))) {
+    if input.shape.is_empty() || shape.get(1..) != Some(&expected_row(input, &shape)) {
         let row = input.shape.get(1..).unwrap_or_default();
         let row: Vec<i64> = row.iter().map(Dim::as_i64).collect();
         return Err(RequestError::invalid(format!(
@@ -205,7 +209,7 @@ fn row_value(value: &RawValue, input: &TensorMetadata, memory: &mut Share) -> Re
             show_shape(&row)
         )));
     }
-    Tensor::new(shape, elements).map_err(RequestError::invalid)
+    Tensor::new(shape, elements).map(Input::Tensor).map_err(RequestError::invalid)
 }
 
 /// A row's shape as the signature wants it, open dimensions taken from what came.

@@ -122,7 +122,7 @@ mod tests {
 
     fn settle(slots: &mut Slots<u32>, slot: u64) {
         let share = Share::none(&Budget::new(0));
-        slots.settle(Reply { slot, outcome: Box::new(Ok(vec![])), share });
+        slots.settle(Reply { slot, outcome: Box::new(Ok(Default::default())), share });
     }
 
     fn pop(slots: &mut Slots<u32>) -> Option<u32> {

@@ -25,12 +25,13 @@ use ::image::metadata::Orientation;
 use half::f16;
 
 use self::jpeg::JpegFile;
-use self::pixels::{Pixels, pad, resample, resample_memory, swaps_sides};
+use self::pixels::{Pixels, border, pad, resample, resample_memory, swaps_sides};
 use self::png::PngFile;
 use super::Allowance;
 use crate::config::Limits;
 use crate::error::show_shape;
 use crate::error::{Code, RequestError};
+use crate::model::input::Placement;
 use crate::model::manifest::{Background, Color, ImageInput, Layout, Resize};
 use crate::model::{Datatype, Elements, TensorMetadata};
 
@@ -97,9 +98,13 @@ impl ImageDecoder {
         Ok(ImageDecoder { spec, datatype, width, height, max_pixels, max_tensor_bytes, values })
     }
 
-    /// Decodes `files`, a row each. They make no more than [`Limits::max_tensor_bytes`], and each takes what it needs
-    /// from the budget before it is read.
-    pub fn decode(&self, files: &[Vec<u8>], allowance: &mut Allowance<'_>) -> Result<Elements, RequestError> {
+    /// Decodes `files`, a row each, and says where each image lies in its row. The rows take at most
+    /// [`Limits::max_tensor_bytes`]. Each file takes the memory that it needs from the budget before it is read.
+    pub fn decode(
+        &self,
+        files: &[Vec<u8>],
+        allowance: &mut Allowance<'_>,
+    ) -> Result<(Elements, Vec<Placement>), RequestError> {
         let values = self.values.len() * self.width as usize * self.height as usize;
         let row = values * self.datatype.size().unwrap_or(1);
         let bytes = row.saturating_mul(files.len());
@@ -111,12 +116,15 @@ impl ImageDecoder {
         }
         allowance.memory.grow(bytes)?;
         let mut rows = Elements::with_capacity(self.datatype, values * files.len());
+        let mut placements = Vec::with_capacity(files.len());
         for (index, file) in files.iter().enumerate() {
             (allowance.is_due)()?;
-            self.decode_into(file, &mut rows, allowance)
+            let placement = self
+                .decode_into(file, &mut rows, allowance)
                 .map_err(|error| error.within(&format!("image {index}")))?;
+            placements.push(placement);
         }
-        Ok(rows)
+        Ok((rows, placements))
     }
 
     /// Appends the image in `file` (a whole JPEG or PNG file) as one row.
@@ -125,7 +133,7 @@ impl ImageDecoder {
         file: &[u8],
         row: &mut Elements,
         allowance: &mut Allowance<'_>,
-    ) -> Result<(), RequestError> {
+    ) -> Result<Placement, RequestError> {
         let Self { spec, max_pixels, .. } = self;
         let wanted = Wanted { color: spec.color, background: spec.background, max_pixels: *max_pixels };
         // The decoder's own for what stands before the pixels.
@@ -136,7 +144,30 @@ impl ImageDecoder {
         drop(opened);
         let pixels = self.fit(file.read(&wanted)?, header.orientation)?;
         self.normalise(&pixels, row);
-        Ok(())
+        Ok(self.placement(header.width, header.height, header.orientation))
+    }
+
+    /// Where an image of that size lies in the tensor.
+    fn placement(&self, width: u32, height: u32, orientation: Orientation) -> Placement {
+        let upright = |(a, b): (u32, u32)| if swaps_sides(orientation) { (b, a) } else { (a, b) };
+        let size = upright((width, height));
+        let tensor = (f64::from(self.width), f64::from(self.height));
+        let exact = (tensor.0 / f64::from(size.0), tensor.1 / f64::from(size.1));
+        match self.spec.resize {
+            Resize::Stretch => Placement { size, scale: exact, offset: (0.0, 0.0) },
+            Resize::Contain => {
+                let inner = upright(self.target(width, height, orientation));
+                let scale = (f64::from(inner.0) / f64::from(size.0), f64::from(inner.1) / f64::from(size.1));
+                let (left, top) = border(inner, (self.width, self.height));
+                Placement { size, scale, offset: (f64::from(left), f64::from(top)) }
+            }
+            Resize::Cover => {
+                let scale = f64::max(exact.0, exact.1);
+                let offset = |tensor: f64, side: u32| (tensor - f64::from(side) * scale) / 2.0;
+                let offset = (offset(tensor.0, size.0), offset(tensor.1, size.1));
+                Placement { size, scale: (scale, scale), offset }
+            }
+        }
     }
 
     /// Width and height that an image is resized to before it is turned upright, and cropped to where it is cropped.
@@ -320,7 +351,7 @@ mod tests {
     fn decode(decoder: &ImageDecoder, file: &[u8]) -> Result<Vec<f32>, RequestError> {
         let mut memory = Share::none(&Budget::unbounded());
         let mut allowance = Allowance { memory: &mut memory, is_due: &|| Ok(()) };
-        let Elements::Fp32(values) = decoder.decode(&[file.to_vec()], &mut allowance)? else { panic!() };
+        let (Elements::Fp32(values), _) = decoder.decode(&[file.to_vec()], &mut allowance)? else { panic!() };
         Ok(values)
     }
 
@@ -356,6 +387,25 @@ mod tests {
         let file = png(::image::GrayImage::from_raw(4, 2, vec![1, 9, 9, 1, 1, 9, 9, 1]).unwrap());
         let cover = decoder(r#"{"color":"gray","resize":"cover","filter":"nearest"}"#, [1, 1, 1, 1]).unwrap();
         assert_eq!(decode(&cover, &file).unwrap(), [9.0]);
+    }
+
+    #[test]
+    fn an_image_says_where_it_lies_in_its_tensor() {
+        let file = png(::image::GrayImage::new(40, 20));
+        let placement = |spec: &str| {
+            let decoder = decoder(spec, [1, 1, 20, 10]).unwrap();
+            let mut memory = Share::none(&Budget::unbounded());
+            let mut allowance = Allowance { memory: &mut memory, is_due: &|| Ok(()) };
+            decoder.decode(std::slice::from_ref(&file), &mut allowance).unwrap().1[0]
+        };
+        let expected = |scale, offset| Placement { size: (40, 20), scale, offset };
+        assert_eq!(placement(r#"{"color":"gray"}"#), expected((0.25, 1.0), (0.0, 0.0)));
+        // 10 × 5 pixels, with 7 rows above and 8 below.
+        let contain = placement(r#"{"color":"gray","resize":"contain"}"#);
+        assert_eq!(contain, expected((0.25, 0.25), (0.0, 7.0)));
+        // 40 × 20 pixels, of which the 10 columns in the middle are kept.
+        let cover = placement(r#"{"color":"gray","resize":"cover"}"#);
+        assert_eq!(cover, expected((1.0, 1.0), (-15.0, 0.0)));
     }
 
     #[test]

@@ -205,6 +205,11 @@ fn resample_as<P: PixelTrait>(
     Ok(bytes)
 }
 
+/// Columns on the left and rows on the top of an image that is centred on a larger sheet.
+pub(super) fn border(inner: (u32, u32), sheet: (u32, u32)) -> (u32, u32) {
+    ((sheet.0 - inner.0) / 2, (sheet.1 - inner.1) / 2)
+}
+
 /// Centres the image on a sheet of the background's colour.
 pub(super) fn pad(inner: Pixels, width: u32, height: u32, background: Background) -> Pixels {
     let channels = inner.channels;
@@ -218,7 +223,8 @@ pub(super) fn pad(inner: Pixels, width: u32, height: u32, background: Background
         Background::Edge(_) => border_mean(&inner),
     };
     let mut bytes = color.repeat(width as usize * height as usize);
-    let (left, top) = ((width - inner.width) as usize / 2, (height - inner.height) as usize / 2);
+    let (left, top) = border((inner.width, inner.height), (width, height));
+    let (left, top) = (left as usize, top as usize);
     let line = inner.width as usize * channels;
     for (y, source) in inner.bytes.chunks_exact(line).enumerate() {
         let start = ((top + y) * width as usize + left) * channels;

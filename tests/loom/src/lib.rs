@@ -72,8 +72,11 @@ pub mod memory {
 }
 
 pub mod model {
-    #[derive(Debug)]
+    #[derive(Debug, PartialEq)]
     pub struct Tensor;
+
+    #[derive(Debug, PartialEq)]
+    pub struct Row;
 }
 
 pub mod error {
@@ -172,7 +175,7 @@ mod tests {
 
     #[test]
     fn no_wake_up_is_lost_and_no_reply() {
-        check(|| replies_arrive(2, |reply| reply.send(Ok(vec![]))));
+        check(|| replies_arrive(2, |reply| reply.send(Ok(Default::default()))));
     }
 
     #[test]

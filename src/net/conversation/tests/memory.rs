@@ -395,7 +395,7 @@ impl<'a> Held<'a> {
     /// A worker replies to one of the jobs.
     pub fn reply(&mut self, job: usize) {
         let reply = lock(&self.jobs).remove(job);
-        reply.send(Ok(vec![]));
+        reply.send(Ok(Default::default()));
     }
 
     /// Jobs that are under way.

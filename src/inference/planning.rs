@@ -18,7 +18,7 @@ const STACK: usize = 8 << 20;
 
 /// Prepares and measures plans for batches in a thread of its own. It is not waited for: it ends by itself, and soon
 /// when the model goes.
-pub fn find_out(name: &str, planner: Planner, workload: &Arc<Workload>) -> std::io::Result<()> {
+pub fn start(name: &str, planner: Planner, workload: &Arc<Workload>) -> std::io::Result<()> {
     let (model, workload) = (name.to_owned(), Arc::downgrade(workload));
     let builder = std::thread::Builder::new().name(format!("{name}-plan")).stack_size(STACK);
     builder.spawn(move || {

@@ -1,0 +1,112 @@
+//! The path of a request from the connection to the workers, from top to bottom.
+//!
+//! 1. A connection reads a request ([`wire::decode`](crate::wire::decode)) and calls [`ServedModel::submit`], or
+//!    [`ServedModel::submit_newest`] on a conversation with `stream=last`.
+//! 2. The request gets its deadline and, on a model with a state, its step of a sequence ([`sequences`](super::sequences)).
+//! 3. It becomes a [`Job`] and goes into the model's [`Queue`](crate::engine::Queue), at once or not at all. A step waits in
+//!    its sequence while the step before is under way.
+//! 4. A [`worker`](crate::engine::worker) takes the job, decodes files and text, finds the family of plans for its shapes, runs
+//!    it, and sends the reply through [`ReplyTo`].
+//! 5. The connection makes the response of that reply with [`ServedModel::answer`] and what [`Pending`] kept.
+//!
+//! Whatever goes wrong on the way, exactly one reply comes.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use super::sequences::{Sequences, Turn};
+use super::{Pending, ServedModel};
+use crate::engine::{Frame, Inputs, Job, Mailbox, ReplyTo};
+use crate::error::RequestError;
+use crate::memory::Share;
+use crate::wire::{InferRequest, SequenceParameters};
+
+impl ServedModel {
+    /// Queues a request. Its reply comes through `reply`, also when the request is refused here. The returned value makes
+    /// the response of that reply. `cancelled` is raised when nobody wants the reply any more.
+    pub fn submit(
+        &self,
+        request: InferRequest,
+        sequences: Sequences<'_>,
+        cancelled: &Arc<AtomicBool>,
+        reply: ReplyTo,
+    ) -> Pending {
+        let deadline = self.deadline(request.timeout);
+        let InferRequest { id, form, inputs, rows, outputs, sequence, .. } = request;
+        let pending = Pending { id, form, outputs, dropped: None };
+        let turn = match self.turn(sequence, sequences) {
+            Ok(turn) => turn,
+            Err(error) => {
+                reply.send(Err(error));
+                return pending;
+            }
+        };
+        let job = Job {
+            inputs: Inputs::Own(inputs),
+            rows,
+            sequence: turn.as_ref().map(Turn::step),
+            arrived: Instant::now(),
+            deadline,
+            cancelled: cancelled.clone(),
+            reply,
+        };
+        match (self.queue.submit(job), turn) {
+            (Ok(()), Some(turn)) => turn.take(),
+            (Ok(()), None) => {}
+            (Err((refused, error)), _) => refused.reply.send(Err(error)),
+        }
+        pending
+    }
+
+    /// Leaves a request in `mailbox`, where a worker takes the newest one. Queues a job for it unless one waits there
+    /// already; `reply` is called for the reply of that job. Says whether a job was queued.
+    pub fn submit_newest(
+        &self,
+        request: InferRequest,
+        mailbox: &Arc<Mailbox<Pending>>,
+        cancelled: &Arc<AtomicBool>,
+        share: Share,
+        reply: impl FnOnce() -> ReplyTo,
+    ) -> bool {
+        let deadline = self.deadline(request.timeout);
+        let InferRequest { id, form, inputs, outputs, .. } = request;
+        let pending = Pending { id, form, outputs, dropped: None };
+        let is_new = mailbox.put(Frame { pending, inputs, deadline, share });
+        if is_new {
+            let job = Job {
+                inputs: Inputs::Newest(mailbox.clone()),
+                rows: Vec::new(),
+                sequence: None,
+                arrived: Instant::now(),
+                deadline,
+                cancelled: cancelled.clone(),
+                reply: reply(),
+            };
+            if let Err((refused, error)) = self.queue.submit(job) {
+                refused.reply.send(Err(error));
+            }
+        }
+        is_new
+    }
+
+    /// When inference must have begun: after the request's own time-out, and at the latest after the server's.
+    fn deadline(&self, timeout: Option<Duration>) -> Instant {
+        // Triton: a time-out of 0 means that the client sets none.
+        let timeout = timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(self.request_timeout);
+        self.clock.now() + timeout.min(self.request_timeout)
+    }
+
+    /// The step that the request is, on a model with a state.
+    fn turn<'s>(
+        &'s self,
+        parameters: SequenceParameters,
+        sequences: Sequences<'s>,
+    ) -> Result<Option<Turn<'s>>, RequestError> {
+        let Some((rules, shared)) = &self.sequences else { return Ok(None) };
+        match sequences {
+            Sequences::Conversation(own) => own.turn(parameters, rules).map(Some),
+            Sequences::Shared => shared.turn(parameters, rules).map(Some),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! One input of a request, between the wire and the engine.
+//!
+//! [`wire`](crate::wire) decides once what an input is. All later steps match on that, and none of them guesses it from a
+//! datatype.
+
+use super::signature::TensorMetadata;
+use super::tensor::{ELEMENT_BYTES, Tensor};
+
+/// What a request gives for one input of the signature.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// A tensor that agrees with the signature in datatype and shape.
+    Tensor(Tensor),
+    /// Files of a media type that the input accepts, one a row, not decoded yet.
+    Files(Vec<Vec<u8>>),
+    /// Texts, one a row. They should be UTF-8; whoever makes tokens of them checks that.
+    Text(Vec<Vec<u8>>),
+    /// Nothing: the input is made from the text of another one, whose place in the signature this is.
+    FilledBy(usize),
+}
+
+/// What later steps must know of a row of a request, beside its values.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Row {
+    /// For a row that was an image file: where the image lies in the tensor.
+    pub placement: Option<Placement>,
+    /// For a window of a stream of sound: the place of its first new sample, counted from the stream's begin.
+    pub offset: Option<u64>,
+}
+
+/// How an image, turned upright, was put into its tensor.
+///
+/// The pixel (x, y) of the image is at (x × `scale.0` + `offset.0`, y × `scale.1` + `offset.1`) in the tensor. An offset is
+/// positive where the tensor has a border around the image, and negative where the image was cropped.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Placement {
+    /// Width and height of the image in pixels.
+    pub size: (u32, u32),
+    /// Tensor pixels for each image pixel, across and down.
+    pub scale: (f64, f64),
+    /// Tensor pixels.
+    pub offset: (f64, f64),
+}
+
+impl Input {
+    /// What came, one a row, for an input that accepts files or text.
+    pub fn encoded(rows: Vec<Vec<u8>>, input: &TensorMetadata) -> Input {
+        if input.takes_text() { Input::Text(rows) } else { Input::Files(rows) }
+    }
+
+    /// Bytes of memory that it takes.
+    pub fn memory(&self) -> usize {
+        match self {
+            Input::Tensor(tensor) => tensor.memory(),
+            Input::Files(rows) | Input::Text(rows) => rows.iter().map(|row| ELEMENT_BYTES + row.len()).sum(),
+            Input::FilledBy(_) => 0,
+        }
+    }
+
+    /// The lengths that are known before files are decoded: the tensor's shape, or the number of files or texts.
+    pub fn known_shape(&self) -> Vec<usize> {
+        match self {
+            Input::Tensor(tensor) => tensor.shape().to_vec(),
+            Input::Files(rows) | Input::Text(rows) => vec![rows.len()],
+            Input::FilledBy(_) => Vec::new(),
+        }
+    }
+
+    /// Files and texts in it. Each of them is work for a worker, however small it is.
+    pub fn files(&self) -> usize {
+        match self {
+            Input::Files(rows) | Input::Text(rows) => rows.len(),
+            Input::Tensor(_) | Input::FilledBy(_) => 0,
+        }
+    }
+
+    /// Adds the rows of `other`. An error says which of the two kinds do not go together.
+    pub fn append(&mut self, other: Input) -> Result<(), String> {
+        match (self, other) {
+            (Input::Tensor(tensor), Input::Tensor(other)) => tensor.append(other),
+            (Input::Files(rows), Input::Files(mut other)) | (Input::Text(rows), Input::Text(mut other)) => {
+                rows.append(&mut other);
+                Ok(())
+            }
+            (one, other) => Err(format!("{} rows do not go with {}", other.kind(), one.kind())),
+        }
+    }
+
+    /// Gives back the room that growing left.
+    pub fn shrink_to_fit(&mut self) {
+        match self {
+            Input::Tensor(tensor) => tensor.shrink_to_fit(),
+            Input::Files(rows) | Input::Text(rows) => rows.shrink_to_fit(),
+            Input::FilledBy(_) => {}
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Input::Tensor(tensor) => tensor.datatype().name(),
+            Input::Files(_) | Input::Text(_) => "BYTES",
+            Input::FilledBy(_) => "missing",
+        }
+    }
+}
+
+impl From<Tensor> for Input {
+    fn from(tensor: Tensor) -> Input {
+        Input::Tensor(tensor)
+    }
+}
