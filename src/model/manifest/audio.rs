@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::checks::within;
-use super::input::InputKind;
+use super::kind::InputKind;
 
 /// Samples of a window: six minutes at 44.1 kHz.
 const MOST_SAMPLES: usize = 1 << 24;

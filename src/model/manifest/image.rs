@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::input::InputKind;
+use super::kind::InputKind;
 
 /// The largest absolute value of `scale`, `mean` and `std`.
 const MOST_LEVEL: f32 = 1e6;

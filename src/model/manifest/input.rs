@@ -8,15 +8,9 @@ use serde::Deserialize;
 use super::audio::AudioInput;
 use super::checks::{check_shape, datatype};
 use super::image::ImageInput;
+use super::kind::InputKind;
 use super::text::TextInput;
 use crate::model::tensor::Datatype;
-
-/// A kind of input, as `model.json` describes it.
-pub(super) trait InputKind {
-    /// Checks what the field types do not. The error starts with the name of a field of the kind, and says what was
-    /// expected and received.
-    fn validate(&self) -> Result<(), String>;
-}
 
 /// What `model.json` says about one input of the ONNX file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

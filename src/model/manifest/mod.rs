@@ -25,6 +25,7 @@ mod embedding;
 mod image;
 mod input;
 mod instances;
+mod kind;
 mod origin;
 mod output;
 mod sequence;
@@ -85,9 +86,9 @@ pub struct Manifest {
     /// Threads that work on one request, for models where measurements show that this is faster. Default: 1. Without
     /// `instance_group`, the number of workers is then the number of cores divided by this.
     pub intra_op_threads: Option<usize>,
-    /// What is said about single inputs.
+    /// Entries for single inputs. An input without an entry is as the ONNX file declares it.
     pub inputs: Vec<InputManifest>,
-    /// What is said about single outputs.
+    /// Entries for single outputs. An output without an entry is as the ONNX file declares it.
     pub outputs: Vec<OutputManifest>,
     /// Inputs that always get the same value (for example a sample rate), by name. Clients do not see them.
     pub parameters: BTreeMap<String, serde_json::Value>,

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::checks::within;
-use super::input::InputKind;
+use super::kind::InputKind;
 
 /// Tokens of a text.
 const MOST_TOKENS: usize = 1 << 20;
