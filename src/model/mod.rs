@@ -4,6 +4,7 @@
 //!
 //! Not here: code that runs a model, fetches one or uses sockets.
 
+mod datatype;
 mod embedded;
 mod files;
 pub mod manifest;
@@ -13,8 +14,9 @@ pub mod repository;
 pub mod signature;
 pub mod tensor;
 
+pub use datatype::Datatype;
 pub use embedded::ModelSource;
 pub use files::{ModelFiles, Store};
 pub use manifest::Manifest;
 pub use signature::{Dim, Signature, TensorMetadata};
-pub use tensor::{Datatype, Elements, Tensor};
+pub use tensor::{Elements, Tensor};
