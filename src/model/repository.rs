@@ -29,7 +29,7 @@ pub enum RepositoryError {
         "{path} holds no model: expected an .onnx file, a folder with `model.onnx` or `model.json`, or a folder of such folders; {instead}"
     )]
     NoModel { path: PathBuf, instead: String },
-    #[error("{path}: the manifest's file `{file}` does not exist; {instead}")]
+    #[error("{path}: the manifest's file `{file}` is not there; {instead}")]
     NoFile { path: PathBuf, file: String, instead: Box<str> },
     #[error("{path}: {message}; set `name` in model.json")]
     BadName { path: PathBuf, message: String },

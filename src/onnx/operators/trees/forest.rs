@@ -12,9 +12,11 @@
 /// The type of thresholds and weights: `f32` or `f64`.
 pub trait Real: Copy + PartialOrd + Default + std::fmt::Debug + Send + Sync + 'static {
     const NAN: Self;
+    /// Rounds to this precision.
     fn from_f64(value: f64) -> Self;
     fn to_f32(self) -> f32;
     fn is_nan(self) -> bool;
+    /// The next smaller number.
     fn next_down(self) -> Self;
     fn plus(self, other: Self) -> Self;
     fn minus(self, other: Self) -> Self;
