@@ -1,13 +1,15 @@
-//! One budget of bytes for everything that clients can make the server hold: messages that are not decoded, requests
-//! in flight, what decoding takes, and answers that were not taken. A part of it is a [`Share`], which gives itself
-//! back when it is dropped. When the budget is used up, whoever asks is refused at once; nobody waits.
+//! One budget of bytes for everything that clients can make the server hold: messages before they are decoded, requests
+//! in progress, the memory of decoding and of runs, and responses that clients have not read yet.
+//!
+//! A part of the budget is a [`Share`], which returns its bytes when it is dropped. When the budget is used up, a request
+//! for more is refused at once; nothing waits. The budget only counts: it allocates nothing itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Code, RequestError};
 
-/// The bytes that all clients together may take.
+/// The number of bytes that all clients together can use.
 #[derive(Debug)]
 pub struct Budget {
     most: usize,
@@ -20,22 +22,23 @@ impl Budget {
         Arc::new(Budget { most, used: AtomicUsize::new(0) })
     }
 
-    /// A budget that nothing exceeds: for what the server does for itself, as the trial runs of a model that is loaded.
+    /// A budget without a limit, for the server's own work, for example the trial runs while a model is loaded.
     pub fn unbounded() -> Arc<Budget> {
         Budget::new(usize::MAX)
     }
 
-    /// Bytes that may be taken.
+    /// The size of the budget in bytes.
     pub fn most(&self) -> usize {
         self.most
     }
 
-    /// Bytes that are taken now.
+    /// The bytes that are in use now.
     pub fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// `own` is what the same request has already.
+    /// Takes `bytes` for a request that already has `own` bytes. The error is "too large" when the request could not fit
+    /// even alone, and "overloaded" when it can fit later.
     fn reserve(&self, bytes: usize, own: usize) -> Result<(), RequestError> {
         let fits = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.most);
         match self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) {
@@ -52,7 +55,7 @@ impl Budget {
             Err(used) => Err(RequestError::new(
                 Code::Overloaded,
                 format!(
-                    "the requests under way take {used} of {} bytes of memory, and this needs {bytes} more: try again \
+                    "the requests in progress use {used} of {} bytes of memory, and this needs {bytes} more: try again \
                      later",
                     self.most
                 ),
@@ -61,61 +64,64 @@ impl Budget {
     }
 }
 
-/// A part of a [`Budget`], given back when it is dropped.
+/// A part of a [`Budget`]. Its bytes return to the budget when it is dropped.
 #[derive(Debug)]
 pub struct Share {
     budget: Arc<Budget>,
     bytes: usize,
-    /// What the same request had in other shares when this one began: a request that is alone and does not fit must not
-    /// be told to come again.
+    /// The bytes that the same request had in other shares when this one was made. They decide the kind of error: a
+    /// request that does not fit even alone must not be told to try again.
     beside: usize,
 }
 
 impl Share {
-    /// A share of no bytes, which may grow.
+    /// An empty share.
     pub fn none(budget: &Arc<Budget>) -> Share {
         Share { budget: budget.clone(), bytes: 0, beside: 0 }
     }
 
-    /// A further share of the same request, of no bytes.
+    /// Another, empty share for the same request.
     pub fn beside(&self) -> Share {
         Share { budget: self.budget.clone(), bytes: 0, beside: self.own() }
     }
 
-    /// The same, of so many bytes.
+    /// Another share for the same request, with `bytes` bytes.
     pub fn take_beside(&self, bytes: usize) -> Result<Share, RequestError> {
         let mut share = self.beside();
         share.grow(bytes)?;
         Ok(share)
     }
 
+    /// All bytes of the request, as far as this share knows.
     fn own(&self) -> usize {
         self.bytes.saturating_add(self.beside)
     }
 
+    /// The bytes of this share.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
+    /// The budget that this is a part of.
     pub fn budget(&self) -> &Arc<Budget> {
         &self.budget
     }
 
-    /// Takes so many bytes more, or says why not; then the share is as it was.
+    /// Takes `by` more bytes. After an error the share is unchanged.
     pub fn grow(&mut self, by: usize) -> Result<(), RequestError> {
         self.budget.reserve(by, self.own())?;
         self.bytes += by;
         Ok(())
     }
 
-    /// Gives so many bytes back, or all if it has fewer.
+    /// Returns `by` bytes to the budget, or all if it has fewer.
     pub fn shrink(&mut self, by: usize) {
         let by = by.min(self.bytes);
         self.bytes -= by;
         self.budget.used.fetch_sub(by, Ordering::Relaxed);
     }
 
-    /// Has `bytes` from now on, more or fewer than before; when more are refused it is as it was.
+    /// Changes the share to `bytes` bytes, more or fewer than before. After an error it is unchanged.
     pub fn resize(&mut self, bytes: usize) -> Result<(), RequestError> {
         match bytes.checked_sub(self.bytes) {
             Some(more) => self.grow(more),
@@ -126,24 +132,24 @@ impl Share {
         }
     }
 
-    /// Gives back all beyond `bytes`.
+    /// Returns everything above `bytes` to the budget. A smaller share is unchanged.
     pub fn shrink_to(&mut self, bytes: usize) {
         self.shrink(self.bytes.saturating_sub(bytes));
     }
 
-    /// Hands so many of its bytes over to a new share, or all if it has fewer.
+    /// Moves `bytes` bytes to a new share, or all if it has fewer.
     pub fn split(&mut self, bytes: usize) -> Share {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
         Share { budget: self.budget.clone(), bytes, beside: self.own() }
     }
 
-    /// Takes over all of another share of the same budget.
+    /// Moves all bytes of `other`, a share of the same budget, to this one.
     pub fn absorb(&mut self, mut other: Share) {
         self.bytes += std::mem::take(&mut other.bytes);
     }
 
-    /// Hands all of its bytes over to a share that replaces it.
+    /// Moves all bytes to a new share, and leaves this one empty.
     pub fn take(&mut self) -> Share {
         Share { budget: self.budget.clone(), bytes: std::mem::take(&mut self.bytes), beside: self.beside }
     }
@@ -160,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_taken_is_given_back_and_never_more_than_there_is() {
+    fn shares_never_exceed_the_budget_and_return_their_bytes() {
         let budget = Budget::new(100);
         let mut first = Share::none(&budget).take_beside(60).unwrap();
         assert_eq!(Share::none(&budget).take_beside(41).unwrap_err().code, Code::Overloaded);

@@ -1,13 +1,13 @@
-//! Text of others, made safe to show: what comes from a registry, a server, a client or a file may hold control
-//! characters, with which it could move the cursor, change what was printed before, or add lines to a log.
+//! Makes foreign text safe to show. Text from a registry, a server, a client or a file can contain control characters,
+//! and could use them to move the cursor, to change earlier output or to add lines to a log.
 //!
-//! [`line()`] is for everything that must stay on one line; the logger passes every line through it. [`block`] keeps line
-//! breaks, for the reports of commands. What is not printable is shown as an escape, `\u{1b}`, and not left out: who
-//! reads it must see that it was there.
+//! [`line()`] is for text that must stay on one line; the logger uses it for every line. [`block`] keeps line breaks, for
+//! the reports of commands. A character that is not printable is shown as an escape such as `\u{1b}`. It is not removed,
+//! because readers must see that it was there.
 
 use std::fmt::{self, Display, Write};
 
-/// Shows `text` on one line.
+/// Shows `text` on one line: line breaks and tabs become escapes too.
 pub fn line<T: Display>(text: T) -> impl Display {
     Plain { text, breaks: Breaks::Escaped }
 }
@@ -17,13 +17,15 @@ pub fn block<T: Display>(text: T) -> impl Display {
     Plain { text, breaks: Breaks::Kept }
 }
 
-/// The text of a file without the byte order mark that some editors write in front of it.
+/// Removes the byte order mark that some editors write at the start of a file.
 pub fn without_mark(text: &str) -> &str {
     text.strip_prefix(MARK).unwrap_or(text)
 }
 
+/// The byte order mark.
 const MARK: char = '\u{feff}';
 
+/// What happens to line breaks and tabs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Breaks {
     Kept,
@@ -61,7 +63,8 @@ impl Write for Escaping<'_, '_> {
     }
 }
 
-/// Control characters (C0, DEL and C1), and the characters that end a line or turn the direction of writing.
+/// True for control characters (C0, DEL and C1), for characters that end a line, and for those that change the direction
+/// of writing.
 fn is_unsafe(character: char) -> bool {
     let turns =
         matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
@@ -73,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_control_a_terminal_or_add_a_line_is_shown_as_an_escape() {
+    fn characters_that_could_control_a_terminal_or_add_a_line_are_shown_as_escapes() {
         for (text, shown) in [
             ("plain, größer, 数字 🙂 \\ \"", "plain, größer, 数字 🙂 \\ \""),
             ("\u{1b}]0;title\u{7}", r"\u{1b}]0;title\u{7}"),
@@ -87,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_no_part_of_a_text() {
+    fn a_byte_order_mark_is_removed_only_at_the_start_of_a_text() {
         assert_eq!(without_mark("\u{feff}a\u{feff}"), "a\u{feff}");
         assert_eq!(without_mark("a"), "a");
     }

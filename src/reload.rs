@@ -1,9 +1,11 @@
-//! Loading models again while they are served: at SIGHUP, or when their files have changed.
+//! Loads models again while they are served: at SIGHUP, or when their files have changed.
 //!
-//! What is new is loaded and warmed up beside the old, and then put in its place at once; no request waits for it.
-//! A conversation keeps the version that it began with until it ends, or until `--reload-drain` has passed, when it is
-//! closed with 1012 (service restart) behind its last answer. What cannot be loaded changes nothing, and what is gone from
-//! the repository is served until a second look finds it gone as well.
+//! A new model is loaded and warmed up while the old one is served, and then replaces it in one step. No request waits
+//! for this. A conversation keeps the version that it started with until it ends, or until `--reload-drain` has passed:
+//! then it is closed with 1012 (service restart) after its last response.
+//!
+//! Invariants: a model that cannot be loaded changes nothing. A model that is missing in the repository is served until
+//! a second look finds it missing too.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,29 +19,32 @@ use crate::inference::{Before, Changes, Loader, Models, Scan, Workers};
 use crate::net::connections::Connections;
 use crate::panic::panic_message;
 
-/// When there is a second look for what was gone, where files are not watched.
+/// The time until the second look for missing models, when files are not watched.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
 
-/// What a reload needs.
+/// Loads models again, on a thread of its own.
 pub struct Reloader {
+    /// Loads the models of the repository.
     pub loader: Loader,
-    /// What the models were loaded from at the start.
+    /// The state of the repository from which the served models were loaded.
     pub loaded: Scan,
-    /// Gone when the server is.
+    /// The served models. They are dropped when the server ends.
     pub models: Weak<Models>,
+    /// All workers of the server; those of new models are added.
     pub workers: Arc<Workers>,
+    /// The open connections, which are woken when a model was replaced.
     pub connections: Arc<Connections>,
-    /// How often to look for changed files.
+    /// The time between two looks for changed files; `None`: only a request reloads.
     pub watch: Option<Duration>,
-    /// How long conversations may go on with a version that was replaced.
+    /// How long conversations can go on with a version that was replaced; `None`: without a limit.
     pub drain: Option<Duration>,
 }
 
 impl Reloader {
-    /// Starts its thread; what is sent to it asks for a reload. It ends when the sender is dropped, and is not waited
-    /// for: a download may be under way.
+    /// Starts the thread. Each message to the returned sender requests a reload. The thread ends after the sender is
+    /// dropped. Nothing waits for its end, because it may be in the middle of a download.
     pub fn start(self) -> io::Result<Sender<()>> {
-        // One may wait while one is under way: it sees all that has changed until it begins.
+        // One request can wait while a reload runs. More are not needed: the next reload sees all changes.
         let (requests, receiver) = bounded(1);
         std::thread::Builder::new().name("reload".into()).spawn(move || self.run(&receiver))?;
         Ok(requests)
@@ -61,7 +66,7 @@ impl Reloader {
             if asked == Err(RecvTimeoutError::Disconnected) {
                 return;
             }
-            // Whatever goes wrong with one model's files, the next reload must find somebody.
+            // A panic over one model's files must not end the thread: the next reload needs it.
             let step = catch_unwind(AssertUnwindSafe(|| self.step(&mut plan, asked.is_ok())));
             if let Err(panic) = step {
                 let panic = panic_message(panic.as_ref());
@@ -70,7 +75,7 @@ impl Reloader {
         }
     }
 
-    /// Does what is due.
+    /// Does everything whose time has come.
     fn step(&self, plan: &mut Plan, is_asked: bool) {
         let now = Instant::now();
         let is_past = |due: Option<Instant>| due.is_some_and(|due| due <= now);
@@ -92,7 +97,7 @@ impl Reloader {
         }
     }
 
-    /// True when the files are others than the models were loaded from, and lie still since the last look.
+    /// True when the files differ from those that the models were loaded from, and did not change since the last look.
     fn has_changed(&self, plan: &mut Plan) -> bool {
         let Ok(seen) = self.loader.look(&plan.last) else { return false };
         let is_still = seen == plan.last;
@@ -100,19 +105,19 @@ impl Reloader {
         is_still && plan.last != plan.loaded
     }
 
-    /// Loads and replaces.
+    /// Loads what has changed and replaces the served models.
     fn reload(&self, plan: &mut Plan) {
         let Some(models) = self.models.upgrade() else { return };
         let now = models.now();
         let (known, failed_at_start) = (now.known(), now.failed_at_start());
-        // From here on nothing is held that the end of the server would have to wait for.
+        // The models must not be held while loading, because the end of the server would wait for that.
         drop((now, models));
         let mut scan = match self.loader.scan(&plan.last) {
             Ok(scan) => scan,
             Err(error) => return log::error!("models are not reloaded, the old ones stay: {error}"),
         };
         let before = Before { known, failed_at_start, scan: Some(plan.last.clone()) };
-        // Kept apart until they serve: when the server ends meanwhile, they end by themselves.
+        // Not among the server's workers until they serve. If the server ends before, they end by themselves.
         let workers = Workers::default();
         let is_wanted = || self.models.strong_count() > 0;
         let Some(loaded) = self.loader.load(&mut scan, &before, &workers, is_wanted) else { return };
@@ -142,21 +147,22 @@ impl Reloader {
     }
 }
 
-/// What the thread knows and waits for.
+/// What the thread remembers and waits for.
 struct Plan {
-    /// What lay in the repository the last time: what is still being written is not loaded.
+    /// The repository at the last look. Files that have changed since then may still be written, and are not loaded.
     last: Scan,
-    /// What the models that are served were loaded from, or were to be.
+    /// The repository at the last load, whether it succeeded or not.
     loaded: Scan,
-    /// When to look whether files have changed.
+    /// The time of the next look for changed files.
     look: Option<Instant>,
-    /// When to look whether what was gone is still gone.
+    /// The time of the second look for missing models.
     second_look: Option<Instant>,
-    /// When conversations with a replaced model are told to end.
+    /// The times at which conversations with a replaced model must end, in order.
     ends: VecDeque<Instant>,
 }
 
 impl Plan {
+    /// The time of the next step; `None` when only a request can cause one.
     fn due(&self) -> Option<Instant> {
         self.ends.front().copied().into_iter().chain(self.look).chain(self.second_look).min()
     }

@@ -1,5 +1,5 @@
-//! Runs that never end. Nothing can stop one from outside: a thread cannot be ended. So with `--stuck-timeout` the server
-//! says that it is not ready, and ends; an orchestrator starts it again.
+//! Detects a run that never ends. A thread cannot be stopped from outside, so with `--stuck-timeout` the server becomes
+//! not ready and ends, and an orchestrator starts it again.
 
 use std::io;
 use std::sync::{Arc, Weak};
@@ -8,18 +8,20 @@ use std::time::Duration;
 use crate::inference::Workers;
 use crate::readiness::{Readiness, State};
 
-/// What is looked at, and how long a worker may be busy with one thing.
+/// Watches the workers of a server.
 pub struct StuckWatch {
-    /// Gone when the server is.
+    /// The workers. They are dropped when the server ends, and then the watch ends too.
     pub workers: Weak<Workers>,
+    /// Becomes "leaving" when a worker is stuck.
     pub readiness: Arc<Readiness>,
+    /// The longest time that a worker may be busy with one request or batch.
     pub limit: Duration,
 }
 
 impl StuckWatch {
-    /// Starts its thread, which calls `stuck` when a worker has been busy for too long, and ends.
+    /// Starts the thread. It calls `stuck` once when a worker has been busy for longer than the limit, and ends.
     pub fn start(self, stuck: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        // A run is found out to be too long by a quarter of the limit too late at most.
+        // So a stuck run is detected at most a quarter of the limit (or one second) too late.
         let pause = (self.limit / 4).clamp(Duration::from_millis(1), Duration::from_secs(1));
         std::thread::Builder::new().name("stuck".into()).spawn(move || {
             while let Some(workers) = self.workers.upgrade() {
@@ -33,16 +35,17 @@ impl StuckWatch {
         Ok(())
     }
 
-    /// Whether the worker that has been busy for longest is stuck; then the server is not ready from now on.
+    /// Whether `busiest`, the worker that has been busy for the longest time, is stuck. If so, the server is no longer
+    /// ready.
     fn judge(&self, busiest: Option<(String, Duration)>) -> bool {
         let Some((worker, busy)) = busiest.filter(|(_, busy)| *busy > self.limit) else { return false };
-        // While it drains it says so already.
+        // A server that is draining is not ready already.
         if self.readiness.state() == State::Ready {
             self.readiness.set(State::Leaving);
         }
         log::error!(
             "worker {worker} has been busy with one request for {busy:?}, longer than --stuck-timeout ({:?}): the \
-             server is not ready any more, and ends",
+             server is no longer ready, and ends",
             self.limit
         );
         true

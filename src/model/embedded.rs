@@ -1,38 +1,31 @@
-//! The default model, digits, which is part of the program: `onnxd` alone serves something wherever it is started, and
-//! needs no disk for it.
+//! The default model, `digits`. It is part of the program, so `onnxd` without arguments serves a model in any folder and
+//! without any file on disk.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::files::{DEFAULT_FILE, ModelFiles, Store};
 use super::manifest::Manifest;
 use super::reading;
-use super::repository::{DEFAULT_FILE, ModelFiles};
 
 const ONNX: &[u8] = include_bytes!("../../model/digits/model.onnx");
 const MANIFEST: &str = include_str!("../../model/digits/model.json");
 const LABELS: &str = include_str!("../../model/digits/labels.txt");
 
-/// Where a model comes from.
+/// Where the served models come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ModelSource {
-    /// A model, a folder of models, or a model's URL.
+    /// What the user named: a model, a folder of models, or the URL of a model.
     Named(PathBuf),
-    /// The default model in the program.
-    Program,
-}
-
-/// Where a model's files are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Store {
-    Disk,
+    /// The default model, which is part of the program.
     Program,
 }
 
 impl ModelSource {
-    /// What is named, or the folder `model` where the program is started, or the default model.
+    /// The model that the user named; else the folder `model` in the working directory; else the default model.
     pub fn chosen(named: Option<&Path>) -> ModelSource {
         let usual = Path::new("model");
-        // A folder that is there and cannot be read is an error later, and no reason to serve something else.
+        // A folder that exists but cannot be read is an error later. The default model must not replace it silently.
         let is_missing = |error: io::Error| error.kind() == io::ErrorKind::NotFound;
         match named {
             Some(path) => ModelSource::Named(path.into()),
@@ -49,7 +42,7 @@ impl From<PathBuf> for ModelSource {
 }
 
 impl ModelFiles {
-    /// The default model.
+    /// The files of the default model.
     pub fn embedded() -> ModelFiles {
         let manifest = Manifest::parse(MANIFEST).expect("a test parses it");
         ModelFiles {
@@ -65,12 +58,12 @@ impl ModelFiles {
         }
     }
 
-    /// The ONNX file of a model that is part of the program.
+    /// The bytes of the ONNX file, if the model is part of the program.
     pub fn embedded_onnx(&self) -> Option<&'static [u8]> {
         (self.store == Store::Program).then_some(ONNX)
     }
 
-    /// Reads a file that the manifest names, of at most so many bytes.
+    /// Reads a file that the manifest names, of at most `most` bytes. The error names the file.
     pub fn read(&self, file: &str, most: u64) -> Result<Vec<u8>, String> {
         if self.store == Store::Disk {
             let path = self.folder.join(file);
@@ -78,7 +71,7 @@ impl ModelFiles {
         }
         match file {
             "labels.txt" => Ok(LABELS.into()),
-            _ => Err(format!("`{file}` is no part of the program")),
+            _ => Err(format!("`{file}` is not part of the program: the default model has `labels.txt` only")),
         }
     }
 }
@@ -89,7 +82,7 @@ mod tests {
     use crate::config::Limits;
 
     #[test]
-    fn the_model_in_the_program_loads_with_all_that_it_names() {
+    fn the_default_model_loads_with_its_labels() {
         let files = ModelFiles::embedded();
         assert_eq!((files.name.as_str(), files.version.as_str()), ("digits", "1"));
         let loaded = crate::inference::load(files, &Limits::default()).unwrap();

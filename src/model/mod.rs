@@ -1,8 +1,12 @@
-//! Models as files and as words: where they lie ([`repository`]; one is in the program), what is said about them
-//! ([`manifest`]), what they take and give ([`signature`]) and the values themselves ([`tensor`]).
-//! Nothing here runs a model or knows of sockets.
+//! Models before they run: which files they have ([`ModelFiles`]) and where these are found ([`repository`], and one
+//! model in the program), what users say about them ([`manifest`]), their inputs and outputs ([`signature`]), and the
+//! values of these ([`tensor`]).
+//!
+//! Not here: code that runs a model, fetches one or uses sockets.
 
+mod datatype;
 mod embedded;
+mod files;
 pub mod input;
 pub mod manifest;
 mod nearby;
@@ -11,9 +15,10 @@ pub mod repository;
 pub mod signature;
 pub mod tensor;
 
-pub use embedded::{ModelSource, Store};
+pub use datatype::Datatype;
+pub use embedded::ModelSource;
+pub use files::{ModelFiles, Store};
 pub use input::{Input, Row};
 pub use manifest::Manifest;
-pub use repository::ModelFiles;
 pub use signature::{Dim, Signature, TensorMetadata};
-pub use tensor::{Datatype, Elements, Tensor};
+pub use tensor::{Elements, Tensor};

@@ -1,39 +1,22 @@
-//! Finding models on disk. A model is an `.onnx` file, or a folder with a `model.json` or a
-//! `model.onnx`; a repository is a folder of such folders.
+//! Finding models on disk. A model is an `.onnx` file, or a folder with a `model.json` or a `model.onnx`. A repository is
+//! a folder of such folders.
 //!
-//! A model's versions may be folders in its own, called by numbers: `<model>/<version>/model.onnx`. Then `model.json`
-//! beside them speaks for all that have none of their own.
+//! The versions of a model can be folders inside the model's folder, named by numbers: `<model>/<version>/model.onnx`.
+//! The `model.json` of the model's folder then applies to every version that has no `model.json` of its own.
+//!
+//! An error in one model never hides the other models: it is an entry of the result.
 
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use super::embedded::Store;
+use super::files::{ModelFiles, Store};
 use super::manifest::{Manifest, ManifestError, VersionPolicy, check_name};
 use super::nearby::models_near;
 
-pub const MANIFEST: &str = "model.json";
-pub const DEFAULT_FILE: &str = "model.onnx";
+pub use super::files::{DEFAULT_FILE, MANIFEST};
 
-/// A model as found on disk: nothing is loaded yet.
-#[derive(Debug, Clone)]
-pub struct ModelFiles {
-    pub name: String,
-    pub version: String,
-    /// The ONNX file. Of a model with a `url` it is there once it was fetched.
-    pub onnx: PathBuf,
-    /// Where the manifest's relative paths (labels, tokenizers) begin; of an archive, in the cache.
-    pub folder: PathBuf,
-    pub manifest: Manifest,
-    /// Where the manifest was read; a bare ONNX file has none.
-    pub manifest_file: Option<PathBuf>,
-    /// The version's folder below the model's, where versions are folders.
-    pub version_folder: Option<PathBuf>,
-    pub store: Store,
-    /// The model's own folder, of all its versions; or its file. Where it was found, whatever it is called.
-    pub home: PathBuf,
-}
-
+/// A repository, a model or a version that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum RepositoryError {
     #[error(transparent)]
@@ -50,43 +33,52 @@ pub enum RepositoryError {
     NoFile { path: PathBuf, file: String, instead: Box<str> },
     #[error("{path}: {message}; set `name` in model.json")]
     BadName { path: PathBuf, message: String },
-    #[error("{model}: `{part}` is not below the model's folder; copy it there and name it so")]
+    #[error(
+        "{model}: `{part}` is not below the model's folder; copy it there and name its new path in model.json"
+    )]
     Outside { model: PathBuf, part: PathBuf },
     #[error(
-        "{folder}: version_policy wants version {missing}, but there is no folder of that name with a model"
+        "{folder}: version_policy names version {missing}, but there is no folder of that name with a model"
     )]
     NoVersion { folder: PathBuf, missing: u64 },
-    #[error("{path}: `{field}` is said of a model whose versions are folders: leave it out")]
-    OfVersions { path: PathBuf, field: &'static str },
+    #[error(
+        "{path}: `version` is in the model.json of a model whose versions are folders, and the folders name the versions: leave it out"
+    )]
+    OfVersions { path: PathBuf },
     #[error("two models are called `{name}`: {first} and {second}")]
     SameName { name: String, first: PathBuf, second: PathBuf },
 }
 
-/// A model that was found and cannot be read.
+/// A model that was found but cannot be read.
 #[derive(Debug)]
 pub struct Broken {
+    /// The name of its folder, or empty if that cannot be a name.
     pub name: String,
+    /// The version's folder; `"1"` when the version is not known.
     pub version: String,
-    /// As [`ModelFiles::home`].
+    /// Where it was found, as [`ModelFiles::home`].
     pub home: PathBuf,
+    /// Why it cannot be read.
     pub error: Box<RepositoryError>,
 }
 
 impl Broken {
-    /// True when nobody can tell what is there, for it cannot be looked at.
+    /// True when the file system refused to show the files, so the model may be there and correct.
     pub fn is_unreadable(&self) -> bool {
         matches!(*self.error, RepositoryError::Io { .. })
     }
 }
 
-/// What file systems put at their root, for nobody but root to read.
+/// A folder at the root of some file systems, which only root can read. It is never a model.
 const LOST_AND_FOUND: &str = "lost+found";
 
-/// Every model at `path` and each of its versions, sorted by name; at least one. What is wrong with one stands in
-/// nobody else's way.
+/// Finds every version of every model at `path`, sorted by name. At least one entry is returned; a model that cannot be
+/// read is an entry with its error.
 pub fn find(path: &Path) -> Result<Vec<Result<ModelFiles, Broken>>, RepositoryError> {
     let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound => RepositoryError::Missing { path: path.into(), instead: models_near(path) },
+        io::ErrorKind::NotFound => {
+            RepositoryError::Missing { path: path.into(), instead: models_beside(path) }
+        }
         _ => RepositoryError::Io { path: path.into(), source },
     };
     if std::fs::metadata(path).map_err(failed)?.is_file() {
@@ -102,7 +94,7 @@ pub fn find(path: &Path) -> Result<Vec<Result<ModelFiles, Broken>>, RepositoryEr
         }
     }
     if found.is_empty() {
-        return Err(RepositoryError::NoModel { path: path.into(), instead: models_near(path) });
+        return Err(RepositoryError::NoModel { path: path.into(), instead: models_beside(path) });
     }
     found.sort_by(|a, b| place(a).cmp(&place(b)));
     for pair in found.windows(2) {
@@ -116,6 +108,12 @@ pub fn find(path: &Path) -> Result<Vec<Result<ModelFiles, Broken>>, RepositoryEr
     Ok(found)
 }
 
+/// The models near a path that leads to none, in words.
+fn models_beside(path: &Path) -> String {
+    models_near(path, |folder| !of_folder(folder).is_empty())
+}
+
+/// Name and version, by which models are sorted and must differ.
 fn place(found: &Result<ModelFiles, Broken>) -> (&str, &str) {
     match found {
         Ok(files) => (&files.name, &files.version),
@@ -123,8 +121,8 @@ fn place(found: &Result<ModelFiles, Broken>) -> (&str, &str) {
     }
 }
 
-/// The model in a folder, in all its versions; nothing when there is none.
-pub(super) fn of_folder(folder: &Path) -> Vec<Result<ModelFiles, Broken>> {
+/// Every version of the model in a folder. Empty when the folder is not a model.
+fn of_folder(folder: &Path) -> Vec<Result<ModelFiles, Broken>> {
     let name = || name_of(folder, folder).unwrap_or_default();
     let broken = |version: &str, error: RepositoryError| {
         Err(Broken { name: name(), version: version.into(), home: folder.into(), error: error.into() })
@@ -157,11 +155,11 @@ pub(super) fn of_folder(folder: &Path) -> Vec<Result<ModelFiles, Broken>> {
     versions.iter().map(of_version).collect()
 }
 
-/// The folders below a model's that are called by a number and hold a model, as far as the policy wants them; newest
-/// first.
+/// The version folders in a model's folder: those that are named by a number, hold a model and are wanted by the policy.
+/// The newest is first. Empty when the model's folder itself holds the ONNX file, or a manifest with a `url`.
 fn version_folders(folder: &Path, shared: Option<&Manifest>) -> Result<Vec<(u64, PathBuf)>, RepositoryError> {
     let file = shared.and_then(|manifest| manifest.file.as_deref()).unwrap_or(DEFAULT_FILE);
-    // Without a manifest a folder that holds a model is one, whatever lies beside that.
+    // A folder with an ONNX file is a model. Numbered folders beside that file are then not versions.
     if has_file(&folder.join(file))? || shared.is_some_and(|manifest| manifest.url.is_some()) {
         return Ok(Vec::new());
     }
@@ -176,7 +174,7 @@ fn version_folders(folder: &Path, shared: Option<&Manifest>) -> Result<Vec<(u64,
         let path = entry.map_err(failed)?.path();
         let number = path.file_name().and_then(OsStr::to_str).and_then(|name| name.parse().ok());
         let Some(number) = number else { continue };
-        // One that cannot be looked at is a version all the same: reading it says what is wrong.
+        // A folder that cannot be examined counts as a version, so that reading it reports the error.
         let holds_model =
             has_file(&path.join(file)).and_then(|has| Ok(has || has_file(&path.join(MANIFEST))?));
         if holds_model.unwrap_or(true) {
@@ -203,7 +201,7 @@ fn version_folders(folder: &Path, shared: Option<&Manifest>) -> Result<Vec<(u64,
     Ok(versions)
 }
 
-/// Whether there is a file. What cannot be looked at is an error, and not the same as nothing.
+/// Whether `path` is a file. A path that cannot be examined is an error: the file may be there.
 fn has_file(path: &Path) -> Result<bool, RepositoryError> {
     match std::fs::metadata(path) {
         Ok(metadata) => Ok(metadata.is_file()),
@@ -217,13 +215,13 @@ fn is_absence(error: &io::Error) -> bool {
 }
 
 impl ModelFiles {
-    /// A bare `.onnx` file, or a manifest named directly.
+    /// The model of an `.onnx` file, or of a `model.json` that the user named directly.
     fn of_file(path: &Path) -> Result<ModelFiles, RepositoryError> {
         let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
         if path.file_name().is_some_and(|name| name == MANIFEST) {
             return Self::with_manifest(folder, path);
         }
-        // A file called model.onnx says nothing by its name; its folder does.
+        // The name `model.onnx` says nothing about the model, so the folder's name is used.
         let named_by = if path.file_name().is_some_and(|name| name == DEFAULT_FILE) { &folder } else { path };
         let name = name_of(named_by, path)?;
         let manifest = Manifest::default();
@@ -232,7 +230,7 @@ impl ModelFiles {
         Ok(ModelFiles { name, version, onnx, folder, manifest, manifest_file, version_folder, store, home })
     }
 
-    /// A version in a folder of its own: by its own manifest, if it has one, else by the model's.
+    /// A version in a folder of its own. Its own manifest applies if it has one, else the model's (`shared`).
     fn of_version(
         model: &Path,
         shared: Option<&Manifest>,
@@ -261,15 +259,15 @@ impl ModelFiles {
                 }
             }
         };
-        let said = if files.manifest.version.is_some() { Some("version") } else { None };
-        if let Some(field) = said {
-            return Err(RepositoryError::OfVersions { path: folder.into(), field });
+        if files.manifest.version.is_some() {
+            return Err(RepositoryError::OfVersions { path: folder.into() });
         }
         (files.name, files.version, files.home) = (name, number.into(), model.into());
         files.version_folder = Some(number.into());
         Ok(files)
     }
 
+    /// The model of a folder without version folders; `None` when the folder is not a model.
     fn of_folder(folder: &Path) -> Result<Option<ModelFiles>, RepositoryError> {
         let manifest = folder.join(MANIFEST);
         if has_file(&manifest)? {
@@ -282,9 +280,9 @@ impl ModelFiles {
         Self::of_file(&onnx).map(|files| Some(ModelFiles { home: folder.into(), ..files }))
     }
 
-    /// Every file that serving the model reads, with its path below a folder of its own: the manifest and
-    /// what it names, the ONNX file, and its `data` (paths beside that file). A file that nothing names
-    /// is none of them, nor is what is fetched.
+    /// Every local file that serving the model reads: the manifest and the files that it names, the ONNX file, and its
+    /// `data` (paths relative to that file). Each is a pair: its path relative to the model's folder, and its path on
+    /// disk. Files that nothing names and files that are fetched are not listed.
     pub fn parts(&self, data: &[String]) -> Result<Vec<(PathBuf, PathBuf)>, RepositoryError> {
         let mut parts = Vec::new();
         if self.store == Store::Program {
@@ -293,11 +291,11 @@ impl ModelFiles {
         let version = self.version_folder.clone().unwrap_or_default();
         let mut onnx = version.join(DEFAULT_FILE);
         if let Some(manifest) = &self.manifest_file {
-            // A version's own manifest lies in its folder, one for all versions above.
+            // A version's own manifest is in the version's folder, a shared one in the model's folder.
             let is_own = self.version_folder.is_some() && beside(manifest).ends_with(&version);
             let base = if is_own { version.clone() } else { PathBuf::new() };
             parts.push((base.join(MANIFEST), manifest.clone()));
-            // An archive brings its labels along.
+            // The files of an archive are in the cache: the archive contains its labels and tokenizers.
             if self.folder != beside(manifest) {
                 return Ok(parts);
             }
@@ -320,6 +318,7 @@ impl ModelFiles {
         Ok(parts)
     }
 
+    /// The model that a `model.json` describes.
     fn with_manifest(folder: PathBuf, path: &Path) -> Result<ModelFiles, RepositoryError> {
         let manifest = Manifest::read(path)?;
         let file = manifest.file.clone().unwrap_or_else(|| DEFAULT_FILE.into());
@@ -328,7 +327,7 @@ impl ModelFiles {
             return Err(RepositoryError::NoFile {
                 path: path.into(),
                 file,
-                instead: models_near(&folder).into(),
+                instead: models_beside(&folder).into(),
             });
         }
         let name = match &manifest.name {
@@ -342,11 +341,13 @@ impl ModelFiles {
     }
 }
 
+/// The folder that holds `path`.
 fn beside(path: &Path) -> PathBuf {
     path.parent().unwrap_or(Path::new("")).to_path_buf()
 }
 
-/// A path that stays below where it begins, without its `.`; none when it does not.
+/// The relative path without its `.` parts. `None` when it is absolute or has a `..`, so that it could lead outside its
+/// folder.
 pub fn below(path: &Path) -> Option<PathBuf> {
     path.components()
         .filter(|component| *component != Component::CurDir)
@@ -354,7 +355,8 @@ pub fn below(path: &Path) -> Option<PathBuf> {
         .collect()
 }
 
-/// The stem of the path's last part, when it can stand in a URL's path.
+/// The model's name from a path: the name of the folder, or of the file without its extension. It is an error, reported
+/// for `path`, when the name cannot be a segment of a URL's path.
 fn name_of(named_by: &Path, path: &Path) -> Result<String, RepositoryError> {
     let absolute = named_by.canonicalize().unwrap_or_else(|_| named_by.into());
     let stem = if absolute.is_dir() { absolute.file_name() } else { absolute.file_stem() };

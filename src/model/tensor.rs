@@ -1,93 +1,15 @@
-//! Tensors as they travel between the wire, the processing and the engine: an owned, typed,
-//! row-major buffer with its shape. No JSON, no tract, no I/O.
+//! Tensors, as `wire`, `processing` and `engine` pass them to each other: an owned, typed, row-major buffer and its shape.
+//! No JSON, no tract and no I/O here.
+//!
+//! Invariant: a [`Tensor`] has exactly as many elements as its shape says.
 
 use std::ops::Range;
 
 use half::f16;
 
-/// The element types of the Open Inference Protocol v2, under its names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Datatype {
-    Bool,
-    Uint8,
-    Uint16,
-    Uint32,
-    Uint64,
-    Int8,
-    Int16,
-    Int32,
-    Int64,
-    Fp16,
-    Fp32,
-    Fp64,
-    /// Elements of any length: text, or a whole image file.
-    Bytes,
-}
+pub use super::datatype::Datatype;
 
-impl Datatype {
-    pub const ALL: [Datatype; 13] = [
-        Datatype::Bool,
-        Datatype::Uint8,
-        Datatype::Uint16,
-        Datatype::Uint32,
-        Datatype::Uint64,
-        Datatype::Int8,
-        Datatype::Int16,
-        Datatype::Int32,
-        Datatype::Int64,
-        Datatype::Fp16,
-        Datatype::Fp32,
-        Datatype::Fp64,
-        Datatype::Bytes,
-    ];
-
-    /// The protocol's name, for example `FP32`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Datatype::Bool => "BOOL",
-            Datatype::Uint8 => "UINT8",
-            Datatype::Uint16 => "UINT16",
-            Datatype::Uint32 => "UINT32",
-            Datatype::Uint64 => "UINT64",
-            Datatype::Int8 => "INT8",
-            Datatype::Int16 => "INT16",
-            Datatype::Int32 => "INT32",
-            Datatype::Int64 => "INT64",
-            Datatype::Fp16 => "FP16",
-            Datatype::Fp32 => "FP32",
-            Datatype::Fp64 => "FP64",
-            Datatype::Bytes => "BYTES",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Option<Datatype> {
-        Self::ALL.into_iter().find(|datatype| datatype.name() == name)
-    }
-
-    /// Bytes an element takes in binary form; `None` for [`Datatype::Bytes`], whose elements each
-    /// carry their own length.
-    pub fn size(self) -> Option<usize> {
-        match self {
-            Datatype::Bool | Datatype::Uint8 | Datatype::Int8 => Some(1),
-            Datatype::Uint16 | Datatype::Int16 | Datatype::Fp16 => Some(2),
-            Datatype::Uint32 | Datatype::Int32 | Datatype::Fp32 => Some(4),
-            Datatype::Uint64 | Datatype::Int64 | Datatype::Fp64 => Some(8),
-            Datatype::Bytes => None,
-        }
-    }
-
-    pub fn is_float(self) -> bool {
-        matches!(self, Datatype::Fp16 | Datatype::Fp32 | Datatype::Fp64)
-    }
-}
-
-impl std::fmt::Display for Datatype {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// Bytes that a BYTES element takes beside its own: the vector, and what an allocator rounds up.
+/// The bytes of memory that a BYTES element uses beside its content: the `Vec`, and the rounding of the allocator.
 pub const ELEMENT_BYTES: usize = 48;
 
 /// The elements of a tensor, flat and row-major.
@@ -108,7 +30,7 @@ pub enum Elements {
     Bytes(Vec<Vec<u8>>),
 }
 
-/// Runs the same expression for whichever vector is inside.
+/// Evaluates the same expression for the vector of any datatype.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! for_elements {
@@ -132,11 +54,12 @@ macro_rules! for_elements {
 }
 
 impl Elements {
+    /// No elements of a datatype.
     pub fn empty(datatype: Datatype) -> Elements {
         Elements::with_capacity(datatype, 0)
     }
 
-    /// None, with room for `count`.
+    /// No elements of a datatype, with memory for `count`.
     pub fn with_capacity(datatype: Datatype, count: usize) -> Elements {
         match datatype {
             Datatype::Bool => Elements::Bool(Vec::with_capacity(count)),
@@ -155,6 +78,7 @@ impl Elements {
         }
     }
 
+    /// The type of the elements.
     pub fn datatype(&self) -> Datatype {
         match self {
             Elements::Bool(_) => Datatype::Bool,
@@ -173,15 +97,17 @@ impl Elements {
         }
     }
 
+    /// The number of elements.
     pub fn len(&self) -> usize {
         for_elements!(self, v => v.len())
     }
 
+    /// True when there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Bytes of memory that they take.
+    /// The bytes of memory that the elements use.
     pub fn memory(&self) -> usize {
         match self {
             Elements::Bytes(v) => v.iter().map(|element| ELEMENT_BYTES + element.len()).sum(),
@@ -189,10 +115,10 @@ impl Elements {
         }
     }
 
-    /// Reads elements in the protocol's binary form: little-endian and dense; a BOOL is one byte, 0
-    /// or 1; a BYTES element is a `u32` length and that many bytes (OIP, binary tensor extension).
+    /// Reads elements in the binary form of the Open Inference Protocol (binary tensor extension): little-endian,
+    /// without gaps. A BOOL is one byte, 0 or 1. A BYTES element is a `u32` length and that many bytes.
     ///
-    /// Nothing is reserved beyond what `bytes` can fill.
+    /// Never allocates more elements than `bytes` contains.
     pub fn from_le_bytes(datatype: Datatype, bytes: &[u8]) -> Result<Elements, String> {
         if let Some(size) = datatype.size()
             && !bytes.len().is_multiple_of(size)
@@ -268,7 +194,7 @@ impl Elements {
     }
 }
 
-/// How many BYTES elements there are in their binary form; an error says which of them lies about its length.
+/// Counts the BYTES elements in binary form. The error names the element that declares more bytes than follow.
 pub fn count_length_prefixed(bytes: &[u8]) -> Result<usize, String> {
     let (mut rest, mut count) = (bytes, 0);
     while !rest.is_empty() {
@@ -295,12 +221,12 @@ fn read_length_prefixed(mut bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
     Ok(elements)
 }
 
-/// The number of elements that a shape holds; `None` when it does not fit a `usize`.
+/// The number of elements in a shape; `None` when it does not fit a `usize`.
 pub fn volume(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim))
 }
 
-/// Elements and their shape, which always agree.
+/// Elements and their shape. Their numbers always agree.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor {
     shape: Vec<usize>,
@@ -308,7 +234,7 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// Pairs elements with a shape; the error says how many the shape holds and how many there are.
+    /// Combines elements and a shape. The error gives both numbers of elements when they differ.
     pub fn new(shape: Vec<usize>, elements: Elements) -> Result<Tensor, String> {
         match volume(&shape) {
             Some(expected) if expected == elements.len() => Ok(Tensor { shape, elements }),
@@ -319,7 +245,7 @@ impl Tensor {
         }
     }
 
-    /// All zeros (or empty elements, for BYTES).
+    /// A tensor of zeros, `false` or (for BYTES) empty elements.
     pub fn zeros(datatype: Datatype, shape: Vec<usize>) -> Result<Tensor, String> {
         let count = volume(&shape).ok_or_else(|| format!("shape {shape:?} is too large"))?;
         let mut elements = Elements::empty(datatype);
@@ -327,31 +253,35 @@ impl Tensor {
         Tensor::new(shape, elements)
     }
 
+    /// The length of each axis, the outermost first.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
+    /// The elements, row-major.
     pub fn elements(&self) -> &Elements {
         &self.elements
     }
 
+    /// The type of the elements.
     pub fn datatype(&self) -> Datatype {
         self.elements.datatype()
     }
 
-    /// Bytes of memory that it takes.
+    /// The bytes of memory that the elements use.
     pub fn memory(&self) -> usize {
         self.elements.memory()
     }
 
+    /// The elements, without the shape.
     pub fn into_elements(self) -> Elements {
         self.elements
     }
 
-    /// The part of an axis that `range` names; the axis is kept.
+    /// Copies the part `range` of an axis. The result has as many axes as before.
     ///
     /// # Panics
-    /// When there is no such axis or part; callers take both from the shape.
+    /// If the axis does not exist or is shorter than the range. Callers take both from the shape.
     pub fn slice(&self, axis: usize, range: Range<usize>) -> Tensor {
         let (length, inner) = (self.shape[axis], self.shape[axis + 1..].iter().product::<usize>());
         let outer: usize = self.shape[..axis].iter().product();
@@ -376,7 +306,7 @@ impl Tensor {
         Tensor { shape, elements }
     }
 
-    /// Joins tensors along an axis, in which alone their shapes may differ.
+    /// Joins tensors along an axis. Their datatypes, and their shapes without this axis, must be equal.
     pub fn concat(axis: usize, parts: &[&Tensor]) -> Result<Tensor, String> {
         let Some((first, others)) = parts.split_first() else { return Err("nothing to join".into()) };
         for other in others {
@@ -416,21 +346,24 @@ impl Tensor {
         Tensor::new(shape, elements)
     }
 
-    /// Gives back what [`Tensor::append`] has reserved.
+    /// Releases the memory that [`Tensor::append`] reserved for more rows.
     pub fn shrink_to_fit(&mut self) {
         for_elements!(&mut self.elements, v => v.shrink_to_fit());
     }
 
-    /// Adds the rows of `other`, whose shape may differ in the first axis only.
+    /// Appends the rows of `other`. Its datatype, and its shape without the first axis, must be equal.
     pub fn append(&mut self, other: Tensor) -> Result<(), String> {
         if self.shape.is_empty() || self.shape.get(1..) != other.shape.get(1..) {
-            return Err(format!("rows of shape {:?} do not go with {:?}", other.shape, self.shape));
+            return Err(format!(
+                "rows of shape {:?} do not go with {:?}: expected the same lengths after the first",
+                other.shape, self.shape
+            ));
         }
         macro_rules! extend {
             ($($variant:ident)*) => {
                 match (&mut self.elements, other.elements) {
                     $((Elements::$variant(a), Elements::$variant(b)) => a.extend(b),)*
-                    (a, b) => return Err(format!("{} rows do not go with {}", b.datatype(), a.datatype())),
+                    (a, b) => return Err(format!("{} rows do not go with {}: expected the same datatype", b.datatype(), a.datatype())),
                 }
             };
         }
@@ -445,7 +378,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn binary_form_round_trips_for_every_datatype() {
+    fn the_binary_form_of_every_datatype_is_read_as_it_was_written() {
         for datatype in Datatype::ALL {
             let tensor = Tensor::zeros(datatype, vec![2, 3]).unwrap();
             let mut bytes = Vec::new();
@@ -456,20 +389,20 @@ mod tests {
     }
 
     #[test]
-    fn a_bytes_element_that_lies_about_its_length_is_refused_before_memory_is_taken() {
+    fn a_bytes_element_with_a_wrong_length_is_refused_before_memory_is_allocated() {
         let lie = [0xff, 0xff, 0xff, 0xff, 1, 2];
         let error = Elements::from_le_bytes(Datatype::Bytes, &lie).unwrap_err();
         assert_eq!(error, "BYTES element 0 declares 4294967295 bytes, but 2 follow");
     }
 
     #[test]
-    fn a_shape_beyond_the_machine_is_an_error_not_an_overflow() {
+    fn a_shape_that_is_too_large_to_address_is_an_error() {
         let error = Tensor::new(vec![usize::MAX, 2], Elements::Fp32(vec![])).unwrap_err();
         assert!(error.contains("more elements than a machine can address"), "{error}");
     }
 
     #[test]
-    fn what_is_cut_along_any_axis_joins_back() {
+    fn slices_along_any_axis_join_to_the_whole_tensor() {
         let whole = Tensor::new(vec![3, 4, 2], Elements::Int32((0..24).collect())).unwrap();
         for axis in 0..3 {
             let length = whole.shape()[axis];
@@ -484,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn tensors_that_differ_elsewhere_are_not_joined() {
+    fn tensors_that_differ_in_another_axis_or_in_datatype_are_not_joined() {
         let tensor = |shape: [usize; 2], elements| Tensor::new(shape.to_vec(), elements).unwrap();
         let a = tensor([1, 2], Elements::Int32(vec![1, 2]));
         for b in [tensor([1, 1], Elements::Int32(vec![3])), tensor([1, 2], Elements::Int64(vec![3, 4]))] {

@@ -1,29 +1,34 @@
-//! Which plans a number of rows is run with.
+//! Which plans run a number of rows at the lowest cost.
 //!
-//! A plan for n rows costs what was measured, and may be given fewer than n (the last row is then repeated). For each
-//! number of rows the cheapest way is worked out beforehand: nine rows may be 8 + 1, seven an 8 that is not full.
+//! A plan for n rows has a measured cost. It can also run fewer than n rows; the last row is then repeated. The cheapest
+//! combination for each number of rows is computed in advance. For example nine rows can run as 8 + 1, and seven rows as
+//! one 8 that is not full.
 
-/// Rows that a plan is for, and what a run of it costs (seconds, or any other unit that all share).
+/// What a run of a plan costs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cost {
+    /// The rows of the plan.
     pub rows: usize,
+    /// The cost of one run with any number of these rows, in seconds or any other unit, the same for all plans.
     pub run: f64,
 }
 
-/// The cheapest way for each number of rows.
+/// The cheapest first plan for each number of rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
+    /// The rows of the largest plan.
     largest: usize,
-    /// At `n`: the index of the plan with which n rows begin.
+    /// At index n: the index of the plan that runs first when there are n rows.
     first: Vec<usize>,
+    /// The rows of each plan.
     rows: Vec<usize>,
 }
 
 impl Schedule {
-    /// `costs` are the plans there are; the first is for a single row.
+    /// `costs` has one entry per plan. The first plan is for a single row.
     pub fn new(costs: &[Cost]) -> Schedule {
         let largest = costs.iter().map(|cost| cost.rows).max().unwrap_or(1);
-        // Above twice the largest plan that one is begun with, whatever follows.
+        // The table ends at twice the rows of the largest plan. With more rows, `begin` uses the last entry.
         let mut best = vec![0.0_f64; 2 * largest + 1];
         let mut first = vec![0; 2 * largest + 1];
         for rows in 1..best.len() {
@@ -37,12 +42,12 @@ impl Schedule {
         Schedule { largest, first, rows: costs.iter().map(|cost| cost.rows).collect() }
     }
 
-    /// Rows of the largest plan: more at once gain nothing.
+    /// The rows of the largest plan. Gathering more rows than this gains nothing.
     pub fn largest(&self) -> usize {
         self.largest
     }
 
-    /// The plan with which `rows` rows are begun: its index, and how many of the rows it takes.
+    /// The plan that runs first when there are `rows` rows: its index, and how many of the rows it runs.
     pub fn begin(&self, rows: usize) -> (usize, usize) {
         let plan = self.first[rows.min(self.first.len() - 1)];
         (plan, self.rows[plan].min(rows))
@@ -67,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_cut_so_that_the_whole_costs_least() {
+    fn rows_are_split_so_that_the_total_cost_is_lowest() {
         let costs = [(1, 1.0), (2, 1.6), (8, 4.0)];
         assert_eq!(pieces(&costs, 1), [1]);
         assert_eq!(pieces(&costs, 3), [1, 2]);
@@ -76,13 +81,13 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_that_is_not_full_is_taken_when_it_is_cheaper() {
+    fn a_plan_that_is_not_full_is_used_when_it_is_cheaper() {
         assert_eq!(pieces(&[(1, 1.0), (8, 4.0)], 7), [8]);
         assert_eq!(pieces(&[(1, 1.0), (8, 4.0)], 3), [1, 1, 1]);
     }
 
     #[test]
-    fn without_other_plans_every_row_is_run_alone() {
+    fn without_other_plans_every_row_runs_alone() {
         assert_eq!(pieces(&[(1, 1.0)], 5), [1; 5]);
     }
 }

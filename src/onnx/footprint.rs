@@ -1,41 +1,44 @@
-//! How much memory a run of a plan takes at the most: all that lies between its operators at the same time.
+//! The most memory that a run of a plan uses: the largest total size of the tensors that exist at the same time.
 //!
-//! A plan runs its operators in a fixed order and drops each tensor behind the last operator that needs it. So what is
-//! there at each step follows from the shapes, which are known before the run, but for those in [`late`](super::late).
+//! A plan runs its operators in a fixed order and drops each tensor after the last operator that needs it. So the sizes
+//! at each step follow from the shapes, which are known before the run. Only the shapes of the operators in
+//! [`late`](super::late) are not; `late` counts their memory during the run.
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_hir::internal::{SymbolValues, TypedSimplePlan};
 
-/// The tensors of a plan, from the step that makes each to the last that needs it.
+/// The tensors of a plan: the step that makes each, and the last step that needs it.
 #[derive(Debug, Default)]
 pub(super) struct Footprint {
-    /// Every different number of bytes.
+    /// Every different size in bytes, as an expression of the open dimensions.
     sizes: Vec<TDim>,
+    /// In the order of the run. The last one is after the run.
     steps: Vec<Step>,
-    /// Of the plan's inputs and outputs, which are copied on their way in and out.
+    /// The sizes of the outputs, as indices into `sizes`. Each output is copied after the run.
     outputs: Vec<usize>,
-    /// The answer, where all sizes are known.
+    /// The result, when the plan has no open dimensions.
     fixed: Option<Bytes>,
 }
 
-/// Places in `sizes`.
+/// The tensors that a step makes, and those that are dropped after it, as indices into `sizes`.
 #[derive(Debug, Default)]
 struct Step {
     made: Vec<usize>,
     dropped: Vec<usize>,
 }
 
-/// What a run takes.
+/// The memory that a run uses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Bytes {
-    /// At the most, outputs in both forms among it.
+    /// The most bytes at the same time. It includes the outputs twice: tract's and their copies.
     pub peak: usize,
-    /// Of the outputs, which are left.
+    /// The bytes of the outputs, which remain after the run.
     pub outputs: usize,
 }
 
 impl Footprint {
+    /// Follows the tensors through the plan.
     pub fn of(plan: &TypedSimplePlan) -> TractResult<Footprint> {
         let model = plan.model();
         let order = plan.order_without_consts();
@@ -58,7 +61,7 @@ impl Footprint {
             if node.op_is::<Const>() {
                 continue;
             }
-            // Inputs are there from the beginning.
+            // The inputs exist before the first step.
             let step = if inputs.contains(id) { 0 } else { step };
             for output in &node.outputs {
                 let size = footprint.size(&output.fact);
@@ -76,6 +79,7 @@ impl Footprint {
         Ok(footprint)
     }
 
+    /// The index in `sizes` of a tensor's size.
     fn size(&mut self, fact: &TypedFact) -> usize {
         let size = fact.mem_size();
         self.sizes.iter().position(|other| *other == size).unwrap_or_else(|| {
@@ -84,7 +88,7 @@ impl Footprint {
         })
     }
 
-    /// For such dimensions. What only the run will tell counts as nothing.
+    /// The memory for these values of the open dimensions. A size that only the run determines counts as 0.
     pub fn bytes(&self, values: &SymbolValues) -> Bytes {
         if let Some(fixed) = self.fixed {
             return fixed;
@@ -102,7 +106,7 @@ impl Footprint {
             live -= step.dropped.iter().map(|size| sizes[*size]).sum::<usize>();
         }
         let outputs = self.outputs.iter().map(|size| sizes[*size]).sum();
-        // Some operators make their result in one more tensor of its size.
+        // Some operators use a temporary tensor as large as their result.
         let largest = sizes.iter().copied().max().unwrap_or(0);
         Bytes { peak: peak + largest + outputs, outputs }
     }

@@ -1,16 +1,17 @@
-//! What a plan with open dimensions is asked before each run: whether it may be run at all.
+//! The checks before each run of a plan with open dimensions: whether the shapes of this request can be run.
 //!
-//! **Dimensions that must agree though the graph does not say so.** With `a [N, K]` times `b [L, M]` tract takes K for the inner length and reads as much of `b`,
-//! whatever L is: past its end, if it is shorter. So the pairs of dimensions that meet in a product
-//! and are not known to be equal are found when a plan is made, and compared before each run.
+//! **Dimensions that must be equal although the graph does not say so.** For the product of `a [N, K]` and `b [L, M]`
+//! tract uses K as the inner length and reads K rows of `b`. If L is smaller, it reads past the end of `b`. So the pairs
+//! of dimensions that meet in a product and are not known to be equal are collected when a plan is made, and compared
+//! before each run.
 //!
-//! **Inputs that are too small.** A convolution over less than its kernel has an output of negative
-//! length, which the engine takes for a huge one.
+//! **Inputs that are too small.** A convolution over an input that is smaller than its kernel has an output of negative
+//! length, which tract takes as a huge length.
 //!
-//! **Tensors that would be too large.** An outer product makes ten billion numbers of two hundred
-//! thousand. So the shapes in the graph that depend on the request are kept, and computed first.
+//! **Tensors that are too large.** The outer product of two vectors of 100,000 numbers has ten billion numbers. So the
+//! shapes in the graph that depend on the request are collected, and computed before the run.
 //!
-//! **What all of it takes together.** See `footprint`.
+//! **The memory of the whole run.** See `footprint`.
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::{SymbolValues, TDim, TypedSimplePlan};
@@ -22,30 +23,33 @@ use super::footprint::{Bytes, Footprint};
 use crate::error::{Code, RequestError};
 use crate::model;
 
-/// The questions of one plan; none at all when its dimensions are concrete.
+/// The checks of one plan. There are none when all dimensions are fixed.
 #[derive(Debug, Default)]
 pub struct Guard {
-    /// The inputs' dimensions that are symbols: input, axis, symbol.
+    /// The open dimensions of the inputs: index of the input, axis, symbol.
     symbols: Vec<(usize, usize, Symbol)>,
+    /// The dimensions that must be equal.
     pairs: Vec<Pair>,
-    /// Every different shape in the graph that holds a symbol, with a node's name and bytes an element.
+    /// Every different shape in the graph that has a symbol: the name of a node that makes it, the shape, the bytes of
+    /// an element.
     shapes: Vec<(String, Vec<TDim>, usize)>,
+    /// The most bytes of one tensor.
     max_tensor_bytes: usize,
     footprint: Footprint,
 }
 
-/// Two dimensions that a node takes for one.
+/// Two dimensions that a node treats as equal.
 #[derive(Debug)]
 struct Pair {
     node: String,
     a: TDim,
     b: TDim,
-    /// One of them may then be 1.
+    /// True when the output keeps this axis. Then one of the two can be 1.
     is_kept: bool,
 }
 
 impl Guard {
-    /// Looks through a typed graph.
+    /// Collects the checks of a typed graph. `max_tensor_bytes` is the limit for one tensor.
     pub fn of(model: &TypedModel, max_tensor_bytes: usize) -> TractResult<Guard> {
         let mut guard = Guard { max_tensor_bytes, ..Guard::default() };
         guard.add_shapes(model);
@@ -64,12 +68,12 @@ impl Guard {
         Ok(guard)
     }
 
-    /// With what a run of the finished plan takes.
+    /// Adds the memory that a run of the finished plan uses.
     pub fn with_footprint(self, plan: &TypedSimplePlan) -> TractResult<Guard> {
         Ok(Guard { footprint: Footprint::of(plan)?, ..self })
     }
 
-    /// Of a graph, and of the graphs inside it.
+    /// Adds the shapes of a graph and of the graphs inside it.
     fn add_shapes(&mut self, model: &TypedModel) {
         for node in model.nodes() {
             for output in &node.outputs {
@@ -95,8 +99,8 @@ impl Guard {
 
     fn add_pairs(&mut self, node: &str, product: &EinSum, facts: &[&TypedFact]) {
         for axis in product.axes.iter_all_axes() {
-            // Where an axis is kept, a length of 1 is stretched to the other's, which is sound; where it is
-            // summed over, it is not.
+            // If the output keeps an axis, tract repeats a length of 1 correctly to the length of the other input. If
+            // the axis is summed over, it does not.
             let is_kept = axis.outputs.iter().any(|places| !places.is_empty());
             let dims = axis.inputs.iter().zip(facts).flat_map(|(places, fact)| {
                 places.iter().filter_map(|place| fact.shape.get(*place)).cloned().collect::<Vec<TDim>>()
@@ -110,7 +114,7 @@ impl Guard {
         }
     }
 
-    /// Asks all of it for the shapes that came; what the run takes.
+    /// Checks the shapes of these inputs (those of the graph, in its order). Returns the memory that the run uses.
     pub fn check(&self, inputs: &[&model::Tensor]) -> Result<Bytes, RequestError> {
         let mut values = SymbolValues::default();
         for (input, axis, symbol) in &self.symbols {
@@ -126,7 +130,7 @@ impl Guard {
             }
         }
         for (node, shape, size) in &self.shapes {
-            // A dimension that only the run will tell counts as one: see `late`.
+            // A dimension that only the run determines counts as 1: see `late`.
             let lengths: Vec<i64> = shape.iter().map(|dim| dim.eval(&values).to_i64().unwrap_or(1)).collect();
             if lengths.iter().any(|length| *length < 0) {
                 return Err(RequestError::invalid(format!(

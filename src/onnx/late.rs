@@ -1,10 +1,11 @@
-//! Operators whose results are of a size that only the run tells: `Range` and `TopK` take it from a value, which may be
-//! the client's, `NonZero` and `NonMaxSuppression` count, and all that follow them depend on it.
+//! Operators with a result whose size is known only during the run ("late" operators). `Range` and `TopK` read the size
+//! from a value, which a client may have sent. `NonZero` and `NonMaxSuppression` count elements. The operators after them
+//! depend on that size.
 //!
-//! [`Guard`](super::guard) cannot hold such a size against the limit before the run. So each of these operators is put
-//! into a [`Late`], which computes the size when the inputs are there and the result is not: a size over the limit is an
-//! error, and the memory is taken from the budget before the operator allocates it. A size that cannot be computed is an
-//! error too, for an allocation that fails ends the process.
+//! [`Guard`](super::guard) cannot check such a size before the run. So each of these operators is wrapped in a [`Late`],
+//! which computes the size when the inputs exist and the result does not. A size above the limit is an error, and the
+//! memory is taken from the budget before the operator allocates it. A size that cannot be computed is also an error,
+//! because a failed allocation would end the process.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -21,11 +22,12 @@ use tract_onnx::tract_hir::internal::{
 use crate::error::{Code, RequestError};
 use crate::memory::Share;
 
-/// The memory of the run under way, where operators find it (`EvalContext::shared`).
+/// The share of memory of the current run. Operators find it in `EvalContext::shared`.
 #[derive(Debug)]
 pub(super) struct Meter(Mutex<Share>);
 
 impl Meter {
+    /// Takes the memory of the run from `share`.
     pub fn new(share: Share) -> Meter {
         Meter(Mutex::new(share))
     }
@@ -35,7 +37,7 @@ impl Meter {
     }
 }
 
-/// The names of the symbols that are known when a run begins.
+/// The symbols in the shapes of the inputs: their values are known when a run starts.
 pub(super) fn known_symbols(model: &TypedModel) -> TractResult<HashSet<Symbol>> {
     let mut known = HashSet::new();
     for outlet in model.input_outlets()? {
@@ -44,12 +46,13 @@ pub(super) fn known_symbols(model: &TypedModel) -> TractResult<HashSet<Symbol>> 
     Ok(known)
 }
 
+/// True when the shape has a symbol that is not `known` when a run starts.
 fn is_late(fact: &TypedFact, known: &HashSet<Symbol>) -> bool {
     fact.shape.iter().any(|dim| dim.symbols().iter().any(|symbol| !known.contains(symbol)))
 }
 
-/// Wraps the late operators of the graphs inside a graph. To be done before the graph is optimised, for afterwards these
-/// are plans.
+/// Wraps the late operators of the graphs inside a graph. `most` is the limit for one tensor in bytes. Call this before
+/// the graph is optimised, because afterwards the inner graphs are plans.
 pub(super) fn watch_inner(model: &mut TypedModel, known: &HashSet<Symbol>, most: usize) -> TractResult<()> {
     for node in model.nodes_mut() {
         if let Some(scan) = node.op_as_mut::<Scan>() {
@@ -65,7 +68,7 @@ pub(super) fn watch_inner(model: &mut TypedModel, known: &HashSet<Symbol>, most:
     Ok(())
 }
 
-/// Wraps the late operators of a graph.
+/// Wraps the late operators of a graph. `most` is the limit for one tensor in bytes.
 pub(super) fn watch(model: &mut TypedModel, known: &HashSet<Symbol>, most: usize) -> TractResult<()> {
     for node in model.nodes_mut() {
         let is_part = node.op_is::<Scan>() || node.op_is::<IfThenElse>() || node.op_is::<Late>();
@@ -78,17 +81,18 @@ pub(super) fn watch(model: &mut TypedModel, known: &HashSet<Symbol>, most: usize
     Ok(())
 }
 
-/// An operator whose result is measured before it is made.
+/// A late operator. The size of its result is computed and checked before the result is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Late {
     inner: Box<dyn TypedOp>,
+    /// The name of the node, for errors.
     node: String,
-    /// Bytes of one tensor.
+    /// The most bytes of one tensor.
     most: usize,
 }
 
 impl Late {
-    /// Measures, and takes what is needed.
+    /// Checks the size of the result, and takes its memory.
     fn admit(&self, context: &EvalContext, inputs: &[TValue]) -> TractResult<()> {
         let bytes = self.bytes(context, inputs)?;
         if bytes > self.most as u128 {
@@ -104,7 +108,7 @@ impl Late {
         }
     }
 
-    /// Bytes that the result takes, at the most.
+    /// The most bytes that the result can use.
     fn bytes(&self, context: &EvalContext, inputs: &[TValue]) -> TractResult<u128> {
         let of = |input: &TValue| (input.len() * input.datum_type().size_of()) as u128;
         if self.inner.is::<Range>() {
@@ -113,7 +117,7 @@ impl Late {
         if let Some(topk) = self.inner.downcast_ref::<Topk>() {
             let axis = inputs[0].shape()[topk.axis].max(1) as u128;
             let k = inputs[1].cast_to_scalar::<i64>()?;
-            // tract leaves places behind the last element zero, which is no answer.
+            // With a larger k tract would fill the result with zeros, which is wrong.
             if k < 0 || k as u128 > axis {
                 let message =
                     format!("node `{}`: k is {k}, but there are {axis} elements to choose from", self.node);
@@ -127,16 +131,16 @@ impl Late {
             return Ok(of(&inputs[0]));
         }
         match &*self.inner.name() {
-            // An index for each dimension of each element.
+            // One 8-byte index per dimension of each element.
             "NonZero" => return Ok(inputs[0].len() as u128 * (inputs[0].rank().max(1) * 8) as u128),
-            // Three indices a score, in a list that doubles its room, and once more.
+            // Three 8-byte indices per score, times 2 because the list doubles when it grows, times 2 for its copy.
             "NonMaxSuppression" => return Ok(inputs[1].len() as u128 * 24 * 4),
             _ => {}
         }
         self.by_facts(context, inputs)
     }
 
-    /// What the operator says itself of such inputs.
+    /// The size that the operator itself derives from the shapes of its inputs.
     fn by_facts(&self, context: &EvalContext, inputs: &[TValue]) -> TractResult<u128> {
         let facts: Vec<TypedFact> =
             inputs.iter().map(|input| TypedFact::dt_shape(input.datum_type(), input.shape())).collect();
@@ -147,7 +151,7 @@ impl Late {
             for dim in output.shape.iter() {
                 let length = dim.eval(context.symbols).to_i64().map_err(|_| {
                     TractError::msg(format!(
-                        "nobody can tell how large the result of node `{}` is",
+                        "the size of the result of node `{}` cannot be computed before it is made",
                         self.node
                     ))
                 })?;
@@ -163,7 +167,7 @@ impl Late {
     }
 }
 
-/// How many numbers a `Range` makes.
+/// The number of elements that a `Range` makes, or a few more.
 fn range(context: &EvalContext, inputs: &[TValue]) -> TractResult<u128> {
     let number = |input: &TValue| -> TractResult<f64> {
         if input.datum_type() == TDim::datum_type() {
@@ -178,10 +182,10 @@ fn range(context: &EvalContext, inputs: &[TValue]) -> TractResult<u128> {
         let message = format!("a Range from {start} to {end} in steps of {step} has no length");
         return Err(RequestError::invalid(message).into());
     }
-    // The other way there is nothing, but of sizes tract takes the distance.
+    // A range in the wrong direction is empty. For sizes (`TDim`), however, tract uses the absolute distance.
     let is_size = inputs[0].datum_type() == TDim::datum_type();
     let count = if is_size { count.abs() } else { count.max(0.0) };
-    // Rounding may be off by some of the numbers that an f64 cannot tell apart.
+    // One more, because the division may have been rounded down.
     Ok(count as u128 + 1)
 }
 
@@ -237,7 +241,7 @@ impl TypedOp for Late {
     as_op!();
 }
 
-/// The state of such an operator, where it has one.
+/// The state of a late operator that has one.
 #[derive(Debug, Clone)]
 struct LateState {
     inner: Box<dyn OpState>,
@@ -250,7 +254,9 @@ impl OpState for LateState {
         op: &dyn Op,
         inputs: TVec<TValue>,
     ) -> TractResult<TVec<TValue>> {
-        let late = op.downcast_ref::<Late>().ok_or_else(|| TractError::msg("a state of another operator"))?;
+        let late = op
+            .downcast_ref::<Late>()
+            .ok_or_else(|| TractError::msg("the state belongs to another operator"))?;
         late.admit(context, &inputs)?;
         self.inner.eval(context, late.inner.as_op(), inputs)
     }

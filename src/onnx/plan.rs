@@ -1,4 +1,5 @@
-//! A plan: the graph, optimised for the shapes of its inputs; and its state in one worker.
+//! A plan is the graph, optimised for the shapes of its inputs. All workers share it; each worker has a state of its own
+//! to run it.
 
 use std::sync::Arc;
 
@@ -16,19 +17,21 @@ use crate::error::RequestError;
 use crate::memory::Share;
 use crate::model::{self, Dim, TensorMetadata};
 
-/// Shared by all workers.
+/// An optimised graph. Clones are cheap and share everything.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     runnable: Arc<TypedSimplePlan>,
-    /// What it admits, for each of the graph's inputs.
+    /// The shapes that it takes, for each input of the graph.
     pub inputs: Vec<TensorMetadata>,
+    /// The checks before each run.
     guard: Arc<Guard>,
-    /// The graph's constants, which a plan packs into an order of its own.
+    /// The bytes of the graph's constants. Every plan has a copy of them, in the order that it needs.
     pub weight_bytes: usize,
 }
 
 impl Plan {
-    /// Optimises the graph for these inputs. Takes as long as it takes: up to seconds.
+    /// Optimises the graph for these inputs, which can take seconds. No tensor of a run may have more than
+    /// `max_tensor_bytes`.
     pub fn new(
         model: &InferenceModel,
         inputs: &[TensorMetadata],
@@ -71,7 +74,7 @@ impl Plan {
         Ok(Plan { runnable, inputs: inputs.to_vec(), guard, weight_bytes })
     }
 
-    /// The graph's outputs as this plan makes them.
+    /// The outputs of this plan, with the given names.
     pub fn outputs(&self, names: &[String]) -> Result<Vec<TensorMetadata>, LoadError> {
         let model = self.runnable.model();
         let failed = |error: TractError| plan_failed(&error, &self.inputs);
@@ -84,7 +87,7 @@ impl Plan {
                 let datatype = datatype_of(fact.datum_type).ok_or_else(|| LoadError {
                     what: "planning the model",
                     cause: format!(
-                        "output `{name}` is of type {:?}, which the protocol has no word for",
+                        "output `{name}` is of type {:?}, which the protocol does not have",
                         fact.datum_type
                     ),
                     advice: None,
@@ -95,6 +98,7 @@ impl Plan {
             .collect()
     }
 
+    /// The shape of each output.
     pub fn output_shapes(&self) -> Result<Vec<Vec<Dim>>, LoadError> {
         let model = self.runnable.model();
         let failed = |error: TractError| plan_failed(&error, &self.inputs);
@@ -106,21 +110,23 @@ impl Plan {
     }
 }
 
-/// A plan in one worker.
+/// The state of a plan in one worker.
 #[derive(Debug)]
 pub(super) struct PlanState {
     plan: Plan,
-    /// Made when first needed, and again after an error, for then it takes no input any more.
+    /// tract's state. It is made at the first run. After an error it takes no inputs, so it is made again.
     state: Option<TypedSimpleState>,
 }
 
 impl PlanState {
+    /// A state that has not run yet.
     pub fn new(plan: &Plan) -> PlanState {
         PlanState { plan: plan.clone(), state: None }
     }
 
-    /// Runs the plan on all of the graph's inputs, which it must admit; gives all of its outputs. What the run takes comes
-    /// from the budget of `memory`, on which the outputs are left.
+    /// Runs the plan with all inputs of the graph, in its order, and returns all outputs. The shapes must fit
+    /// `Plan::inputs`. The memory of the run is taken from the budget of `memory`; afterwards `memory` includes the bytes
+    /// of the outputs.
     pub fn run(
         &mut self,
         inputs: &[&model::Tensor],
@@ -135,7 +141,8 @@ impl PlanState {
         state.turn_state.shared.insert(Meter::new(memory.beside()));
         let inputs = inputs.iter().map(|tensor| to_tract(tensor)).collect::<TractResult<TVec<TValue>>>();
         let outputs = inputs.and_then(|inputs| state.run(inputs)).map_err(|error| refused(&error))?;
-        // What is of a size that only the run has told is on the meter until its outputs are counted.
+        // Outputs with a size that only the run determined are not in `bytes.outputs`. The meter holds their memory until
+        // it is counted here.
         let size = outputs.iter().map(|output| output.len() * output.datum_type().size_of()).sum::<usize>();
         memory.grow(size.saturating_sub(bytes.outputs))?;
         let outputs =
@@ -147,7 +154,7 @@ impl PlanState {
     }
 }
 
-/// Why a run failed: in our own words, where it was we who stopped it.
+/// The error of a failed run. If our own code stopped the run, its error is returned unchanged.
 fn refused(error: &TractError) -> RequestError {
     let ours = error.chain().find_map(|cause| cause.downcast_ref::<RequestError>());
     ours.cloned().unwrap_or_else(|| failed(chain(error)))
@@ -160,10 +167,10 @@ fn plan_failed(error: &TractError, inputs: &[TensorMetadata]) -> LoadError {
         .map(|input| format!("`{}` {:?}", input.name, input.shape_i64()))
         .collect();
     let advice = if open.is_empty() {
-        "the operator or shape named above is what the engine stumbles over".to_owned()
+        "the engine cannot run the operator or shape that is named above".to_owned()
     } else {
         format!(
-            "open dimensions may be the cause: fix those of {} with `inputs[].shape` in model.json, or list the shapes that come with `shapes`",
+            "open dimensions may be the cause: fix those of {} with `inputs[].shape` in model.json, or list the shapes of your requests in `shapes`",
             open.join(", ")
         )
     };

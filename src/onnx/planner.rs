@@ -1,8 +1,8 @@
-//! Plans for several rows at once, and whether they pay.
+//! Makes plans for several rows at once, and keeps those that save time.
 //!
-//! On a CPU a batch helps some models (dense layers, LSTMs) and harms others (convolutions, whose input is gathered more
-//! slowly for several rows than for one). So it is not assumed: each plan is prepared, held against the plan for a single
-//! row on the same values, timed, and kept only when a row of it takes less than a row of the best plan so far.
+//! On a CPU batches make some models faster (dense layers, LSTMs) and others slower (convolutions, where gathering the
+//! input takes longer per row). So every plan is measured: it is prepared, its results are compared with those of single
+//! rows, it is timed, and it is kept only when its time per row is shorter than that of the best plan so far.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -18,48 +18,57 @@ use super::trial::{Trial, Trouble};
 use crate::model::TensorMetadata;
 use crate::model::tensor::volume;
 
-/// A plan must save so much of a row's time to be kept.
+/// A plan is kept when its time per row is less than this fraction of the best plan's.
 const WORTHWHILE: f64 = 0.95;
 
-/// After so many sizes in a row that do not pay, larger ones are not tried.
+/// After this many successive sizes that save no time, larger sizes are not tried.
 const PATIENCE: usize = 2;
 
-/// What makes a session's plans for several rows, once. It keeps the graph, so it is not kept longer than that.
+/// Makes the plans for several rows of one session, once. It holds the graph in memory, so it is dropped afterwards.
 #[derive(Debug)]
 pub struct Planner {
     pub(super) model: InferenceModel,
     pub(super) layout: Arc<Layout>,
-    /// Gone when the session is: then there is nothing more to plan.
+    /// The plans of the session. They are dropped with the session, and then the planner stops.
     pub(super) families: Vec<Weak<Family>>,
+    /// The most rows of a plan.
     pub(super) max_batch_size: usize,
-    /// Taken as they are.
+    /// The sizes of `preferred_batch_size`. They are used without measuring.
     pub(super) preferred: Option<Vec<usize>>,
+    /// The most bytes of weights in the plans for several rows.
     pub(super) max_plan_bytes: usize,
+    /// The most bytes of one tensor.
     pub(super) max_tensor_bytes: usize,
 }
 
-/// What was found out about one size of batch.
+/// The result for one batch size.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
+    /// The rows of the batch.
     pub rows: usize,
-    /// Of the thread's time; `None` when it was not measured.
+    /// The CPU time per row; `None` when it was not measured.
     pub per_row: Option<Duration>,
+    /// Whether the size is used, and if not, why.
     pub verdict: Verdict,
 }
 
+/// Whether a batch size is used.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
-    /// The plan for a single row, which others are held against.
+    /// The plan for a single row, with which the others are compared.
     Single,
+    /// The size is used.
     Used,
-    /// A row takes no less than with a smaller plan.
+    /// The time per row is not shorter than with a smaller plan.
     Slower,
-    /// The packed weights would take more memory than the plans may.
+    /// The packed weights of the plans would use more memory than allowed.
     TooLarge {
+        /// The bytes that the plans would use.
         bytes: usize,
     },
+    /// The plan could not be made or run.
     Failed(String),
-    /// The rows' results are not those of single rows.
+    /// A row's result differs from the result of the same row alone.
     Differs(String),
 }
 
@@ -73,7 +82,7 @@ impl From<Trouble> for Verdict {
 }
 
 impl Planner {
-    /// Prepares and measures, size by size, and tells each finding; stops when the session is gone.
+    /// Makes the plans, one size after the other, and passes each result to `tell`. Stops when the session is dropped.
     pub fn run(self, mut tell: impl FnMut(&Finding)) {
         for family in &self.families {
             let findings = guarded("measuring", || {
@@ -89,12 +98,12 @@ impl Planner {
         }
     }
 
-    /// Plans for the sizes that were asked for, without a trial.
+    /// Makes plans for the preferred sizes, without a trial.
     fn pin(&self, family: &Weak<Family>, sizes: &[usize], tell: &mut impl FnMut(&Finding)) {
         let mut sizes: Vec<usize> = sizes.iter().copied().filter(|rows| *rows > 1).collect();
         sizes.sort_unstable();
         sizes.dedup();
-        // Half a row for each run beside its rows: few runs are better than many.
+        // Not measured. A run costs half a row more than its rows, so that few runs are preferred to many.
         let cost = |rows: usize| Cost { rows, run: rows as f64 + 0.5 };
         let mut bytes = 0;
         for rows in sizes {
@@ -110,6 +119,7 @@ impl Planner {
         }
     }
 
+    /// Makes and measures plans for powers of two, and for the largest batch.
     fn measure(&self, family: &Weak<Family>, tell: &mut impl FnMut(&Finding)) {
         let Some(single) = family.upgrade().map(|family| family.single.clone()) else { return };
         let most = self.most_rows(&single);
@@ -133,7 +143,7 @@ impl Planner {
         }
     }
 
-    /// So many rows at once as a single tensor may have bytes: trial runs make them all.
+    /// The most rows of a plan: no input of a trial run can be larger than a tensor may be.
     fn most_rows(&self, single: &Plan) -> usize {
         let bytes = |input: &TensorMetadata| {
             let count = volume(&input.shape_with_open(1))?;
@@ -144,7 +154,8 @@ impl Planner {
         self.max_batch_size.min(fit).max(1)
     }
 
-    /// Prepares a size, tries it and puts it into service when it pays.
+    /// Makes a plan for `rows` rows, tries it, and uses it when it saves time. `best` is the shortest time per row so
+    /// far in seconds, `bytes` the weights of the plans so far.
     fn size(
         &self,
         family: &Family,
@@ -175,7 +186,7 @@ impl Planner {
         }
     }
 
-    /// A plan for `rows` rows, whose outputs have as many.
+    /// Makes a plan for `rows` rows, and checks that its outputs have as many rows. Adds its weights to `bytes`.
     fn plan(&self, family: &Family, rows: usize, bytes: &mut usize) -> Result<Plan, Verdict> {
         *bytes += family.single.weight_bytes;
         if *bytes > self.max_plan_bytes {
@@ -189,7 +200,9 @@ impl Planner {
         for ((shape, alone), axis) in shapes.iter().zip(&alone).zip(&self.layout.output_axes) {
             let (Some(length), Some(one)) = (shape.get(*axis), alone.get(*axis)) else { continue };
             if one.fixed() != Some(1) || length.fixed() != Some(rows) {
-                let message = format!("its output has the shape {shape:?}, a single row's {alone:?}");
+                let message = format!(
+                    "its output has the shape {shape:?}, that of a single row {alone:?}: expected {rows} rows"
+                );
                 return Err(Verdict::Differs(message));
             }
         }

@@ -1,7 +1,7 @@
-//! Trial runs: what single rows give and take, and whether a plan for several gives the same in less time.
+//! Trial runs: they measure single rows, and compare the results and the time of a plan for several rows with these.
 //!
-//! The time is the thread's own (`CLOCK_THREAD_CPUTIME_ID`): trials run at low priority beside the workers, and what they
-//! take from it must not count.
+//! Trials run at low priority, at the same time as the workers. So the time is the thread's own CPU time
+//! (`CLOCK_THREAD_CPUTIME_ID`): the time in which workers have the core does not count.
 
 use std::time::{Duration, Instant};
 
@@ -15,30 +15,33 @@ use crate::error::RequestError;
 use crate::memory::{Budget, Share};
 use crate::model::{Elements, Tensor, TensorMetadata};
 
-/// How long one plan is timed, and the fewest rounds.
+/// The shortest total time of the timed runs of one plan.
 const MEASURE: Duration = Duration::from_millis(50);
+/// The fewest timed runs of one plan.
 const ROUNDS: usize = 5;
 
-/// Why a plan is not to be used.
+/// Why a plan cannot be used.
 #[derive(Debug)]
 pub(super) enum Trouble {
+    /// A run failed.
     Failed(String),
-    /// The rows' results are not those of single rows.
+    /// A row's result differs from the result of the same row alone.
     Differs(String),
 }
 
-/// Made-up rows, and what they give alone.
+/// Artificial rows, and the result of each alone.
 pub(super) struct Trial<'l> {
     layout: &'l Layout,
     items: Vec<Item>,
+    /// The outputs of each row alone.
     expected: Vec<Vec<Tensor>>,
-    /// Seconds that one row takes alone.
+    /// The CPU time of one row alone, in seconds.
     pub single: f64,
 }
 
 impl<'l> Trial<'l> {
-    /// Runs `count` rows one by one. Integers are often indices, for which zero is safe, and now and then divisors, for
-    /// which it is not: then they are ones.
+    /// Runs `count` rows one by one. All integers are 0 at first, which is safe for indices. If a run fails, they are 1,
+    /// which is safe for divisors too.
     pub fn of(plan: &Plan, layout: &'l Layout, count: usize) -> Result<Trial<'l>, String> {
         let attempt = |integers: i8| {
             guarded("a trial", || Ok(Trial::with(plan, layout, count, integers)))
@@ -53,11 +56,12 @@ impl<'l> Trial<'l> {
         let mut run = |item: &Item| joined(layout, &mut state, std::slice::from_ref(item));
         let expected =
             items.iter().map(|item| run(item).map_err(|error| error.message)).collect::<Result<_, _>>()?;
-        let single = least(|| run(&items[0]).is_ok()).ok_or("a run failed that had not before")?;
+        let single = least(|| run(&items[0]).is_ok())
+            .ok_or("a run failed while it was timed, after one that did not")?;
         Ok(Trial { layout, items, expected, single })
     }
 
-    /// Runs `rows` rows at once and holds each against the single one's; the seconds that all of them take.
+    /// Runs `rows` rows at once and compares each with the same row alone. Returns the CPU time of the run, in seconds.
     pub fn run(&self, plan: &Plan, rows: usize) -> Result<f64, Trouble> {
         let items = &self.items[..rows];
         let mut state = PlanState::new(plan);
@@ -66,23 +70,24 @@ impl<'l> Trial<'l> {
         for (row, expected) in self.expected.iter().take(rows).enumerate() {
             for ((whole, single), axis) in outputs.iter().zip(expected).zip(&self.layout.output_axes) {
                 if let Some(difference) = difference(&whole.slice(*axis, row..row + 1), single) {
-                    let message = format!("row {row} of it is {difference} off what it is alone");
+                    let message =
+                        format!("row {row} of the batch differs by {difference} from the same row alone");
                     return Err(Trouble::Differs(message));
                 }
             }
         }
         least(|| joined(self.layout, &mut state, items).is_ok())
-            .ok_or_else(|| Trouble::Failed("it failed when it was timed".into()))
+            .ok_or_else(|| Trouble::Failed("a run failed while it was timed, after one that did not".into()))
     }
 }
 
-/// Runs a plan on items that fill it.
+/// Runs a plan with these items as its rows.
 fn joined(layout: &Layout, plan: &mut PlanState, items: &[Item]) -> Result<Vec<Tensor>, RequestError> {
     let inputs = layout.join(items).map_err(failed)?;
     plan.run(&inputs.iter().collect::<Vec<_>>(), &mut Share::none(&Budget::unbounded()))
 }
 
-/// The least time of some runs, in seconds of this thread; `None` when a run fails.
+/// The shortest of several runs, in seconds of this thread's CPU time; `None` when a run fails.
 fn least(mut run: impl FnMut() -> bool) -> Option<f64> {
     let (mut least, mut total) = (f64::INFINITY, 0.0);
     let mut rounds = 0;
@@ -97,7 +102,8 @@ fn least(mut run: impl FnMut() -> bool) -> Option<f64> {
     Some(least)
 }
 
-/// The same by the clock on the wall, in milliseconds: for what several threads do.
+/// The shortest of several runs, in milliseconds of elapsed time, for runs that use several threads; `None` when a run
+/// fails.
 pub(super) fn least_of_clock(mut run: impl FnMut() -> bool) -> Option<f64> {
     let mut least = f64::INFINITY;
     let begun = Instant::now();
@@ -113,12 +119,14 @@ pub(super) fn least_of_clock(mut run: impl FnMut() -> bool) -> Option<f64> {
     Some(least)
 }
 
+/// The CPU time of this thread in seconds.
 fn thread_time() -> f64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
-/// How far two tensors of one shape are apart, when it is further than sums in another order explain.
+/// The largest relative difference of two tensors of one shape. `None` when it is so small that another order of the
+/// sums explains it.
 fn difference(a: &Tensor, b: &Tensor) -> Option<f64> {
     let floats = |tensor: &Tensor| -> Option<Vec<f64>> {
         match tensor.elements() {
@@ -128,23 +136,24 @@ fn difference(a: &Tensor, b: &Tensor) -> Option<f64> {
             _ => None,
         }
     };
-    let coarse = if matches!(a.elements(), Elements::Fp16(_)) { 2e-2 } else { 1e-3 };
+    let tolerance = if matches!(a.elements(), Elements::Fp16(_)) { 2e-2 } else { 1e-3 };
     match (floats(a), floats(b)) {
         (Some(a), Some(b)) => {
             let apart = a.iter().zip(&b).map(|(a, b)| {
-                let both_odd = a == b || a.is_nan() && b.is_nan();
-                if both_odd { 0.0 } else { (a - b).abs() / (1.0 + b.abs()) }
+                let is_same = a == b || a.is_nan() && b.is_nan();
+                if is_same { 0.0 } else { (a - b).abs() / (1.0 + b.abs()) }
             });
             let most = apart
                 .fold(0.0, |most: f64, apart| if apart.is_nan() { f64::INFINITY } else { most.max(apart) });
-            (most > coarse).then_some(most)
+            (most > tolerance).then_some(most)
         }
-        // Integers are mostly chosen by scores that are close at random input: not held against it.
+        // Integers are not compared. Most are the index of the highest score, and with random input the scores are
+        // nearly equal.
         _ => None,
     }
 }
 
-/// Inputs for trial runs, one row an item; rows differ where the datatype lets them.
+/// Inputs for trial runs, one row per item. Rows of floats differ from each other.
 fn samples(
     layout: &Layout,
     inputs: &[TensorMetadata],
@@ -154,7 +163,7 @@ fn samples(
     let items = (0..count).map(|row| {
         let mut item = Item::default();
         for (at, (input, place)) in inputs.iter().zip(&layout.inputs).enumerate() {
-            // An input without rows is the same for all of them.
+            // An input without a batch axis must be the same for all rows.
             let row = if layout.input_axes[at].is_some() { row } else { 0 };
             let tensor = sample(input, (row * inputs.len() + at + 1) as u64, integers)?;
             match place {
@@ -167,12 +176,12 @@ fn samples(
     items.collect()
 }
 
-/// Numbers from −1 to 1 for floats, `integers` for integers.
+/// A tensor for an input: floats are pseudo-random from −1 to 1, integers are `integers`.
 fn sample(input: &TensorMetadata, seed: u64, integers: i8) -> Result<Tensor, String> {
     let tensor = Tensor::zeros(input.datatype, input.shape_with_open(1))?;
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
-        // xorshift64: any numbers do, as long as rows differ.
+        // xorshift64. Any numbers are good enough, if the rows differ.
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;

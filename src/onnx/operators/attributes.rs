@@ -1,4 +1,4 @@
-//! Attributes of a node, each read as what the standard says it is.
+//! Reads the attributes of a node with the types that the standard gives them.
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
@@ -6,41 +6,46 @@ use tract_onnx::prelude::*;
 
 use super::wrong;
 
-/// A node's attributes.
+/// The attributes of a node.
 pub struct Attributes<'a> {
+    /// The model that is read, for attributes that are tensors.
     pub context: &'a ParsingContext<'a>,
+    /// The node that has the attributes.
     pub node: &'a NodeProto,
 }
 
 impl<'a> Attributes<'a> {
+    /// An error about the attributes; see [`wrong`].
     pub fn wrong(&self, cause: impl std::fmt::Display) -> TractError {
         wrong(self.node, cause)
     }
 
-    /// An empty list where there is none.
+    /// A list of integers; empty when the attribute is absent.
     pub fn ints(&self, name: &str) -> TractResult<&'a [i64]> {
         Ok(self.node.get_attr_opt_slice::<i64>(name)?.unwrap_or_default())
     }
 
-    /// An empty list where there is none.
+    /// A list of floats; empty when the attribute is absent.
     pub fn floats(&self, name: &str) -> TractResult<&'a [f32]> {
         Ok(self.node.get_attr_opt_slice::<f32>(name)?.unwrap_or_default())
     }
 
-    /// An empty list where there is none.
+    /// A list of strings; empty when the attribute is absent.
     pub fn strings(&self, name: &str) -> TractResult<Vec<String>> {
         Ok(self.node.get_attr_opt_vec::<String>(name)?.unwrap_or_default())
     }
 
+    /// A string, or `default` when the attribute is absent.
     pub fn string(&self, name: &str, default: &'a str) -> TractResult<&'a str> {
         Ok(self.node.get_attr_opt::<&str>(name)?.unwrap_or(default))
     }
 
+    /// An integer, or `default` when the attribute is absent.
     pub fn int(&self, name: &str, default: i64) -> TractResult<i64> {
         Ok(self.node.get_attr_opt::<i64>(name)?.unwrap_or(default))
     }
 
-    /// A tensor's numbers; an empty list where there is none.
+    /// The numbers of a tensor, flat and cast to `T`; empty when the attribute is absent.
     pub fn tensor<T: Datum + Copy>(&self, name: &str) -> TractResult<Vec<T>> {
         let Some(proto) = self.node.get_attr_opt::<&tract_onnx::pb::TensorProto>(name)? else {
             return Ok(Vec::new());
@@ -50,7 +55,8 @@ impl<'a> Attributes<'a> {
         Ok(tensor.try_as_plain_ram()?.as_slice::<T>()?.to_vec())
     }
 
-    /// Numbers given as floats, or exactly as a tensor under `<name>_as_tensor`.
+    /// Numbers from the list of floats `<name>`, or from the tensor `<name>_as_tensor`, which can have double precision.
+    /// Empty when both are absent.
     pub fn numbers(&self, name: &str) -> TractResult<Vec<f64>> {
         let (floats, exact) = (self.floats(name)?, self.tensor::<f64>(&format!("{name}_as_tensor"))?);
         if !floats.is_empty() && !exact.is_empty() {

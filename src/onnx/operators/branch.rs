@@ -1,9 +1,9 @@
-//! `If`, of which only the branch that is taken must make sense.
+//! `If`. Only the branch that is taken must fit the shapes.
 //!
-//! Exporters leave conditions in that are settled once the inputs' shapes and parameters are: "is the rank
-//! 3", "is the rate 16000". tract looks into both branches, and the other one often does not fit the shapes
-//! at hand. Here a condition whose value is known decides: its branch takes the node's place, the other is
-//! not looked at. A condition that only a run will tell stays as tract has it.
+//! Exporters write conditions whose value is known as soon as the shapes and parameters are known: "is the rank 3", "is
+//! the sample rate 16000". tract always analyses both branches, and the branch that is not taken often does not fit the
+//! shapes. Here, if the value of the condition is known, the node is replaced by the branch that is taken, and the other
+//! branch is not analysed. If the value is known only during a run, the node becomes tract's own `If`.
 
 use std::collections::HashMap;
 
@@ -20,20 +20,22 @@ use tract_onnx::tract_hir::internal::{
 
 use super::Built;
 
+/// An `If` node with both branches.
 #[derive(Debug, Clone)]
 struct If {
     yes: Branch,
     no: Branch,
 }
 
+/// One of the two graphs.
 #[derive(Debug, Clone)]
 struct Branch {
     body: InferenceModel,
-    /// Which of the node's inputs each of the body's is. The first is the condition.
+    /// For each input of the body: the index among the inputs of the node. The node's input 0 is the condition.
     inputs: Vec<usize>,
 }
 
-/// An entry of tract's register.
+/// Builds an `If` from its node, for tract's register.
 pub fn branch(context: &ParsingContext, node: &NodeProto) -> Built {
     let parse = |name| context.parse_graph(node.get_attr::<&GraphProto>(name)?);
     let (yes, no) = (parse("then_branch")?, parse("else_branch")?);
@@ -47,7 +49,7 @@ pub fn branch(context: &ParsingContext, node: &NodeProto) -> Built {
     };
     let (yes, no) = (branch(yes), branch(no));
     if yes.body.outputs.len() != no.body.outputs.len() {
-        return Err(super::wrong(node, "its branches have unlike numbers of outputs"));
+        return Err(super::wrong(node, "its branches have different numbers of outputs"));
     }
     Ok((Box::new(If { yes, no }), outer))
 }
@@ -55,6 +57,7 @@ pub fn branch(context: &ParsingContext, node: &NodeProto) -> Built {
 type Facts = TVec<InferenceFact>;
 
 impl If {
+    /// The value of the condition; `None` when only a run determines it.
     fn taken(&self, condition: &InferenceFact) -> TractResult<Option<bool>> {
         condition.value.concretize().map(|value| value.cast_to_scalar::<bool>()).transpose()
     }
@@ -65,7 +68,7 @@ impl If {
 }
 
 impl Branch {
-    /// Brings what is known outside into the body and the other way.
+    /// Exchanges what is known about types and shapes between the node and the body.
     fn infer(&mut self, inputs: &mut Facts, outputs: &mut Facts) -> TractResult<()> {
         for (at, outer) in self.inputs.iter().enumerate() {
             self.body.input_fact_mut(at)?.unify_with_mut(&mut inputs[*outer])?;
@@ -80,7 +83,7 @@ impl Branch {
         Ok(())
     }
 
-    /// What the outputs would be; nothing when the branch does not fit.
+    /// What the outputs would be with this branch; `None` when the branch does not fit the inputs.
     fn guess(&self, inputs: &Facts, count: usize) -> Option<Facts> {
         let (mut inputs, mut outputs) = (inputs.clone(), vec![InferenceFact::default(); count].into());
         self.clone().infer(&mut inputs, &mut outputs).ok()?;
@@ -101,7 +104,7 @@ impl InferenceOp for If {
             Some(true) => self.yes.infer(&mut inputs, &mut outputs)?,
             Some(false) => self.no.infer(&mut inputs, &mut outputs)?,
             None => {
-                // The condition may be known later, so only what both branches agree on is.
+                // The condition may become known later. Until then, only what both branches agree on is known.
                 let count = outputs.len();
                 if let (Some(yes), Some(no)) = (self.yes.guess(&inputs, count), self.no.guess(&inputs, count))
                 {
@@ -160,7 +163,7 @@ impl InferenceOp for If {
     as_op!();
 }
 
-/// Puts a graph's nodes into another, fed by `inputs`; where its outputs are then.
+/// Copies the nodes of `body` into `target`, with `inputs` as its inputs. Returns its outputs there.
 fn put_in(
     target: &mut TypedModel,
     prefix: &str,

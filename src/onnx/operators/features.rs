@@ -1,45 +1,46 @@
-//! What comes before a model in a scikit-learn pipeline: `Scaler`, `Imputer`, `Binarizer`, `Normalizer`.
+//! The steps before a model in a scikit-learn pipeline: `Scaler`, `Imputer`, `Binarizer`, `Normalizer`.
 //!
-//! tract has a `Normalizer` of its own, whose norms are not the ones that onnxruntime divides by.
+//! tract has a `Normalizer`, but it divides by other norms than onnxruntime.
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
 
 use super::attributes::Attributes;
-use super::{Built, Kind, Operator, built};
+use super::{Built, Kind, Operator, built, single};
 
+/// One of the four operators. The last axis of its input holds the features.
 #[derive(Debug)]
 struct Features {
     name: &'static str,
     change: Change,
 }
 
+/// What happens to the features.
 #[derive(Debug)]
 enum Change {
-    /// (x - offset) * scale; a number each, or one for all.
-    Scale {
-        offset: Vec<f32>,
-        scale: Vec<f32>,
-    },
-    /// What equals `missing` (NaN equals NaN) becomes the feature's number, or the one for all.
-    Fill {
-        missing: f64,
-        with: Vec<f64>,
-    },
+    /// (x - offset) * scale. Both have one number per feature, or one for all.
+    Scale { offset: Vec<f32>, scale: Vec<f32> },
+    /// A value that equals `missing` (NaN equals NaN) is replaced. `with` has one number per feature, or one for all.
+    Fill { missing: f64, with: Vec<f64> },
     /// 1 above the threshold, else 0.
     Threshold(f32),
+    /// Each row divided by its norm.
     Norm(Norm),
 }
 
+/// The norm of a row.
 #[derive(Debug, Clone, Copy)]
 enum Norm {
+    /// The largest value (not the largest absolute value), as in onnxruntime.
     Max,
+    /// The sum of the absolute values.
     L1,
+    /// The Euclidean length.
     L2,
 }
 
-/// An entry of tract's register.
+/// Builds a `Scaler` from its node, for tract's register.
 pub fn scaler(context: &ParsingContext, node: &NodeProto) -> Built {
     let attributes = Attributes { context, node };
     let (offset, scale) = (attributes.floats("offset")?.to_vec(), attributes.floats("scale")?.to_vec());
@@ -49,7 +50,7 @@ pub fn scaler(context: &ParsingContext, node: &NodeProto) -> Built {
     built(node, Features { name: "Scaler", change: Change::Scale { offset, scale } })
 }
 
-/// An entry of tract's register.
+/// Builds an `Imputer` from its node, for tract's register.
 pub fn imputer(context: &ParsingContext, node: &NodeProto) -> Built {
     let attributes = Attributes { context, node };
     let (floats, ints) =
@@ -70,13 +71,13 @@ pub fn imputer(context: &ParsingContext, node: &NodeProto) -> Built {
     built(node, Features { name: "Imputer", change })
 }
 
-/// An entry of tract's register.
+/// Builds a `Binarizer` from its node, for tract's register.
 pub fn binarizer(_: &ParsingContext, node: &NodeProto) -> Built {
     let threshold = node.get_attr_opt::<f32>("threshold")?.unwrap_or(0.0);
     built(node, Features { name: "Binarizer", change: Change::Threshold(threshold) })
 }
 
-/// An entry of tract's register.
+/// Builds a `Normalizer` from its node, for tract's register.
 pub fn normalizer(context: &ParsingContext, node: &NodeProto) -> Built {
     let attributes = Attributes { context, node };
     let norm = match attributes.string("norm", "MAX")? {
@@ -94,9 +95,7 @@ impl Operator for Features {
     }
 
     fn outputs(&self, inputs: &[Kind]) -> TractResult<TVec<Kind>> {
-        let [input] = inputs else {
-            return Err(TractError::msg(format!("{} inputs came: expected 1", inputs.len())));
-        };
+        let input = single(inputs)?;
         let features = input.shape.last().and_then(|dim| dim.to_i64().ok());
         let per_feature = match &self.change {
             Change::Scale { offset, scale } => vec![offset.len(), scale.len()],
@@ -106,13 +105,13 @@ impl Operator for Features {
         for count in per_feature {
             if count != 1 && features.is_some_and(|features| features != count as i64) {
                 return Err(TractError::msg(format!(
-                    "{count} numbers for {} features: expected one each, or one for all",
+                    "it has {count} numbers for {} features: expected one per feature, or one for all",
                     features.unwrap_or_default()
                 )));
             }
         }
         let datum_type = match &self.change {
-            // These keep what they get.
+            // These keep the datatype of the input.
             Change::Fill { .. } | Change::Threshold(_) => input.datum_type,
             Change::Scale { .. } | Change::Norm(_) => f32::datum_type(),
         };
@@ -148,11 +147,12 @@ impl Operator for Features {
     }
 }
 
-/// A number for each feature, or the one again and again.
+/// The numbers for the features in order. A single number is repeated.
 fn each<T>(numbers: &[T]) -> impl Iterator<Item = &T> {
     numbers.iter().cycle()
 }
 
+/// Casts the input to `T` and changes each row of `width` features.
 fn on_rows<T: Datum + Copy>(
     input: &Tensor,
     width: usize,
@@ -164,18 +164,17 @@ fn on_rows<T: Datum + Copy>(
 }
 
 impl Norm {
-    /// Where the norm is zero, rows stay as they are.
+    /// Divides a row by its norm. A row with norm 0 is unchanged.
     fn apply(self, row: &mut [f32]) {
         match self {
-            // The largest, not the largest by its size: so onnxruntime has it.
             Norm::Max => divide(row, row.iter().copied().fold(f32::MIN, f32::max)),
             Norm::L1 => divide(row, row.iter().map(|value| value.abs()).sum()),
             Norm::L2 => {
                 let sum: f32 = row.iter().map(|value| value * value).sum();
                 if sum != 0.0 {
                     row.iter_mut().for_each(|value| {
-                        let size = (*value * *value / sum).sqrt();
-                        *value = if *value < 0.0 { -size } else { size };
+                        let magnitude = (*value * *value / sum).sqrt();
+                        *value = if *value < 0.0 { -magnitude } else { magnitude };
                     });
                 }
             }

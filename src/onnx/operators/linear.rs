@@ -1,6 +1,6 @@
-//! `LinearClassifier` and `LinearRegressor`: a product with constant coefficients, and what follows it.
+//! `LinearClassifier` and `LinearRegressor`: a product with constant coefficients, and a transform.
 //!
-//! tract has both, but not all transforms, and answers two classes with one score otherwise.
+//! tract has both, but not all transforms. With two classes and one score it also gives other results than onnxruntime.
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
@@ -8,22 +8,24 @@ use tract_onnx::prelude::*;
 
 use super::attributes::Attributes;
 use super::transform::{Transform, logistic};
-use super::{Built, Kind, Labels, Operator, built};
+use super::{Built, Kind, Labels, Operator, built, single};
 
+/// Scores = coefficients × features + intercepts.
 #[derive(Debug)]
 struct Linear {
     name: &'static str,
-    /// A row for each target.
+    /// `[targets, width]`, row-major.
     coefficients: Vec<f32>,
-    /// One for each target.
+    /// One per target.
     intercepts: Vec<f32>,
+    /// The number of features of a row.
     width: usize,
     transform: Transform,
-    /// A classifier's. Two labels for one target are those of the two classes that its score tells apart.
+    /// The labels of a classifier. With two labels and one target, the score decides between the two classes.
     labels: Option<Labels>,
 }
 
-/// An entry of tract's register.
+/// Builds a `LinearClassifier` from its node, for tract's register.
 pub fn classifier(context: &ParsingContext, node: &NodeProto) -> Built {
     let attributes = Attributes { context, node };
     let labels = Labels::read(&attributes, "classlabels_ints", "classlabels_strings")?;
@@ -34,12 +36,15 @@ pub fn classifier(context: &ParsingContext, node: &NodeProto) -> Built {
         targets => targets,
     };
     if targets != labels.len() && !(targets == 1 && labels.len() == 2) {
-        return Err(attributes.wrong(format!("{targets} `intercepts` for {} labels", labels.len())));
+        return Err(attributes.wrong(format!(
+            "it has {targets} `intercepts` for {} labels: expected one per label",
+            labels.len()
+        )));
     }
     built(node, Linear::read(&attributes, "LinearClassifier", targets, Some(labels))?)
 }
 
-/// An entry of tract's register.
+/// Builds a `LinearRegressor` from its node, for tract's register.
 pub fn regressor(context: &ParsingContext, node: &NodeProto) -> Built {
     let attributes = Attributes { context, node };
     let targets = attributes.int("targets", 1)?;
@@ -63,7 +68,7 @@ impl Linear {
         let width = coefficients.len() / targets;
         if width == 0 || width * targets != coefficients.len() || intercepts.len() != targets {
             return Err(attributes.wrong(format!(
-                "{} `coefficients` and {} `intercepts` for {targets} targets",
+                "it has {} `coefficients` and {} `intercepts`: expected the same number for each of {targets} targets",
                 coefficients.len(),
                 intercepts.len()
             )));
@@ -72,11 +77,12 @@ impl Linear {
         Ok(Linear { name, coefficients, intercepts, width, transform, labels })
     }
 
-    /// The score that a single target has is that of the second of two classes.
+    /// True for a classifier of two classes with a single score, which is that of the second class.
     fn is_of_two(&self) -> bool {
         self.intercepts.len() == 1 && self.labels.as_ref().is_some_and(|labels| labels.len() == 2)
     }
 
+    /// Computes the scores of a row, before the transform.
     fn scores(&self, row: &[f32], scores: &mut [f32]) {
         let rows = self.coefficients.chunks_exact(self.width);
         for ((score, coefficients), intercept) in scores.iter_mut().zip(rows).zip(&self.intercepts) {
@@ -85,7 +91,7 @@ impl Linear {
     }
 }
 
-/// In eight sums, which the processor takes side by side.
+/// The dot product, as eight separate sums that the processor computes in parallel.
 fn product(a: &[f32], b: &[f32]) -> f32 {
     let (a_eights, a_rest) = a.as_chunks::<8>();
     let (b_eights, b_rest) = b.as_chunks::<8>();
@@ -99,7 +105,7 @@ fn product(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest
 }
 
-/// The first of the highest.
+/// The index of the highest score; the first one if several are equal.
 fn highest(scores: &[f32]) -> usize {
     let mut best = 0;
     for (at, score) in scores.iter().enumerate() {
@@ -116,9 +122,7 @@ impl Operator for Linear {
     }
 
     fn outputs(&self, inputs: &[Kind]) -> TractResult<TVec<Kind>> {
-        let [Kind { shape, .. }] = inputs else {
-            return Err(TractError::msg(format!("{} inputs came: expected 1", inputs.len())));
-        };
+        let Kind { shape, .. } = single(inputs)?;
         let [rows, features] = &shape[..] else {
             return Err(TractError::msg(format!(
                 "the input has {} dimensions: expected 2, rows of features",

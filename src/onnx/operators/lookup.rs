@@ -1,4 +1,4 @@
-//! From places to what stands there: `ArrayFeatureExtractor`, and `LabelEncoder`.
+//! Operators that look values up in a list: `ArrayFeatureExtractor` by index, `LabelEncoder` by key.
 
 use std::collections::HashMap;
 
@@ -7,13 +7,13 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
 
 use super::attributes::Attributes;
-use super::{Built, Kind, Operator, built};
+use super::{Built, Kind, Operator, built, single};
 
-/// Takes the places that its second input names from each row of its first.
+/// Takes from each row of its first input the values at the indices in its second input.
 #[derive(Debug)]
 struct Extractor;
 
-/// An entry of tract's register.
+/// Builds an `ArrayFeatureExtractor` from its node, for tract's register.
 pub fn extractor(_: &ParsingContext, node: &NodeProto) -> Built {
     built(node, Extractor)
 }
@@ -25,14 +25,14 @@ impl Operator for Extractor {
 
     fn outputs(&self, inputs: &[Kind]) -> TractResult<TVec<Kind>> {
         let [data, places] = inputs else {
-            return Err(TractError::msg(format!("{} inputs came: expected 2", inputs.len())));
+            return Err(TractError::msg(format!("it has {} inputs: expected 2", inputs.len())));
         };
         let mut shape = data.shape.clone();
         if shape.is_empty() {
             return Err(TractError::msg("its data is a scalar: expected one dimension or more"));
         }
         let count: TDim = places.shape.iter().product();
-        // A list gives one row.
+        // A list is one row.
         if shape.len() == 1 {
             shape.insert(0, 1.into());
         }
@@ -53,7 +53,9 @@ impl Operator for Extractor {
             .map(|place| {
                 let found = usize::try_from(*place).ok().filter(|place| *place < width);
                 found.ok_or_else(|| {
-                    TractError::msg(format!("place {place} of {width}: expected 0 to {width} less 1"))
+                    TractError::msg(format!(
+                        "index {place} in a row of {width} values: expected 0 to {width} less 1"
+                    ))
                 })
             })
             .collect::<TractResult<_>>()?;
@@ -83,6 +85,7 @@ impl Operator for Extractor {
     }
 }
 
+/// The values at `places` of each row of `width` values, flat.
 fn taken<T: Datum>(data: &Tensor, width: usize, places: &[usize]) -> TractResult<Tensor> {
     let data = data.try_as_plain_ram()?;
     let rows = data.as_slice::<T>()?.chunks_exact(width.max(1));
@@ -90,24 +93,28 @@ fn taken<T: Datum>(data: &Tensor, width: usize, places: &[usize]) -> TractResult
     Ok(tensor1(&all))
 }
 
-/// Replaces keys by values, and all that is no key by a default.
+/// Replaces each key by its value, and everything else by a default.
 #[derive(Debug)]
 struct Encoder {
-    /// Of the bits of a number (NaN is one key, both zeros are one), or of a word.
+    /// The index of each key's value.
     places: HashMap<Key, usize>,
     values: Words,
+    /// One value.
     default: Words,
+    /// The datatype of the keys.
     takes: DatumType,
 }
 
+/// A key that can be hashed.
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum Key {
     Number(i64),
+    /// The bits of a double. All NaN are one key, and so are 0 and -0.
     Float(u64),
     Word(String),
 }
 
-/// A list of one type.
+/// A list of keys or values, all of one type.
 #[derive(Debug)]
 enum Words {
     Numbers(Vec<i64>),
@@ -144,7 +151,8 @@ impl Words {
         }
     }
 
-    /// A list under any of the names that the standard has for it.
+    /// Reads a list. Its attribute's name depends on its type: `<prefix>_int64s`, `_floats`, `_strings` or `_tensor`.
+    /// `None` when all are absent.
     fn read(attributes: &Attributes, prefix: &str) -> TractResult<Option<Words>> {
         let name = |kind: &str| format!("{prefix}_{kind}");
         let (numbers, floats) = (attributes.ints(&name("int64s"))?, attributes.floats(&name("floats"))?);
@@ -180,7 +188,7 @@ impl Words {
         })
     }
 
-    /// Values at places; the default where there is none.
+    /// The values at these places, and the default where there is no place.
     fn picked(&self, default: &Words, places: &[Option<usize>]) -> TractResult<Tensor> {
         fn pick<T: Datum>(values: &[T], default: &[T], places: &[Option<usize>]) -> Option<Tensor> {
             let one =
@@ -194,16 +202,19 @@ impl Words {
             (Words::Strings(values), Words::Strings(default)) => pick(values, default, places),
             _ => None,
         };
-        picked.ok_or_else(|| TractError::msg("the default is not of the values' type"))
+        picked.ok_or_else(|| {
+            TractError::msg("the default and the values have different datatypes: expected the same")
+        })
     }
 }
 
+/// The key of a float.
 fn float(value: f64) -> Key {
     let value = if value.is_nan() { f64::NAN } else { value + 0.0 };
     Key::Float(value.to_bits())
 }
 
-/// An entry of tract's register.
+/// Builds a `LabelEncoder` from its node, for tract's register.
 pub fn encoder(context: &ParsingContext, node: &NodeProto) -> Built {
     let attributes = Attributes { context, node };
     let (keys, values) = (Words::read(&attributes, "keys")?, Words::read(&attributes, "values")?);
@@ -211,7 +222,11 @@ pub fn encoder(context: &ParsingContext, node: &NodeProto) -> Built {
         return Err(attributes.wrong("expected `keys_` and `values_` (ai.onnx.ml 2 or later)"));
     };
     if keys.len() != values.len() {
-        return Err(attributes.wrong(format!("{} keys for {} values", keys.len(), values.len())));
+        return Err(attributes.wrong(format!(
+            "it has {} keys and {} values: expected the same number",
+            keys.len(),
+            values.len()
+        )));
     }
     let default = match (Words::of_tensor(&attributes, "default_tensor")?, &values) {
         (Some(default), _) => default,
@@ -239,9 +254,7 @@ impl Operator for Encoder {
     }
 
     fn outputs(&self, inputs: &[Kind]) -> TractResult<TVec<Kind>> {
-        let [input] = inputs else {
-            return Err(TractError::msg(format!("{} inputs came: expected 1", inputs.len())));
-        };
+        let input = single(inputs)?;
         let word = DatumType::String;
         if (input.datum_type == word) != (self.takes == word) {
             return Err(TractError::msg(format!(

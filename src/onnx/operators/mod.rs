@@ -1,8 +1,11 @@
-//! Operators of our own, put in the place of tract's or where tract has none.
+//! Our own operators. They replace those of tract, or add operators that tract does not have.
 //!
-//! An operator is an [`Operator`]: what it makes of its inputs' datatypes and shapes, and what it makes
-//! of the inputs. [`Own`] is the one place that tells tract about it: shape inference, the typed
-//! graph, the run. A new operator is a file here and a line in [`register`].
+//! An [`Operator`] says which datatypes and shapes its outputs have, and computes them. [`Own`] is the only code that
+//! connects operators with tract: shape inference, the typed graph and the run. `If` is not an [`Operator`], because it
+//! changes the graph; see `branch`.
+//!
+//! A new operator is a file here and a line in [`register`]. An operator follows the ONNX standard, and onnxruntime where
+//! the standard leaves something open. It checks shapes itself: a wrong input is an error, never a panic.
 
 mod attributes;
 mod branch;
@@ -25,7 +28,7 @@ use tract_onnx::tract_hir::internal::{
     EvalContext, EvalOp, Expansion, InferenceOp, Op, StaticName, TypedOp, expand,
 };
 
-/// Puts ours into tract's register, over its own.
+/// Adds our operators to tract's register. They replace its operators with the same names.
 pub(super) fn register(onnx: &mut Onnx) {
     onnx.op_register.insert("If", branch::branch);
     onnx.op_register.insert("ArrayFeatureExtractor", lookup::extractor);
@@ -41,50 +44,62 @@ pub(super) fn register(onnx: &mut Onnx) {
     onnx.op_register.insert("TreeEnsemble", trees::ensemble);
 }
 
-/// What is known of a tensor before it is there.
+/// What is known about a tensor before the run.
 #[derive(Debug, Clone)]
 pub struct Kind {
+    /// The type of the elements.
     pub datum_type: DatumType,
+    /// The lengths of the axes; open ones are symbols.
     pub shape: TVec<TDim>,
 }
 
-/// An operator without state.
+/// An operator that keeps nothing from one run to the next.
 pub trait Operator: fmt::Debug + Send + Sync + 'static {
-    /// The standard's name for it.
+    /// The name in the ONNX standard.
     fn name(&self) -> &'static str;
 
-    /// The outputs' datatypes and shapes, or why these inputs cannot be taken.
+    /// The datatypes and shapes of all outputs. The error says what is wrong with the inputs and what was expected.
     fn outputs(&self, inputs: &[Kind]) -> TractResult<TVec<Kind>>;
 
-    /// The same operator made ready for inputs of these kinds, where that is worth something.
+    /// The same operator, prepared for inputs of these kinds. `None`: this operator runs as it is.
     fn prepared(&self, _inputs: &[Kind]) -> TractResult<Option<Arc<dyn Operator>>> {
         Ok(None)
     }
 
-    /// All outputs.
+    /// Computes all outputs.
     fn run(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>>;
 }
 
-/// What an entry of tract's register gives back.
+/// The only input. It is an error when there are none or several.
+pub fn single(inputs: &[Kind]) -> TractResult<&Kind> {
+    match inputs {
+        [input] => Ok(input),
+        _ => Err(TractError::msg(format!("it has {} inputs: expected 1", inputs.len()))),
+    }
+}
+
+/// The operator for a node, and the names of outer tensors that it reads. Functions in tract's register return this.
 pub type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
-/// An operator for a node, of whose outputs some may be left out.
+/// Wraps an operator for tract. Outputs that the node does not name are dropped.
 pub fn built(node: &NodeProto, operator: impl Operator) -> Built {
     let kept = node.output.iter().enumerate().filter(|(_, name)| !name.is_empty()).map(|(at, _)| at);
     let inputs = node.input.iter().filter(|name| !name.is_empty()).count();
     Ok((expand(Own { operator: Arc::new(operator), inputs, kept: kept.collect() }), Vec::new()))
 }
 
-/// An operator of ours as tract sees it.
+/// One of our operators, in the form that tract needs.
 #[derive(Debug, Clone)]
 struct Own {
     operator: Arc<dyn Operator>,
+    /// The number of inputs of the node.
     inputs: usize,
-    /// The outputs that the node names.
+    /// The indices of the outputs that the node names.
     kept: TVec<usize>,
 }
 
 impl Own {
+    /// The datatypes and shapes of the outputs that the node names.
     fn kinds(&self, inputs: &[Kind]) -> TractResult<TVec<Kind>> {
         let all = self.operator.outputs(inputs)?;
         self.kept
@@ -92,7 +107,10 @@ impl Own {
             .map(|at| {
                 let kind = all.get(*at).cloned();
                 kind.ok_or_else(|| {
-                    TractError::msg(format!("it has {} outputs: output {at} is none of them", all.len()))
+                    TractError::msg(format!(
+                        "it has {} outputs, but the node names output {at} (counted from 0)",
+                        all.len()
+                    ))
                 })
             })
             .collect()
@@ -123,7 +141,7 @@ impl Expansion for Own {
         outputs: &'p [TensorProxy],
     ) -> InferenceResult {
         if inputs.len() != self.inputs || outputs.len() != self.kept.len() {
-            return Err(TractError::msg("its inputs and outputs are not those of its node"));
+            return Err(TractError::msg("the numbers of inputs and outputs are not those of the node"));
         }
         solver.given_all(inputs.iter().map(|input| &input.datum_type), move |solver, types| {
             solver.given_all(inputs.iter().map(|input| &input.shape), move |solver, shapes| {
@@ -188,7 +206,7 @@ impl TypedOp for Own {
     as_op!();
 }
 
-/// Why a node's attributes do not make an operator.
+/// The error for wrong attributes. It starts with the operator and the name of the node (or of its first output).
 pub fn wrong(node: &NodeProto, cause: impl fmt::Display) -> TractError {
     let name = if node.name.is_empty() { node.output.first() } else { Some(&node.name) };
     let name = name.map(String::as_str).unwrap_or_default();
@@ -198,12 +216,14 @@ pub fn wrong(node: &NodeProto, cause: impl fmt::Display) -> TractError {
 /// The labels of a classifier's classes.
 #[derive(Debug, Clone)]
 pub enum Labels {
+    /// Integers.
     Numbers(Vec<i64>),
+    /// Strings.
     Words(Vec<String>),
 }
 
 impl Labels {
-    /// From the one of the two attributes that is there.
+    /// Reads the labels from one of two attributes. It is an error when both are there, or none.
     pub fn read(attributes: &Attributes, numbers: &str, words: &str) -> TractResult<Labels> {
         let (ints, strings) = (attributes.ints(numbers)?, attributes.strings(words)?);
         match (ints.is_empty(), strings.is_empty()) {
@@ -213,6 +233,7 @@ impl Labels {
         }
     }
 
+    /// The number of classes.
     pub fn len(&self) -> usize {
         match self {
             Labels::Numbers(all) => all.len(),
@@ -220,6 +241,7 @@ impl Labels {
         }
     }
 
+    /// The type of the tensor that [`Labels::of`] makes.
     pub fn datum_type(&self) -> DatumType {
         match self {
             Labels::Numbers(_) => DatumType::I64,
@@ -227,7 +249,7 @@ impl Labels {
         }
     }
 
-    /// A tensor of one dimension. Classes are places in the list.
+    /// The labels of the given classes, `[classes.len()]`. A class is an index in the list of labels.
     pub fn of(&self, classes: &[usize]) -> TractResult<Tensor> {
         let missing = || TractError::msg("a class has no label");
         Ok(match self {

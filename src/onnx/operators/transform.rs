@@ -1,24 +1,29 @@
-//! What ai.onnx.ml calls `post_transform`: from a row of scores to what is answered.
+//! `post_transform` of ai.onnx.ml: the function from the scores of a row to the results.
 //!
-//! Computed in single precision, in onnxruntime's order; so results are equal to its bit by bit where both
-//! use the same `exp` and `log`, and within one unit of the last place elsewhere.
+//! It is computed in single precision and in the order of onnxruntime. So the results are equal bit by bit where both use
+//! the same `exp` and `log`, and differ by at most one unit in the last place elsewhere.
 
 use tract_onnx::prelude::*;
 
 use super::attributes::Attributes;
 
+/// The function that is applied to the scores of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transform {
+    /// No function.
     None,
+    /// Probabilities of exclusive classes: their sum is 1.
     Softmax,
+    /// Each score on its own: 1 ÷ (1 + exp(−score)).
     Logistic,
-    /// Softmax that leaves zeros zero.
+    /// Softmax, but a score of 0 stays 0.
     SoftmaxZero,
+    /// Each score on its own: the inverse of the standard normal distribution.
     Probit,
 }
 
 impl Transform {
-    /// By the names of ai.onnx.ml 1 and 3.
+    /// Reads `post_transform` by the names of ai.onnx.ml 1 and 3.
     pub fn read(attributes: &Attributes) -> TractResult<Transform> {
         Ok(match attributes.string("post_transform", "NONE")? {
             "NONE" => Transform::None,
@@ -34,6 +39,7 @@ impl Transform {
         })
     }
 
+    /// Applies the function to the scores of a row.
     pub fn apply(self, scores: &mut [f32]) {
         match self {
             Transform::None => {}
@@ -45,12 +51,13 @@ impl Transform {
     }
 }
 
+/// 1 ÷ (1 + exp(−score)).
 pub fn logistic(score: f32) -> f32 {
     let value = 1.0 / (1.0 + (-score.abs()).exp());
     if score < 0.0 { 1.0 - value } else { value }
 }
 
-/// The inverse of the normal distribution, by Winitzki's formula for the error function's inverse.
+/// The inverse of the standard normal distribution, by Winitzki's approximation of the inverse error function.
 fn probit(score: f32) -> f32 {
     const A: f32 = 0.147;
     let x = 2.0 * score - 1.0;
@@ -61,8 +68,9 @@ fn probit(score: f32) -> f32 {
     std::f32::consts::SQRT_2 * (sign * root.sqrt())
 }
 
+/// A softmax of the scores for which `counts` is true.
 fn softmax(scores: &mut [f32], counts: impl Fn(f32) -> bool) {
-    // Less the largest, so that nothing overflows.
+    // The largest score is subtracted from all, so that no `exp` overflows.
     let largest = scores.iter().copied().fold(f32::MIN, |a, b| if b > a { b } else { a });
     let mut sum = 0.0;
     for score in scores.iter_mut() {

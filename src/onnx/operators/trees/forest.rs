@@ -1,20 +1,22 @@
-//! Trees laid out for speed, and the walk over them.
+//! Lays trees out for speed, and walks them.
 //!
-//! Every test of the standard is brought to one form, `feature <= threshold`: the others are this one with
-//! another threshold, with the branches exchanged, or two of it in a row. So a node is a number, a
-//! feature and two places, 16 bytes, and a step is a comparison and two loads without a jump that the
-//! processor would have to guess. Leaves point to themselves; that lets eight walks go on side by side
-//! until the last has arrived: eight trees for one row, or eight rows down one tree.
+//! Every test of the standard is converted to the form `feature <= threshold`. The other tests are this one with another
+//! threshold, with exchanged branches, or two of it in sequence. So a node is a threshold, a feature and two places: 16
+//! bytes. A step is one comparison and two loads, without a jump that the processor would have to predict. The branches
+//! of a leaf lead to the leaf itself. So eight walks can run in parallel until the last one has reached a leaf: eight
+//! trees for one row, or eight rows in one tree.
 //!
-//! Nothing here can loop or read outside: what is walked was found to have no cycle when it was laid
-//! out, each tree has its depth, and the caller's rows are as wide as [`Forest::width`] says.
+//! Invariants: a walk always ends and never reads outside the trees, because the layout refuses cycles and records the
+//! depth of each tree. Rows have at least [`Forest::width`] features.
 
-/// The numbers that thresholds and weights are made of.
+/// The type of thresholds and weights: `f32` or `f64`.
 pub trait Real: Copy + PartialOrd + Default + std::fmt::Debug + Send + Sync + 'static {
     const NAN: Self;
+    /// Rounds to this precision.
     fn from_f64(value: f64) -> Self;
     fn to_f32(self) -> f32;
     fn is_nan(self) -> bool;
+    /// The next smaller number.
     fn next_down(self) -> Self;
     fn plus(self, other: Self) -> Self;
     fn minus(self, other: Self) -> Self;
@@ -52,7 +54,7 @@ macro_rules! real {
 real!(f32);
 real!(f64);
 
-/// What a node asks of its feature. The set is in ascending order and not empty.
+/// The comparison of a node: feature, operator, number. The set of `Member` is sorted and not empty.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Test {
     LessOrEqual(f64),
@@ -64,29 +66,35 @@ pub enum Test {
     Member(Vec<f64>),
 }
 
-/// A node as the file has it; places are those in [`Trees::nodes`].
+/// A node as in the file. Places are indices in [`Trees::nodes`].
 #[derive(Debug, Clone)]
 pub enum Node {
+    /// Compares a feature, and goes on at one of two nodes.
     Branch {
+        /// The index of the feature in a row.
         feature: u32,
         test: Test,
-        /// Where a feature that is missing (NaN) goes.
+        /// True when a missing feature (NaN) goes to `yes`.
         missing: bool,
         yes: usize,
         no: usize,
     },
-    /// What it gives: the target, and the weight for it.
+    /// Ends a walk. It holds targets, and the weight for each.
     Leaf(Vec<(u32, f64)>),
 }
 
-/// Trees as the file has them.
+/// The trees of a file.
 #[derive(Debug, Clone)]
 pub struct Trees {
+    /// All nodes of all trees.
     pub nodes: Vec<Node>,
+    /// The place of each tree's first node.
     pub roots: Vec<usize>,
+    /// The number of targets (or classes).
     pub targets: usize,
 }
 
+/// How the weights of all trees for one target become a score.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Aggregate {
     Sum,
@@ -95,88 +103,99 @@ pub enum Aggregate {
     Max,
 }
 
-/// In a feature's number: NaN counts as "yes".
+/// The bit in [`Flat::feature`] which says that NaN goes to "yes".
 const NAN_IS_YES: u32 = 1 << 31;
 
-/// How many walks go on side by side.
+/// The number of walks that run in parallel.
 const LANES: usize = 8;
 
-/// How many rows go down one tree before the next: they stay in the cache meanwhile.
+/// The number of rows that walk one tree before the next tree. So few rows stay in the processor's cache.
 const SWEEP: usize = 128;
 
+/// A node in the layout.
 #[derive(Debug, Clone, Copy)]
 struct Flat<T> {
     threshold: T,
-    /// With [`NAN_IS_YES`].
+    /// The index of the feature, and the bit [`NAN_IS_YES`].
     feature: u32,
-    /// For "no" and for "yes".
+    /// The places of the next node for "no" and for "yes".
     next: [u32; 2],
 }
 
+/// The start of a tree, and the longest walk in it.
 #[derive(Debug, Clone, Copy)]
 struct Root {
     at: u32,
     depth: u32,
 }
 
+/// The weights of the leaves.
 #[derive(Debug)]
 enum Leaves<T> {
-    /// All give one weight to the same target.
+    /// Every leaf has one weight, for the same target.
     One { target: usize, weights: Vec<T> },
-    /// Each has a part of the votes.
+    /// The weights of a leaf are the range `parts[leaf]` of `votes`, each with its target.
     Many { parts: Vec<(u32, u32)>, votes: Vec<(u32, T)> },
 }
 
-/// Trees laid out flat.
+/// Trees in one flat list.
 #[derive(Debug)]
 pub struct Forest<T> {
-    /// Branches, parents before children; then the leaves.
+    /// First the branches, parents before children; then the leaves.
     nodes: Vec<Flat<T>>,
+    /// The number of branches.
     branches: u32,
     roots: Vec<Root>,
     leaves: Leaves<T>,
     targets: usize,
     width: usize,
+    /// True when NaN goes to "yes" at some node. Else walks need no check for NaN, because it compares as "no".
     any_missing: bool,
 }
 
-/// A target's result so far; a target that no leaf votes for has none.
+/// The result for one target of a row.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Score<T> {
+    /// The aggregate of the weights; 0 without one.
     pub value: T,
+    /// True when at least one leaf had a weight for this target.
     pub voted: bool,
 }
 
-/// A place while the layout is under way: a branch, or a leaf when the highest bit is set.
+/// A place while the layout is made: an index among the branches, or among the leaves when the bit [`LEAF`] is set.
 type Place = u32;
+/// The bit in a [`Place`] that marks a leaf.
 const LEAF: u32 = 1 << 31;
 
-/// The next number below; NaN, to which nothing compares, where there is none.
+/// The next smaller number. If there is none: NaN, for which every comparison is false.
 fn below<T: Real>(value: T) -> T {
     let next = value.next_down();
     if next < value { next } else { T::NAN }
 }
 
+/// A layout while it is made.
 struct Layout<T> {
     /// Children before parents.
     branches: Vec<Flat<T>>,
+    /// The places of the leaves in [`Trees::nodes`].
     leaves: Vec<usize>,
 }
 
 impl<T: Real> Layout<T> {
+    /// Adds one branch: `feature <= threshold`.
     fn branch(&mut self, feature: u32, missing: bool, threshold: T, yes: Place, no: Place) -> Place {
         let feature = feature | if missing { NAN_IS_YES } else { 0 };
         self.branches.push(Flat { threshold, feature, next: [no, yes] });
         self.branches.len() as u32 - 1
     }
 
-    /// Branches for any test.
+    /// Adds the branches for a test, and returns the first of them.
     fn test(&mut self, feature: u32, test: &Test, missing: bool, yes: Place, no: Place) -> Place {
         let number = |value: &f64| T::from_f64(*value);
         match test {
             Test::LessOrEqual(t) => self.branch(feature, missing, number(t), yes, no),
             Test::Less(t) => self.branch(feature, missing, below(number(t)), yes, no),
-            // Nothing is greater than NaN: exchanged branches would say that everything is.
+            // No number is greater than NaN. With exchanged branches, every number would be.
             Test::Greater(t) | Test::GreaterOrEqual(t) if t.is_nan() => {
                 self.branch(feature, missing, T::NAN, yes, no)
             }
@@ -188,12 +207,13 @@ impl<T: Real> Layout<T> {
         }
     }
 
+    /// Adds two branches for `feature == value`.
     fn equal(&mut self, feature: u32, missing: bool, value: T, yes: Place, no: Place) -> Place {
         let not_below = self.branch(feature, false, below(value), no, yes);
         self.branch(feature, missing, value, not_below, no)
     }
 
-    /// Halves the set until one is left.
+    /// Adds the branches for a set: a binary search.
     fn member(&mut self, feature: u32, missing: bool, set: &[f64], yes: Place, no: Place) -> Place {
         match set {
             [] => no,
@@ -210,15 +230,15 @@ impl<T: Real> Layout<T> {
 }
 
 impl<T: Real> Forest<T> {
-    /// Lays trees out. Says what is wrong with them: a place that is none, a node that is its own
-    /// descendant, a target that is none.
+    /// Lays trees out. It is an error when a branch leads to a node that does not exist or back to itself, or when a
+    /// leaf has a target that does not exist.
     pub fn new(trees: &Trees) -> Result<Forest<T>, String> {
         let mut layout = Layout { branches: Vec::new(), leaves: Vec::new() };
         let mut done: Vec<Option<(Place, u32)>> = vec![None; trees.nodes.len()];
         let mut open = vec![false; trees.nodes.len()];
         let mut roots = Vec::with_capacity(trees.roots.len());
         let mut width = 0;
-        // The layout is turned round in the end, so the last tree comes first.
+        // The layout is reversed at the end, so it starts with the last tree.
         for root in trees.roots.iter().rev() {
             lay_out(trees, *root, &mut layout, &mut done, &mut open)?;
             let (at, depth) = done[*root].expect("lay_out() places the root");
@@ -249,13 +269,13 @@ impl<T: Real> Forest<T> {
         Ok(Forest { nodes, branches, roots, leaves, targets: trees.targets, width, any_missing })
     }
 
-    /// How many features a row must have.
+    /// The fewest features of a row.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// The trees' answers for each row, put together: a score for each target, rows one after another.
-    /// An average is still a sum here. Rows that are too narrow get no scores.
+    /// Computes the scores of `rows` rows: `[rows, targets]`, row-major. `input` is `[rows, features]`. For an average,
+    /// the scores are sums that the caller must divide. Rows with too few features get scores without votes.
     pub fn scores(&self, input: &[T], rows: usize, aggregate: Aggregate) -> Vec<Score<T>> {
         let mut scores = vec![Score::default(); rows * self.targets];
         let width = input.len().checked_div(rows).unwrap_or(0);
@@ -287,8 +307,8 @@ impl<T: Real> Forest<T> {
         scores
     }
 
-    /// Each row's votes come in the order of the trees, however the walks are arranged: sums depend on
-    /// it.
+    /// Walks all trees for all rows, and calls `vote` for each weight. For each row, the calls come in the order of the
+    /// trees: a sum of floats depends on the order.
     fn sweep<const MISSING: bool>(
         &self,
         input: &[T],
@@ -311,7 +331,7 @@ impl<T: Real> Forest<T> {
             }
             for (row, scores) in rest.chunks_exact(width).zip(narrow.chunks_exact_mut(self.targets)) {
                 for roots in self.roots.chunks(LANES) {
-                    // Lanes without a tree stand on a leaf.
+                    // A lane without a tree starts on a leaf.
                     let at =
                         std::array::from_fn(|lane| roots.get(lane).map_or(self.branches, |root| root.at));
                     let depth = roots.iter().map(|root| root.depth).max().unwrap_or(0);
@@ -324,7 +344,7 @@ impl<T: Real> Forest<T> {
         }
     }
 
-    /// Goes on until every lane has come to a leaf; their places among the leaves.
+    /// Walks until every lane has reached a leaf. Returns the indices of these leaves.
     fn walk<const MISSING: bool>(
         &self,
         mut at: [u32; LANES],
@@ -350,6 +370,7 @@ impl<T: Real> Forest<T> {
         at.map(|at| at - self.branches)
     }
 
+    /// Calls `vote` for each weight of a leaf.
     fn votes(&self, leaf: u32, scores: &mut [Score<T>], vote: &mut impl FnMut(&mut Score<T>, T)) {
         match &self.leaves {
             Leaves::One { target, weights } => vote(&mut scores[*target], weights[leaf as usize]),
@@ -363,8 +384,8 @@ impl<T: Real> Forest<T> {
     }
 }
 
-/// Places a tree's nodes, children first, each once. Without recursion: a file can hold a tree that is deeper
-/// than the stack.
+/// Adds the nodes of a tree to the layout, children first, each once. It does not use recursion, because a tree in a file
+/// can be deeper than the stack.
 fn lay_out<T: Real>(
     trees: &Trees,
     root: usize,
@@ -407,6 +428,7 @@ fn lay_out<T: Real>(
     Ok(())
 }
 
+/// The weights of the leaves at these places, in this order.
 fn votes<T: Real>(trees: &Trees, places: &[usize]) -> Result<Leaves<T>, String> {
     let of = |place: &usize| match &trees.nodes[*place] {
         Node::Leaf(votes) => votes.as_slice(),

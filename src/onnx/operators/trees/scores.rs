@@ -1,23 +1,26 @@
-//! From the trees' scores to the operators' outputs: base values, averages, classes.
+//! Makes the outputs of the operators from the scores of the trees: base values, averages, classes, transforms.
 
 use super::super::transform::Transform;
 use super::forest::{Real, Score};
 
-/// What a target's score starts from; nothing where the file gives none.
+/// The values that the scores start from: one per target, or none.
 #[derive(Debug, Clone)]
 pub struct Base<T>(Vec<T>);
 
 impl<T: Real> Base<T> {
+    /// Base values in the precision of the scores.
     pub fn new(values: &[f64]) -> Base<T> {
         Base(values.iter().copied().map(T::from_f64).collect())
     }
 
+    /// The score of a target with its base value.
     fn added(&self, target: usize, score: T) -> T {
         self.0.get(target).map_or(score, |base| score.plus(*base))
     }
 }
 
-/// A regression's targets, or those of a `TreeEnsemble`.
+/// The output of a `TreeEnsembleRegressor` or a `TreeEnsemble`: `[rows, targets]`, row-major, from scores of the same
+/// shape. For an average, `average_of` is the number of trees.
 pub fn targets<T: Real>(
     scores: &[Score<T>],
     targets: usize,
@@ -40,20 +43,21 @@ pub fn targets<T: Real>(
     all
 }
 
-/// How a classifier's scores become a class.
+/// How the scores of a row become a class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// The class with the highest score, of equals the first, of those that have one.
+    /// The class with the highest score, the first one if several are equal. Classes without a score do not count.
     Highest,
-    /// Of two classes only one has weights, and its score alone decides.
+    /// Only one of two classes has weights, and its score decides.
     Binary {
+        /// The class with weights.
         column: usize,
-        /// No weight is negative: scores are probabilities, and a half decides. Otherwise zero does.
+        /// True when no weight is negative. Then scores are probabilities and the limit is 0.5, else it is 0.
         probabilities: bool,
     },
 }
 
-/// One row of a classifier: its class, and the scores of all classes into `outputs`.
+/// Returns the class of a row, and writes the scores of all classes to `outputs`.
 pub fn classify<T: Real>(
     scores: &[Score<T>],
     base: &Base<T>,
@@ -66,7 +70,7 @@ pub fn classify<T: Real>(
             let score = base.added(column, scores[column].value);
             let is_second = score > T::from_f64(if probabilities { 0.5 } else { 0.0 });
             if column == 0 {
-                // The one score is that of the second class, though the file files it under the first.
+                // The score is that of the second class, although its weights are in the column of the first.
                 both(score, probabilities, transform, outputs);
                 return usize::from(is_second);
             }
@@ -81,13 +85,13 @@ pub fn classify<T: Real>(
     class
 }
 
-/// The two outputs that one score stands for: a probability and its complement, or a distance and its
-/// opposite. A softmax of these would be none, and is left out.
+/// Writes the outputs of two classes for a single score: a probability and its complement, or a distance and its
+/// negative. A softmax is not applied to these, as in onnxruntime.
 fn both<T: Real>(score: T, probabilities: bool, transform: Transform, outputs: &mut [f32]) {
     let single = score.to_f32();
     let first = match (transform, probabilities) {
         (Transform::Logistic, _) | (_, false) => -single,
-        // In the score's own precision.
+        // Subtracted in the precision of the scores.
         (_, true) => T::from_f64(1.0).minus(score).to_f32(),
     };
     outputs.copy_from_slice(&[first, single]);
@@ -96,6 +100,7 @@ fn both<T: Real>(score: T, probabilities: bool, transform: Transform, outputs: &
     }
 }
 
+/// The class with the highest score among those that have one; 0 when none has.
 fn highest<T: Real>(scores: &[Score<T>], base: &Base<T>) -> usize {
     let mut best: Option<(usize, T)> = None;
     for (class, score) in scores.iter().enumerate() {

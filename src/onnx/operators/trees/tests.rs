@@ -1,12 +1,13 @@
-//! Trees against sums made by hand, and models that no builder would write.
+//! Trees compared with sums made by hand, and trees that no exporter writes.
 
 use super::*;
-use forest::Score;
+use forest::{Forest, Real, Score, Test};
+use scores::Base;
 use tract_onnx::Onnx;
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::{AttributeProto, ModelProto};
 
-/// One test on feature 0: 1 for yes, 2 for no.
+/// A tree of one test on feature 0: it gives 1 for yes, 2 for no.
 fn stump(test: Test, missing: bool) -> Trees {
     let branch = Node::Branch { feature: 0, test, missing, yes: 1, no: 2 };
     Trees {
@@ -25,7 +26,7 @@ fn says_yes<T: Real + PartialEq>(trees: &Trees, value: T) -> bool {
 }
 
 #[test]
-fn every_comparison_is_that_of_its_name_at_and_beside_its_threshold_and_at_the_ends_of_the_numbers() {
+fn each_comparison_is_exact_at_its_threshold_beside_it_and_at_the_largest_and_smallest_numbers() {
     let ends = [f32::NEG_INFINITY, f32::MIN, -1.0, -1e-45, -0.0, 0.0, 1e-45, 1.0, f32::MAX, f32::INFINITY];
     for threshold in ends.into_iter().chain([f32::NAN]) {
         for value in ends.into_iter().chain([threshold.next_down(), threshold.next_up()]) {
@@ -52,7 +53,7 @@ fn every_comparison_is_that_of_its_name_at_and_beside_its_threshold_and_at_the_e
 }
 
 #[test]
-fn a_missing_feature_goes_where_its_node_says_whatever_is_compared() {
+fn a_missing_feature_goes_where_its_node_says_for_every_comparison() {
     let tests = [
         Test::LessOrEqual(0.0),
         Test::Less(f64::NEG_INFINITY),
@@ -72,7 +73,7 @@ fn a_missing_feature_goes_where_its_node_says_whatever_is_compared() {
 }
 
 #[test]
-fn a_set_holds_its_members_and_nothing_between_them() {
+fn a_set_contains_its_members_and_no_value_between_them() {
     for size in 1..20 {
         let set: Vec<f64> = (0..size).map(|at| f64::from(at * 3)).collect();
         let trees = stump(Test::Member(set.clone()), false);
@@ -84,8 +85,8 @@ fn a_set_holds_its_members_and_nothing_between_them() {
 }
 
 #[test]
-fn rows_get_the_same_sums_alone_and_among_others() {
-    // Trees of unlike depths, more than one group of them.
+fn a_row_gets_the_same_sums_alone_and_among_other_rows() {
+    // Trees of different depths, more than are walked at the same time.
     let (mut nodes, mut roots) = (Vec::new(), Vec::new());
     for tree in 0..21 {
         roots.push(nodes.len());
@@ -120,7 +121,7 @@ fn rows_get_the_same_sums_alone_and_among_others() {
 }
 
 #[test]
-fn two_branches_may_share_what_follows() {
+fn two_branches_can_share_the_nodes_that_follow() {
     let branch = |test, yes, no| Node::Branch { feature: 0, test, missing: false, yes, no };
     let nodes = vec![
         branch(Test::Less(0.0), 1, 2),
@@ -135,7 +136,7 @@ fn two_branches_may_share_what_follows() {
 }
 
 #[test]
-fn what_is_no_tree_is_refused_and_a_deep_one_is_not() {
+fn a_graph_that_is_not_a_tree_is_refused_and_a_deep_tree_is_not() {
     let branch = |yes, no| Node::Branch { feature: 0, test: Test::Less(0.0), missing: false, yes, no };
     let refused = |nodes| Forest::<f32>::new(&Trees { nodes, roots: vec![0], targets: 1 }).unwrap_err();
     assert!(refused(vec![branch(0, 1), Node::Leaf(vec![])]).contains("expected a tree"));
@@ -150,13 +151,13 @@ fn what_is_no_tree_is_refused_and_a_deep_one_is_not() {
 }
 
 #[test]
-fn rows_that_are_too_narrow_read_nothing() {
+fn rows_with_too_few_features_get_no_scores() {
     let forest = Forest::<f32>::new(&stump(Test::Less(0.0), false)).unwrap();
     assert!(!forest.scores(&[], 3, Aggregate::Sum)[0].voted);
 }
 
 #[test]
-fn the_higher_of_two_columns_decides_and_one_column_speaks_for_the_second_class() {
+fn the_higher_of_two_columns_decides_and_a_single_column_is_the_score_of_the_second_class() {
     let score = |value| Score { value, voted: true };
     let base = Base::<f32>::new(&[]);
     let mut outputs = [0.0; 2];
@@ -174,7 +175,7 @@ fn the_higher_of_two_columns_decides_and_one_column_speaks_for_the_second_class(
 }
 
 #[test]
-fn transforms_reach_a_single_target_and_base_values_a_target_without_votes() {
+fn transforms_apply_to_a_single_target_and_base_values_to_a_target_without_votes() {
     let one = [Score { value: 0.0_f32, voted: true }, Score::default()];
     assert_eq!(scores::targets(&one, 1, &Base::new(&[]), None, Transform::Logistic), [0.5, 0.5]);
     assert_eq!(scores::targets(&one, 2, &Base::new(&[1.0, 2.0]), Some(3), Transform::None), [1.0, 2.0]);
@@ -185,7 +186,7 @@ fn ints(name: &str, ints: &[i64]) -> AttributeProto {
     AttributeProto { name: name.into(), ints: ints.to_vec(), r#type, ..Default::default() }
 }
 
-/// A regressor of a single stump with some of its attributes replaced, and why it is refused.
+/// Why a regressor of one small tree is refused when some of its attributes are replaced; empty when it is not.
 fn refused(replaced: &[AttributeProto]) -> String {
     let strings = |name: &str, all: &[&str]| AttributeProto {
         name: name.into(),
@@ -245,7 +246,7 @@ fn refused(replaced: &[AttributeProto]) -> String {
 }
 
 #[test]
-fn attributes_that_do_not_go_together_are_told_with_the_node() {
+fn attributes_that_do_not_fit_together_are_refused_with_the_name_of_the_node() {
     assert_eq!(refused(&[]), "");
     for (replaced, part) in [
         (ints("nodes_truenodeids", &[9, 0, 0]), "tree 0 has no node 9"),

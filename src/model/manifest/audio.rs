@@ -1,0 +1,65 @@
+//! The input kind `audio`: how sound, and a stream of sound, becomes tensors.
+
+use serde::Deserialize;
+
+use super::checks::within;
+use super::kind::InputKind;
+
+/// Samples of a window: six minutes at 44.1 kHz.
+const MOST_SAMPLES: usize = 1 << 24;
+/// In Hz.
+const MOST_SAMPLE_RATE: u32 = 10_000_000;
+
+/// How sound becomes tensors. All lengths are in samples. `inputs[].audio` of `model.json`.
+///
+/// The stream is cut into windows. Each run of the model gets one window, with `context` older samples before it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AudioInput {
+    /// The form of a sample in the client's bytes. Default: `pcm_s16le`.
+    #[serde(default)]
+    pub encoding: Encoding,
+    /// In Hz. Only shown to readers and by `onnxd check`: the server does not resample.
+    pub sample_rate: Option<u32>,
+    /// The samples of a window. Default: the tensor's length without `context`.
+    pub window: Option<usize>,
+    /// The distance from the start of one window to the start of the next. Default: `window`.
+    pub hop: Option<usize>,
+    /// The samples that come before the window in the tensor; zeros at the start of the stream. Default: 0.
+    #[serde(default)]
+    pub context: usize,
+}
+
+/// The form of a sample: one channel, little-endian.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Encoding {
+    /// 16-bit integers, divided by 32768 when the tensor holds floats.
+    #[default]
+    PcmS16le,
+    /// 32-bit floats, from −1 to 1.
+    PcmF32le,
+}
+
+impl Encoding {
+    /// Bytes per sample.
+    pub fn size(self) -> usize {
+        match self {
+            Encoding::PcmS16le => 2,
+            Encoding::PcmF32le => 4,
+        }
+    }
+}
+
+impl InputKind for AudioInput {
+    fn validate(&self) -> Result<(), String> {
+        for (field, value) in [("window", self.window), ("hop", self.hop)] {
+            if value == Some(0) {
+                return Err(format!("{field} is 0: it is a number of samples, expected at least 1"));
+            }
+            within(field, value, 1, MOST_SAMPLES)?;
+        }
+        within("context", Some(self.context), 0, MOST_SAMPLES)?;
+        within("sample_rate", self.sample_rate, 1, MOST_SAMPLE_RATE)
+    }
+}
