@@ -1,29 +1,34 @@
-//! Images in one file: `docker-archive`, which `docker load` and upload pages take, and the OCI image
-//! layout as a tar archive.
+//! Images in one tar file: a `docker-archive`, which `docker load` and upload pages accept, or an OCI image layout.
+//!
+//! This module decides the entries and their names. The documents and the layers come from `image` and `layer`.
+//!
+//! Invariants: the same images give the same bytes; a failed write leaves the old file unchanged.
 
 use std::fs::{File, Permissions};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tar::{EntryType, Header};
+use tar::{Builder, EntryType, EntryWriter, Header};
 
 use super::PackError;
 use super::Reference;
 use super::image::{Document, Format, Image};
 use crate::transfer::Digest;
 
-/// Images as they are to be found: under each name, an image or a list of all of them.
+/// The names in the archive. Each name stands for one image, or for a list of all images.
 #[derive(Debug)]
 pub struct Tagged {
-    /// Image `n` under a name.
+    /// A name, and the index of its image.
     pub images: Vec<(String, usize)>,
-    /// All images under one name.
+    /// The name of the list, and the list.
     pub list: Option<(String, Document)>,
 }
 
-/// Writes `path` as a whole or not at all: what is there before stays until the archive is complete.
+/// Writes the archive to `path` and returns its size in bytes. The archive replaces an older file only when it is complete.
+///
+/// Fails when a file cannot be read or written, or when a file changed while it was packed.
 pub fn write(path: &Path, format: Format, images: &[Image], tagged: &Tagged) -> Result<u64, PackError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let part = tempfile::Builder::new()
@@ -32,7 +37,7 @@ pub fn write(path: &Path, format: Format, images: &[Image], tagged: &Tagged) -> 
         .tempfile_in(folder)
         .map_err(PackError::io(folder))?;
     let file = part.as_file().try_clone().map_err(PackError::io(path))?;
-    let mut archive = Archive { file: BufWriter::new(file), path, names: Vec::new(), size: 0 };
+    let mut archive = Archive { builder: Builder::new(BufWriter::new(file)), path, names: Vec::new() };
     match format {
         Format::Docker => docker(&mut archive, images, tagged)?,
         Format::Oci => oci(&mut archive, images, tagged)?,
@@ -42,8 +47,8 @@ pub fn write(path: &Path, format: Format, images: &[Image], tagged: &Tagged) -> 
     Ok(size)
 }
 
-/// `manifest.json`, and under their digests the configurations and the layers, not compressed
-/// (moby's image specification 1.2, "combined image JSON + filesystem changeset format").
+/// Writes `manifest.json`, the configurations and the uncompressed layers. Configurations and layers are named by digest.
+/// Source: moby's image specification 1.2, "combined image JSON + filesystem changeset format".
 fn docker(archive: &mut Archive<'_>, images: &[Image], tagged: &Tagged) -> Result<(), PackError> {
     let path = archive.path;
     let mut manifest = Vec::new();
@@ -53,7 +58,7 @@ fn docker(archive: &mut Archive<'_>, images: &[Image], tagged: &Tagged) -> Resul
         let mut layers = Vec::new();
         for layer in &image.layers {
             let name = format!("{}.tar", layer.diff_id.hex());
-            archive.entry(&name, layer.size, |to| layer.write(to, path))?;
+            archive.entry(&name, |to| layer.write(to, path))?;
             layers.push(name);
         }
         let names = tagged.images.iter().filter(|(_, image)| *image == at).map(|(name, _)| name.as_str());
@@ -62,7 +67,7 @@ fn docker(archive: &mut Archive<'_>, images: &[Image], tagged: &Tagged) -> Resul
     archive.bytes("manifest.json", Value::from(manifest).to_string().as_bytes())
 }
 
-/// `oci-layout`, `index.json` and the blobs (OCI image layout specification 1.0).
+/// Writes `oci-layout`, `index.json` and the blobs. Source: OCI image layout specification 1.0.
 fn oci(archive: &mut Archive<'_>, images: &[Image], tagged: &Tagged) -> Result<(), PackError> {
     let path = archive.path;
     let blob = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
@@ -82,7 +87,7 @@ fn oci(archive: &mut Archive<'_>, images: &[Image], tagged: &Tagged) -> Result<(
         for layer in &image.layers {
             let compressed = layer.compressed()?;
             let name = blob(&compressed.digest);
-            archive.entry(&name, compressed.size, |to| {
+            archive.entry(&name, |to| {
                 let mut from = compressed.from(0).map_err(PackError::io(std::env::temp_dir()))?;
                 io::copy(&mut from, to).map(drop).map_err(PackError::io(path))
             })?;
@@ -99,7 +104,7 @@ fn oci(archive: &mut Archive<'_>, images: &[Image], tagged: &Tagged) -> Result<(
     archive.bytes("index.json", index.to_string().as_bytes())
 }
 
-/// A name as engines complete it that know it without a registry.
+/// The full name, with the registry that container engines add when a name has none.
 fn full_name(name: &str) -> String {
     match (name.parse::<Reference>(), name.contains('/')) {
         (Ok(_), _) => name.to_owned(),
@@ -108,58 +113,49 @@ fn full_name(name: &str) -> String {
     }
 }
 
-/// A tar archive that is written entry by entry; an entry that is there already is not written again.
+/// A tar archive that is written entry by entry. A name that was written before is not written again.
 struct Archive<'a> {
-    file: BufWriter<File>,
+    builder: Builder<BufWriter<File>>,
+    /// The final path, for errors.
     path: &'a Path,
     names: Vec<String>,
-    size: u64,
 }
-
-/// What a tar archive is made of.
-const BLOCK: u64 = 512;
 
 impl Archive<'_> {
     fn bytes(&mut self, name: &str, bytes: &[u8]) -> Result<(), PackError> {
         let path = self.path;
-        self.entry(name, bytes.len() as u64, |to| to.write_all(bytes).map_err(PackError::io(path)))
+        self.entry(name, |to| to.write_all(bytes).map_err(PackError::io(path)))
     }
 
-    /// An entry of `size` bytes, which `content` writes.
+    /// Adds an entry with the bytes that `content` writes.
     fn entry(
         &mut self,
         name: &str,
-        size: u64,
-        content: impl FnOnce(&mut BufWriter<File>) -> Result<(), PackError>,
+        content: impl FnOnce(&mut EntryWriter<'_>) -> Result<(), PackError>,
     ) -> Result<(), PackError> {
-        if self.names.iter().any(|there| there == name) {
+        if self.names.iter().any(|written| written == name) {
             return Ok(());
         }
         let failed = || PackError::io(self.path);
         let mut header = Header::new_ustar();
-        header.set_path(name).map_err(failed())?;
         header.set_entry_type(EntryType::Regular);
         header.set_mode(0o644);
-        header.set_size(size);
         header.set_mtime(0);
         header.set_uid(0);
         header.set_gid(0);
-        header.set_cksum();
-        self.file.write_all(header.as_bytes()).map_err(failed())?;
-        content(&mut self.file)?;
-        let padding = size.next_multiple_of(BLOCK) - size;
-        io::copy(&mut io::repeat(0).take(padding), &mut self.file).map_err(failed())?;
-        self.size += BLOCK + size + padding;
+        let mut entry = self.builder.append_writer(&mut header, name).map_err(failed())?;
+        content(&mut entry)?;
+        entry.finish().map_err(failed())?;
         self.names.push(name.to_owned());
         Ok(())
     }
 
-    /// The archive's bytes, all of them on the disk.
-    fn finish(mut self) -> Result<u64, PackError> {
+    /// Writes everything to the disk. Returns the archive's size in bytes.
+    fn finish(self) -> Result<u64, PackError> {
         let failed = || PackError::io(self.path);
-        self.file.write_all(&[0; 2 * BLOCK as usize]).map_err(failed())?;
-        let file = self.file.into_inner().map_err(|error| failed()(error.into_error()))?;
+        let buffer = self.builder.into_inner().map_err(failed())?;
+        let file = buffer.into_inner().map_err(|error| failed()(error.into_error()))?;
         file.sync_all().map_err(failed())?;
-        Ok(self.size + 2 * BLOCK)
+        Ok(file.metadata().map_err(failed())?.len())
     }
 }

@@ -1,6 +1,6 @@
-//! What a program file is for: its architecture, and whether it runs where no library is.
+//! Reads the ELF header of a program file: its architecture, and whether it needs a dynamic linker.
 //!
-//! Read from the ELF header and the program headers (System V ABI, chapters 4 and 5).
+//! Only these two facts are read; the file is not validated further. Source: System V ABI, chapters 4 and 5.
 
 use std::fmt;
 use std::fs::File;
@@ -18,7 +18,7 @@ pub enum Architecture {
 }
 
 impl Architecture {
-    /// The one that this program was built for; none when images know none for it.
+    /// The architecture that this program was built for, or `None` when images have no name for it.
     pub fn own() -> Option<Architecture> {
         match std::env::consts::ARCH {
             "x86_64" => Some(Architecture::Amd64),
@@ -36,7 +36,7 @@ impl Architecture {
         }
     }
 
-    /// The architecture's version, where images are told apart by it.
+    /// The version of the architecture in image documents, for example `v8` for arm64.
     pub fn variant(self) -> Option<&'static str> {
         match self {
             Architecture::Amd64 => None,
@@ -45,7 +45,7 @@ impl Architecture {
         }
     }
 
-    /// The compiler's name for it, which deploy/static/build takes.
+    /// The compiler's name for the architecture: the argument of deploy/static/build.
     fn compiler_name(self) -> &'static str {
         match self {
             Architecture::Amd64 => "x86_64",
@@ -61,12 +61,14 @@ impl fmt::Display for Architecture {
     }
 }
 
-/// Header and program headers are within this many bytes in anything a linker makes.
+/// Bytes that are read from the file. Linkers place all headers within them.
 const HEADERS: u64 = 64 * 1024;
 /// `p_type` of a segment that names the dynamic linker.
 const PT_INTERP: u32 = 3;
 
-/// The architecture of a program that can stand in an image from scratch.
+/// The architecture of a static program, which runs in an image without libraries.
+///
+/// Fails when the file cannot be read, is not an ELF program for a known architecture, or needs a dynamic linker.
 pub fn static_program(path: &Path) -> Result<Architecture, PackError> {
     let mut start = Vec::new();
     File::open(path)
@@ -107,7 +109,7 @@ fn read(bytes: &[u8]) -> Option<Program> {
         40 => Architecture::Arm,
         _ => return None,
     };
-    // e_phoff, e_phentsize and e_phnum; offsets of over 4 GiB are none of ours.
+    // e_phoff, e_phentsize and e_phnum; only the low 32 bits of an offset are read, because no program here has headers after 4 GiB.
     let (table, entry, entries) =
         if wide { (word(32)?, half(54)?, half(56)?) } else { (word(28)?, half(42)?, half(44)?) };
     let segment = |index: u16| word(table as usize + usize::from(index) * usize::from(entry));

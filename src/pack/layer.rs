@@ -1,7 +1,7 @@
-//! One layer: a tar archive of files, the same bytes whenever it is made from the same files.
+//! One image layer: a tar archive of files. What an image is made of beside its layers is in `image`.
 //!
-//! A layer may be larger than memory. It is never held: its archive is made anew from the files each
-//! time it is wanted, and each time held against the digest of the first.
+//! Invariants: the same files and the same time give the same bytes. A layer is never held in memory, because it may be
+//! larger than memory: each use reads the files again and compares the digest with the first one.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,7 +15,7 @@ use tar::{Builder, EntryType, Header};
 use super::PackError;
 use crate::transfer::digest::{Digest, Hashing};
 
-/// Files in an image, by their paths in it (relative to the root).
+/// The files of a layer, by their paths in the image (relative to `/`).
 #[derive(Debug, Default)]
 pub struct Files {
     files: BTreeMap<PathBuf, Source>,
@@ -28,31 +28,31 @@ struct Source {
 }
 
 impl Files {
-    /// A file that everyone may read.
+    /// Adds the file `source` as `path`, with mode 0644.
     pub fn add(&mut self, path: impl Into<PathBuf>, source: impl Into<PathBuf>) {
         self.files.insert(path.into(), Source { path: source.into(), mode: 0o644 });
     }
 
-    /// A file that everyone may run.
+    /// Adds the file `source` as `path`, with mode 0755.
     pub fn add_program(&mut self, path: impl Into<PathBuf>, source: impl Into<PathBuf>) {
         self.files.insert(path.into(), Source { path: source.into(), mode: 0o755 });
     }
 }
 
-/// A layer, its archive measured.
+/// A layer. The size and the digest of its archive are known.
 #[derive(Debug)]
 pub struct Layer {
     files: Files,
-    /// Seconds since 1970 that each of its files says it was changed.
+    /// The modification time of each entry, in seconds since 1970.
     time: u64,
-    /// The archive's digest.
+    /// SHA-256 of the uncompressed archive (`diff_ids` in the image configuration).
     pub diff_id: Digest,
-    /// The archive's bytes.
+    /// Size of the uncompressed archive in bytes.
     pub size: u64,
     compressed: OnceLock<Compressed>,
 }
 
-/// A layer's archive, gzipped, in a file without a name.
+/// The gzip form of a layer, in a temporary file without a name. `size` is in bytes; `digest` is of the gzip form.
 #[derive(Debug)]
 pub struct Compressed {
     file: File,
@@ -68,7 +68,9 @@ impl Layer {
         Ok(Layer { files, time, diff_id, size, compressed: OnceLock::new() })
     }
 
-    /// Writes the archive, [`Layer::size`] bytes, to what is called `name` in errors.
+    /// Writes the uncompressed archive, [`Layer::size`] bytes. Errors of writing name the path `name`.
+    ///
+    /// Fails when a file cannot be read, or when it changed since [`Layer::new`].
     pub fn write(&self, to: impl Write, name: &Path) -> Result<(), PackError> {
         let mut hashing = Hashing::new(to);
         archive(&self.files, self.time, &mut hashing, name)?;
@@ -82,14 +84,14 @@ impl Layer {
         }
     }
 
-    /// The archive, gzipped; made when it is first asked for.
+    /// The gzip form. The first call compresses the layer; later calls return the same result.
     pub fn compressed(&self) -> Result<&Compressed, PackError> {
         if let Some(compressed) = self.compressed.get() {
             return Ok(compressed);
         }
         let failed = || PackError::io(std::env::temp_dir());
         let file = tempfile::tempfile().map_err(failed())?;
-        // The header's time is nought.
+        // GzBuilder writes time 0 into the gzip header, so the bytes do not depend on the clock.
         let mut gzip = GzBuilder::new().write(Hashing::new(file), Compression::default());
         self.write(&mut gzip, &std::env::temp_dir())?;
         let (file, digest, size) = gzip.finish().map_err(failed())?.finish();
@@ -98,7 +100,7 @@ impl Layer {
 }
 
 impl Compressed {
-    /// Its bytes from `offset` on.
+    /// A reader that starts at byte `offset` of the gzip form.
     pub fn from(&self, offset: u64) -> io::Result<impl Read> {
         let mut file = self.file.try_clone()?;
         file.seek(SeekFrom::Start(offset))?;
@@ -106,7 +108,7 @@ impl Compressed {
     }
 }
 
-/// Writes `files` as a tar archive, the folders they lie in before them.
+/// Writes `files` as a tar archive. Each folder has an entry before its first file.
 fn archive(files: &Files, time: u64, to: &mut impl Write, name: &Path) -> Result<(), PackError> {
     let failed = || PackError::io(name);
     let mut builder = Builder::new(to);
@@ -134,7 +136,7 @@ fn archive(files: &Files, time: u64, to: &mut impl Write, name: &Path) -> Result
     builder.finish().map_err(failed())
 }
 
-/// A file whose errors are told from those of where it is copied to.
+/// Keeps a read error of the source file, so that it is not reported as a write error of the archive.
 struct Reading {
     file: File,
     error: Option<io::Error>,
@@ -150,7 +152,7 @@ impl Read for Reading {
     }
 }
 
-/// Of a file of root's.
+/// A tar header for an entry that belongs to root. `size` is in bytes, `time` in seconds since 1970.
 fn header(kind: EntryType, mode: u32, size: u64, time: u64) -> Header {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);

@@ -1,5 +1,7 @@
-//! Container images without Docker: a model and a static program become an image from scratch, written
-//! as an archive or sent to a registry. The same input makes the same bytes.
+//! Makes container images without Docker. An image holds a static program and a model. It is written as an archive or
+//! sent to a registry. The command line of `onnxd pack` is in `cli::pack`, not here.
+//!
+//! Invariant: the same input gives the same bytes.
 //!
 //! ```text
 //! elf (which machine) ─┐
@@ -19,7 +21,7 @@ pub use image::{Format, Image};
 pub use layer::Layer;
 pub use reference::Reference;
 
-/// What went wrong while an image was made or sent.
+/// Why an image was not made or not sent. `Input` is an error in the files or arguments of the user.
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
     #[error("{path}: {source}")]

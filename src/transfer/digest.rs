@@ -1,12 +1,12 @@
-//! SHA-256: of what is sent and of what is fetched. Written as the image specifications do, `sha256:` and
-//! 64 hexadecimal digits.
+//! SHA-256 digests of uploads and downloads. The text form is `sha256:` and 64 hexadecimal digits
+//! (OCI image specification, "descriptor"). Other hash functions do not belong here.
 
 use std::fmt;
 use std::io::{self, Read, Write};
 
 use ring::digest::{Context, SHA256};
 
-/// A content's address.
+/// The SHA-256 of some bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Digest([u8; 32]);
 
@@ -17,7 +17,7 @@ impl Digest {
         hashing.finish().1
     }
 
-    /// From its 64 digits.
+    /// Reads 64 hexadecimal digits, without `sha256:`. `None` for any other text.
     pub fn from_hex(digits: &str) -> Option<Digest> {
         let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
         let nibble = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
@@ -26,14 +26,14 @@ impl Digest {
         Some(Digest(bytes.filter(|_| rest.is_empty())?.try_into().ok()?))
     }
 
-    /// Of all that a reader gives.
+    /// The digest of all bytes of a reader. Fails when the reader fails.
     pub fn of_reader(mut reader: impl Read) -> io::Result<Digest> {
         let mut hashing = Hashing::new(io::sink());
         io::copy(&mut reader, &mut hashing)?;
         Ok(hashing.digest())
     }
 
-    /// The digits alone, as file names have them.
+    /// The 64 digits without `sha256:`, for file names.
     pub fn hex(&self) -> String {
         hex(&self.0)
     }

@@ -1,8 +1,8 @@
-//! Sending images to a registry, by the distribution API (OCI distribution specification 1.1, which is
-//! Docker's registry API v2).
+//! Sends images to a registry. Source: OCI distribution specification 1.1, the same as Docker's registry API v2.
+//! How an image is built is in `image` and `layer`, not here.
 //!
-//! Blobs first, manifests after them, and the tag last of all: a push that fails leaves no tag that
-//! points at half an image.
+//! Invariant: blobs are sent first, then manifests, then tags. A push that fails leaves no tag that points to an
+//! incomplete image.
 
 mod client;
 mod credentials;
@@ -16,7 +16,7 @@ use super::image::{Document, Format};
 use super::{Image, PackError, Reference};
 use crate::transfer::Progress;
 
-/// Why a registry has not what it was sent. Each says what to do.
+/// Why a push failed. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     #[error("{registry}: {message}")]
@@ -27,14 +27,14 @@ pub enum RegistryError {
     Credentials(String),
 }
 
-/// An image or a list, and the tag that it gets.
+/// A manifest (of an image or a list) and the name under which it was sent.
 #[derive(Debug)]
 pub struct Pushed {
     pub reference: Reference,
     pub manifest: Document,
 }
 
-/// Sends images under their own tags.
+/// Sends each image under its own tag. The tags are written after all images are complete.
 pub fn push(
     client: &mut Client,
     images: &[(Reference, &Image)],
@@ -52,7 +52,7 @@ pub fn push(
     Ok(manifests)
 }
 
-/// Sends images under one tag, as a list.
+/// Sends all images under one tag. The tag points to `list`.
 pub fn push_list(
     client: &mut Client,
     reference: &Reference,
@@ -79,7 +79,7 @@ fn put_manifest(
     patience::patiently(&what, progress, || client.put_manifest(name, manifest))
 }
 
-/// Sends all but the manifest.
+/// Sends the layers and the configuration, and returns the manifest, which is not sent yet.
 fn send(
     client: &mut Client,
     image: &Image,
