@@ -304,7 +304,7 @@ impl ModelFiles {
                 parts.push((base.join(labels), self.folder.join(labels)));
             }
             for text in self.manifest.inputs.iter().filter_map(|input| input.text.as_ref()) {
-                parts.push(((&text.tokenizer).into(), self.folder.join(&text.tokenizer)));
+                parts.push((base.join(&text.tokenizer), self.folder.join(&text.tokenizer)));
             }
         }
         if self.manifest.url.is_none() {
