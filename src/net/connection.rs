@@ -5,16 +5,16 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Instant;
 
+use ::http::header::{CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
+use ::http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use crossbeam_channel::bounded;
-use http::header::{CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tungstenite::handshake::server::{create_response, write_response};
 
 use super::body;
 use super::connections::{Permit, Shared};
 use super::conversation;
 use super::head::{self, Head, NoHead};
-use super::http::{self as plain, Next};
+use super::http::{self, Next};
 use super::response::{self, HasBody};
 use super::service::{Refusal, Service};
 use super::socket::{NoHandshake, Socket};
@@ -139,7 +139,7 @@ impl<S: Service> Connection<S> {
 
     fn exchange(&mut self, head: Head) -> Next {
         let what = format!("{} {}", head.request.method(), shorten(head.request.uri().path()));
-        let (status, next) = plain::exchange(head, &mut self.socket, &mut self.buffer, &self.shared);
+        let (status, next) = http::exchange(head, &mut self.socket, &mut self.buffer, &self.shared);
         match status {
             Some(status) => {
                 self.shared.counters.exchanges.one();
@@ -277,13 +277,13 @@ fn subprotocol(headers: &HeaderMap) -> Subprotocol {
 /// The request with `Connection` and `Upgrade` as the handshake's check wants them, one word each; both
 /// are lists, which a peer may spread over several lines (RFC 9110 sections 5.3, 7.6.1, 7.8).
 fn normalised(request: &Request<()>) -> Request<()> {
-    let mut plain = request.clone();
+    let mut normalised = request.clone();
     for (name, word) in [(CONNECTION, "Upgrade"), (UPGRADE, "websocket")] {
         if head::lists(request.headers(), name.clone(), word) {
-            plain.headers_mut().insert(name, HeaderValue::from_static(word));
+            normalised.headers_mut().insert(name, HeaderValue::from_static(word));
         }
     }
-    plain
+    normalised
 }
 
 #[cfg(test)]

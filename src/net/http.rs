@@ -14,7 +14,7 @@ use super::body::{self, NoBody, Received};
 use super::connections::Shared;
 use super::head::{Head, lists};
 use super::response::{self, HasBody};
-use super::service::{Begun, Exchange, ReplySlot, Service, Step};
+use super::service::{Begun, Exchange, Progress, ReplySlot, Service};
 use super::socket::{Interest, Socket};
 use super::transport::Transport;
 use crate::config::Limits;
@@ -129,10 +129,10 @@ fn run<E: Exchange>(
     let slot = ReplySlot { slot: 0, replies, waker: socket.waker(), cancelled: cancelled.clone() };
     let nothing = Share::none(share.budget());
     let pending = match exchange.receive(&body, share, &slot) {
-        Step::Now(response) => return Some((response, nothing)),
-        Step::Later(pending) => pending,
+        Progress::Answered(response) => return Some((response, nothing)),
+        Progress::Pending(pending) => pending,
         // An exchange is one request, which has an answer.
-        Step::Taken | Step::Close(..) => return None,
+        Progress::NoAnswer => return None,
     };
     // What is wanted of it is in the request now.
     drop(body);

@@ -11,7 +11,6 @@ use std::sync::atomic::AtomicBool;
 use crossbeam_channel::Sender;
 use http::{Request, Response};
 pub use tungstenite::Message;
-use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::engine::{Outcome, Reply, ReplyTo, Wake};
 use crate::error::RequestError;
@@ -57,7 +56,7 @@ pub trait Exchange {
         body: &[u8],
         share: Share,
         slot: &ReplySlot,
-    ) -> Step<Self::Pending, Response<Vec<u8>>>;
+    ) -> Progress<Self::Pending, Response<Vec<u8>>>;
 
     /// Makes the response; `share` is the memory of the outcome, and then of the response.
     fn answer(&mut self, pending: Self::Pending, outcome: Outcome, share: &mut Share) -> Response<Vec<u8>>;
@@ -74,7 +73,7 @@ pub trait Dialogue: Send + 'static {
         message: Incoming<'_>,
         share: Share,
         slot: &ReplySlot,
-    ) -> Step<Self::Pending, Message>;
+    ) -> Progress<Self::Pending, Message>;
 
     /// Makes the answer; `share` is the memory of the outcome, and then of the answer.
     fn answer(&mut self, pending: Self::Pending, outcome: Outcome, share: &mut Share) -> Message;
@@ -82,9 +81,9 @@ pub trait Dialogue: Send + 'static {
     /// The answer to a message that could not be taken, for want of memory.
     fn refuse(&mut self, error: &RequestError) -> Message;
 
-    /// A request that follows from messages taken before ([`Step::Taken`]): asked while there is room for one. `share`
+    /// A request that follows from messages taken before ([`Progress::NoAnswer`]): asked while there is room for one. `share`
     /// is of no bytes yet.
-    fn next(&mut self, _share: Share, _slot: &ReplySlot) -> Option<Step<Self::Pending, Message>> {
+    fn next(&mut self, _share: Share, _slot: &ReplySlot) -> Option<Progress<Self::Pending, Message>> {
         None
     }
 
@@ -125,17 +124,15 @@ impl Incoming<'_> {
     }
 }
 
-/// What becomes of a request.
+/// How far a request has come after the service has received it.
 #[derive(Debug)]
-pub enum Step<P, A> {
-    /// Answered.
-    Now(A),
-    /// The slot's reply was handed out; with it, `P` makes the answer.
-    Later(P),
-    /// The message has no answer of its own, and the slot is free.
-    Taken,
-    /// This peer cannot be talked to (for example a message kind that cannot be taken).
-    Close(CloseCode, String),
+pub enum Progress<P, A> {
+    /// The answer is complete.
+    Answered(A),
+    /// The service has called [`ReplySlot::reply`]. When that reply arrives, `P` and the reply make the answer.
+    Pending(P),
+    /// The message gets no answer of its own. The slot stays free for the next message.
+    NoAnswer,
 }
 
 /// The place in the order of answers that a request has been given.
@@ -152,7 +149,7 @@ impl ReplySlot {
         self.slot
     }
 
-    /// Where the reply goes. To be made once, and only when the step is [`Step::Later`]. `share` is the memory of the
+    /// Where the reply goes. To be made once, and only when the step is [`Progress::Pending`]. `share` is the memory of the
     /// request.
     pub fn reply(&self, share: Share) -> ReplyTo {
         ReplyTo::new(self.slot, self.replies.clone(), self.waker.clone(), share)

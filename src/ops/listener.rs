@@ -25,7 +25,9 @@ use crate::inference::Models;
 use crate::memory::{Budget, Share};
 use crate::net::connections::{Connections, Shared};
 use crate::net::listener::Listener;
-use crate::net::service::{Begun, Dialogue, Exchange, Incoming, Message, Refusal, ReplySlot, Service, Step};
+use crate::net::service::{
+    Begun, Dialogue, Exchange, Incoming, Message, Progress, Refusal, ReplySlot, Service,
+};
 use crate::readiness::{Readiness, State};
 
 /// How long the end waits for operators' connections.
@@ -152,7 +154,7 @@ enum Nothing {}
 impl Dialogue for Nothing {
     type Pending = Infallible;
 
-    fn receive(&mut self, _: Incoming<'_>, _: Share, _: &ReplySlot) -> Step<Infallible, Message> {
+    fn receive(&mut self, _: Incoming<'_>, _: Share, _: &ReplySlot) -> Progress<Infallible, Message> {
         match *self {}
     }
 
@@ -168,7 +170,7 @@ impl Dialogue for Nothing {
 impl Exchange for Nothing {
     type Pending = Infallible;
 
-    fn receive(&mut self, _: &[u8], _: Share, _: &ReplySlot) -> Step<Infallible, Response<Vec<u8>>> {
+    fn receive(&mut self, _: &[u8], _: Share, _: &ReplySlot) -> Progress<Infallible, Response<Vec<u8>>> {
         match *self {}
     }
 

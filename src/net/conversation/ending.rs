@@ -8,8 +8,8 @@ use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Bytes, Message, WebSocket};
 
-use super::frames::Refused;
-use super::inflow::Inflow;
+use super::frame_reader::Refused;
+use super::frame_stream::FrameStream;
 use super::life::Due;
 use super::{Conversation, End, Phase, Turn};
 use crate::config::Limits;
@@ -46,7 +46,7 @@ impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
             return Err(End(Cause::Closed, "closed; the peer did not read its last answers".into()));
         }
         if is_late || self.phase != Phase::Open || self.has_answered_all() && !self.has_backlog() {
-            self.ws.get_mut().frames_mut().release_close();
+            self.ws.get_mut().reader_mut().release_close();
             self.unread = true;
         }
         Ok(())
@@ -85,7 +85,7 @@ impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
                 (Cause::TooLarge, CloseCode::Size, reason)
             }
             Error::Io(fault) if fault.kind() == ErrorKind::InvalidData => {
-                match self.ws.get_ref().frames().refused() {
+                match self.ws.get_ref().reader().refused() {
                     Some(Refused::Fragments) => (Cause::TooSlow, CloseCode::Policy, fault.to_string()),
                     Some(Refused::Control) => (Cause::Protocol, CloseCode::Protocol, fault.to_string()),
                     // TLS: its own alert is out, and nothing can follow it.
@@ -164,7 +164,7 @@ impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
     /// ever, because a peer that does not read its answers can make us pause as often as it likes.
     fn message_deadline(&self) -> Option<Instant> {
         const PAUSES: u32 = 20;
-        let begun = self.ws.get_ref().frames().incomplete_since()?;
+        let begun = self.ws.get_ref().reader().incomplete_since()?;
         let since = begun.max(self.reading_since?);
         Some((since + self.limits.message_timeout).min(begun + self.limits.message_timeout * PAUSES))
     }
@@ -197,7 +197,7 @@ fn close_frame(code: CloseCode, reason: &str) -> CloseFrame {
 }
 
 /// Pushes the close frame out and throws away what comes, until the peer closes or the deadline.
-pub(super) fn linger(mut ws: WebSocket<Inflow<Socket>>, deadline: Instant) {
+pub(super) fn linger(mut ws: WebSocket<FrameStream<Socket>>, deadline: Instant) {
     let mut rubbish = [0; 4096];
     loop {
         let blocked = matches!(ws.flush(), Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock);

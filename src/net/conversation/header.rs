@@ -1,4 +1,4 @@
-//! A frame's header (RFC 6455 section 5.2), as far as [`super::frames`] needs it.
+//! A frame's header (RFC 6455 section 5.2), as far as [`super::frame_reader`] needs it.
 
 /// The longest header of a frame.
 pub const LONGEST: usize = 14;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use tungstenite::Message;
 
-use super::frames::{Arrived, MESSAGE};
+use super::frame_reader::{Arrived, MESSAGE};
 
 /// The messages that wait for a slot, oldest first.
 #[derive(Debug, Default)]

@@ -18,10 +18,10 @@
 //! that stands still.
 
 mod ending;
-mod frames;
+mod frame_reader;
+mod frame_stream;
 mod header;
 mod held;
-mod inflow;
 mod life;
 mod reading;
 mod slots;
@@ -38,9 +38,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Bytes, WebSocket};
 
-use self::frames::Frames;
+use self::frame_reader::FrameReader;
+use self::frame_stream::FrameStream;
 use self::held::Backlog;
-use self::inflow::Inflow;
 use self::life::Life;
 use self::slots::Slots;
 use super::connections::Shared;
@@ -53,7 +53,7 @@ use crate::memory::{Budget, Share};
 use crate::metrics::{Cause, Counters};
 use crate::readiness::Readiness;
 
-/// Bytes that tungstenite takes at once from [`Inflow`], and that an idle conversation keeps for it.
+/// Bytes that tungstenite takes at once from [`FrameStream`], and that an idle conversation keeps for it.
 const READ_BUFFER: usize = 1 << 10;
 
 /// How a conversation went.
@@ -124,7 +124,7 @@ struct Blocked {
 }
 
 struct Conversation<'a, D: Dialogue, T> {
-    ws: WebSocket<Inflow<T>>,
+    ws: WebSocket<FrameStream<T>>,
     dialogue: D,
     limits: &'a Limits,
     readiness: &'a Readiness,
@@ -186,10 +186,10 @@ impl<'a, D: Dialogue, T: Transport> Conversation<'a, D, T> {
             .max_message_size(Some(limits.max_message_bytes))
             .max_frame_size(Some(limits.max_frame_bytes.min(limits.max_message_bytes)));
         let (life, waker) = (Life::begin(transport.clock().now()), transport.waker());
-        let inflow = Inflow::new(transport, Frames::new(already_read, limits, memory));
+        let frame_stream = FrameStream::new(transport, FrameReader::new(already_read, limits, memory));
         let (replies, inbox) = bounded(limits.max_in_flight);
         Conversation {
-            ws: WebSocket::from_raw_socket(inflow, Role::Server, Some(config)),
+            ws: WebSocket::from_raw_socket(frame_stream, Role::Server, Some(config)),
             dialogue,
             limits,
             readiness,
@@ -284,7 +284,7 @@ impl<'a, D: Dialogue, T: Transport> Conversation<'a, D, T> {
 
     /// Since when the peer waits for our answer to its close.
     fn peer_closes(&self) -> Option<Instant> {
-        self.ws.get_ref().frames().closing_since()
+        self.ws.get_ref().reader().closing_since()
     }
 
     fn take_replies(&mut self) {

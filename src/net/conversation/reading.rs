@@ -6,11 +6,10 @@ use std::sync::atomic::Ordering;
 use tungstenite::Message;
 use tungstenite::error::Error;
 
-use super::frames::Arrived;
+use super::frame_reader::Arrived;
 use super::{Conversation, Phase, Turn};
 use crate::memory::Share;
-use crate::metrics::Cause;
-use crate::net::service::{Dialogue, Incoming, ReplySlot, Step};
+use crate::net::service::{Dialogue, Incoming, Progress, ReplySlot};
 use crate::net::transport::Transport;
 
 /// Messages, and bytes, read before answers get their turn again.
@@ -54,7 +53,7 @@ impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
 
     /// Takes a message at once if it is its turn and there is a slot; otherwise it waits.
     fn arrive(&mut self, message: Message) -> Turn {
-        let arrived = self.ws.get_mut().frames_mut().arrived();
+        let arrived = self.ws.get_mut().reader_mut().arrived();
         let arrived = arrived.unwrap_or_else(|| Arrived::Whole(Share::none(self.memory)));
         // A draining server reads on, for pings and the peer's close, but takes no more requests.
         if self.phase != Phase::Open || self.takes_no_more() {
@@ -94,28 +93,24 @@ impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
                 let slot = self.next_slot();
                 self.dialogue.receive(incoming, share, &slot)
             }
-            Arrived::Refused(error) => Step::Now(self.dialogue.refuse(&error)),
+            Arrived::Refused(error) => Progress::Answered(self.dialogue.refuse(&error)),
         };
         self.take_step(step, incoming.len())
     }
 
-    fn take_step(&mut self, step: Step<D::Pending, Message>, size: usize) -> Turn {
-        if !matches!(step, Step::Taken) {
+    fn take_step(&mut self, step: Progress<D::Pending, Message>, size: usize) -> Turn {
+        if !matches!(step, Progress::NoAnswer) {
             self.counters.requests.one();
         }
         match step {
-            Step::Now(answer) => {
+            Progress::Answered(answer) => {
                 let mut share = Share::none(self.memory);
                 // It is an error of some hundred bytes, and says so even when nothing is left.
                 let _ = share.grow(answer.len());
                 self.slots.answer(answer, share, size);
             }
-            Step::Later(pending) => self.slots.wait(pending, size),
-            Step::Taken => {}
-            Step::Close(code, reason) => {
-                self.slots.next += 1;
-                return self.close(Cause::Unsupported, code, &reason);
-            }
+            Progress::Pending(pending) => self.slots.wait(pending, size),
+            Progress::NoAnswer => {}
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use super::super::*;
 use crate::clock::Clock;
 use crate::engine::{Outcome, ReplyTo};
 use crate::error::RequestError;
-use crate::net::service::{Incoming, ReplySlot, Step};
+use crate::net::service::{Incoming, Progress, ReplySlot};
 
 /// What conversations share.
 pub struct Setting {
@@ -171,21 +171,21 @@ impl Dialogue for Script {
         message: Incoming<'_>,
         share: Share,
         slot: &ReplySlot,
-    ) -> Step<(u64, usize), Message> {
+    ) -> Progress<(u64, usize), Message> {
         let Incoming::Text(text) = message else { panic!("the tests send text") };
         let mut words = text.split(' ');
         let kind = words.next().unwrap();
         let mut numbers = words.map(|word| word.parse::<u64>().unwrap_or(0));
         let (number, length) = (numbers.next().unwrap(), numbers.next().unwrap() as usize);
         match kind {
-            "now" => Step::Now(answer(number, length)),
+            "now" => Progress::Answered(answer(number, length)),
             "later" => {
                 lock(&self.jobs).push(slot.reply(share));
-                Step::Later((number, length))
+                Progress::Pending((number, length))
             }
             "several" => {
                 (self.next, self.left, self.length) = (1_000_000, number, length);
-                Step::Taken
+                Progress::NoAnswer
             }
             other => panic!("{other}"),
         }
@@ -204,10 +204,10 @@ impl Dialogue for Script {
         Message::text(error.to_string())
     }
 
-    fn next(&mut self, _: Share, _: &ReplySlot) -> Option<Step<(u64, usize), Message>> {
+    fn next(&mut self, _: Share, _: &ReplySlot) -> Option<Progress<(u64, usize), Message>> {
         self.left = self.left.checked_sub(1)?;
         self.next += 1;
-        Some(Step::Now(answer(self.next, self.length)))
+        Some(Progress::Answered(answer(self.next, self.length)))
     }
 
     fn has_next(&self) -> bool {

@@ -1,19 +1,19 @@
-//! The stream that tungstenite reads and writes: a transport, whose input goes through [`Frames`].
+//! The stream that tungstenite reads and writes: a transport, whose input goes through [`FrameReader`].
 
 use std::io::{self, Read, Write};
 
-use super::frames::Frames;
+use super::frame_reader::FrameReader;
 use crate::net::transport::Transport;
 
 #[derive(Debug)]
-pub struct Inflow<T> {
+pub struct FrameStream<T> {
     transport: T,
-    frames: Frames,
+    reader: FrameReader,
 }
 
-impl<T: Transport> Inflow<T> {
-    pub fn new(transport: T, frames: Frames) -> Inflow<T> {
-        Inflow { transport, frames }
+impl<T: Transport> FrameStream<T> {
+    pub fn new(transport: T, reader: FrameReader) -> FrameStream<T> {
+        FrameStream { transport, reader }
     }
 
     pub fn transport(&self) -> &T {
@@ -28,23 +28,23 @@ impl<T: Transport> Inflow<T> {
         self.transport
     }
 
-    pub fn frames(&self) -> &Frames {
-        &self.frames
+    pub fn reader(&self) -> &FrameReader {
+        &self.reader
     }
 
-    pub fn frames_mut(&mut self) -> &mut Frames {
-        &mut self.frames
+    pub fn reader_mut(&mut self) -> &mut FrameReader {
+        &mut self.reader
     }
 }
 
-impl<T: Transport> Read for Inflow<T> {
+impl<T: Transport> Read for FrameStream<T> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let clock = self.transport.clock().clone();
-        self.frames.read(&mut self.transport, out, || clock.now())
+        self.reader.read(&mut self.transport, out, || clock.now())
     }
 }
 
-impl<T: Transport> Write for Inflow<T> {
+impl<T: Transport> Write for FrameStream<T> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.transport.write(bytes)
     }

@@ -1,4 +1,4 @@
-//! Frames in memory, through tungstenite or alone: pieces, memory, closes. Conversations are tested beside this folder.
+//! FrameReader in memory, through tungstenite or alone: pieces, memory, closes. Conversations are tested beside this folder.
 
 use std::io::Write;
 
@@ -13,7 +13,7 @@ use crate::error::Code;
 /// Bytes in portions, through the frames.
 struct Source {
     bytes: Portions,
-    frames: Frames,
+    frames: FrameReader,
 }
 
 struct Portions {
@@ -62,12 +62,12 @@ const CONTINUE: OpCode = OpCode::Data(Data::Continue);
 const PING: OpCode = OpCode::Control(Control::Ping);
 const CLOSE: OpCode = OpCode::Control(Control::Close);
 
-fn frames(budget: usize) -> Frames {
+fn frames(budget: usize) -> FrameReader {
     let limits = Limits { max_frame_bytes: 1 << 20, max_fragments: 100, ..Limits::default() };
-    Frames::new(vec![], &limits, &Budget::new(budget))
+    FrameReader::new(vec![], &limits, &Budget::new(budget))
 }
 
-fn websocket(bytes: Vec<u8>, portion: usize, frames: Frames) -> WebSocket<Source> {
+fn websocket(bytes: Vec<u8>, portion: usize, frames: FrameReader) -> WebSocket<Source> {
     let config = WebSocketConfig::default().max_frame_size(Some(PIECE as usize)).read_buffer_size(1000);
     let source = Source { bytes: Portions { bytes, at: 0, portion }, frames };
     WebSocket::from_raw_socket(source, Role::Server, Some(config))
@@ -182,7 +182,7 @@ fn a_header_claims_no_more_than_a_piece() {
 #[test]
 fn memory_is_given_back_when_a_message_is_refused() {
     let budget = Budget::new(PIECE as usize + MESSAGE);
-    let mut frames = Frames::new(vec![], &Limits::default(), &budget);
+    let mut frames = FrameReader::new(vec![], &Limits::default(), &budget);
     let mut source = Portions { bytes: frame(BINARY, true, &[0; 100_000]), at: 0, portion: 1000 };
     while frames.read(&mut source, &mut [0; 1000], Instant::now).unwrap() > 0 {}
     let Some(Arrived::Refused(error)) = frames.arrived() else { panic!("it was refused") };
@@ -242,7 +242,7 @@ fn what_came_with_the_handshake_before_a_close_is_passed_on_before_the_close_is_
     let close = frame(OpCode::Control(Control::Close), true, &1000_u16.to_be_bytes());
     let message = frame(TEXT, true, b"abc");
     let already_read = [message.clone(), close].concat();
-    let mut frames = Frames::new(already_read, &Limits::default(), &Budget::unbounded());
+    let mut frames = FrameReader::new(already_read, &Limits::default(), &Budget::unbounded());
     let (mut nothing, mut out) = (io::empty(), [0; 1000]);
     let count = frames.read(&mut nothing, &mut out, Instant::now).unwrap();
     assert_eq!((&out[..count], frames.closing_since()), (&message[..], None));
@@ -254,7 +254,7 @@ fn what_came_with_the_handshake_before_a_close_is_passed_on_before_the_close_is_
 fn a_close_whose_payload_does_not_come_is_something_under_way() {
     let mut close = frame(OpCode::Control(Control::Close), true, &1000_u16.to_be_bytes());
     close.pop();
-    let mut frames = Frames::new(close, &Limits::default(), &Budget::unbounded());
+    let mut frames = FrameReader::new(close, &Limits::default(), &Budget::unbounded());
     let (mut nothing, mut out) = (io::empty(), [0; 1000]);
     frames.read(&mut nothing, &mut out, Instant::now).unwrap_err();
     assert!(frames.incomplete_since().is_none(), "while it is held the peer owes nothing");

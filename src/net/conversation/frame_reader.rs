@@ -4,7 +4,7 @@
 //!   sixteen bytes would take sixteen megabytes. Here a data frame longer than `PIECE` becomes fragments of that length
 //!   (RFC 6455 section 5.4). Memory then grows with what has come.
 //! - **Messages take their memory from the budget** as they come, a piece at a time. When it is used up, tungstenite gets
-//!   the message's end at once, and the rest of it is thrown away. [`Frames::arrived`] says so, and the conversation
+//!   the message's end at once, and the rest of it is thrown away. [`FrameReader::arrived`] says so, and the conversation
 //!   answers `overloaded`; the stream of frames stays whole.
 //! - **A close frame is held back** until the conversation has answered what came before it: tungstenite writes nothing
 //!   more once it has seen a close.
@@ -33,7 +33,7 @@ pub const MESSAGE: usize = 128;
 
 /// Where the stream of frames stands.
 #[derive(Debug)]
-pub struct Frames {
+pub struct FrameReader {
     max_frame: u64,
     max_fragments: usize,
     /// Read and not passed on yet: what came behind the handshake, and headers that are not whole.
@@ -96,11 +96,11 @@ pub enum Refused {
     Control,
 }
 
-impl Frames {
+impl FrameReader {
     /// `already_read` is what came behind the handshake; a frame longer than the limit is left whole, to be refused by
     /// its header.
-    pub fn new(already_read: Vec<u8>, limits: &Limits, memory: &Arc<Budget>) -> Frames {
-        Frames {
+    pub fn new(already_read: Vec<u8>, limits: &Limits, memory: &Arc<Budget>) -> FrameReader {
+        FrameReader {
             max_frame: limits.max_frame_bytes.min(limits.max_message_bytes) as u64,
             max_fragments: limits.max_fragments,
             rest: already_read,
