@@ -8,7 +8,7 @@ use std::time::Instant;
 use ::http::header::{CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
 use ::http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use crossbeam_channel::bounded;
-use tungstenite::handshake::server::{create_response, write_response};
+use tungstenite::handshake::server::create_response;
 
 use super::body;
 use super::connections::{Permit, Shared};
@@ -152,7 +152,7 @@ impl<S: Service> Connection<S> {
 
     fn upgrade(mut self, request: &Request<()>) -> Option<Upgraded<S>> {
         let path = shorten(request.uri().path()).into_owned();
-        let (mut response, dialogue) = match self.accept(request) {
+        let (response, dialogue) = match self.accept(request) {
             Ok(accepted) => accepted,
             Err(response) => {
                 self.shared.counters.upgrades_refused.one();
@@ -161,15 +161,8 @@ impl<S: Service> Connection<S> {
                 return None;
             }
         };
-        let status = response.status();
-        response::complete(status, response.headers_mut());
-        let mut bytes = Vec::new();
-        let written =
-            write_response(&mut bytes, &response).map_err(|error| error.to_string()).and_then(|()| {
-                let patience = self.shared.limits.write_timeout;
-                self.socket.write_all_within(&bytes, patience).map_err(|error| error.to_string())
-            });
-        match written {
+        let patience = self.shared.limits.write_timeout;
+        match self.socket.write_all_within(&response::switching(response), patience) {
             Ok(()) => Some(Upgraded { connection: self, dialogue, path }),
             Err(error) => {
                 log::debug!("{}: {error}", self.peer);
