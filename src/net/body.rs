@@ -66,8 +66,8 @@ pub fn refuse_length<S>(
             let message = format!("the body has {length} bytes: the limit is {most}");
             Some((StatusCode::PAYLOAD_TOO_LARGE, message))
         }
-        // RFC 9112 section 6.3: a request with neither header has no body. A client that sends a body anyway would
-        // wait for us, and we for it.
+        // RFC 9112 section 6.3: a request with neither header has no body. A client that sends a body
+        // anyway would wait for an answer, while the server waits for more bytes.
         None if may_have_one && !headers.contains_key(TRANSFER_ENCODING) => Some((
             StatusCode::LENGTH_REQUIRED,
             "a body needs Content-Length or Transfer-Encoding: chunked".into(),
@@ -81,8 +81,8 @@ fn longest<S>(shared: &Shared<S>) -> usize {
     shared.limits.max_message_bytes.min(shared.memory.most())
 }
 
-/// Reads a whole body within [`Limits::body_timeout`]. `buffer` holds bytes that arrived behind the head; afterwards it
-/// holds those behind the body.
+/// Reads a whole body within [`Limits::body_timeout`]. `buffer` holds bytes that arrived after the head; afterwards it
+/// holds those after the body.
 ///
 /// When the server stops, the body gets [`Limits::close_timeout`] from then on, if that ends earlier.
 ///

@@ -35,7 +35,7 @@ pub enum Next {
     Gone,
 }
 
-/// Answers one request. `buffer` holds bytes that were read behind the head; afterwards it holds those behind the body.
+/// Answers one request. `buffer` holds bytes that were read after the head; afterwards it holds those after the body.
 ///
 /// Returns the status of the response, or `None` when none was sent, and what becomes of the connection.
 pub fn exchange<S: Service>(
@@ -164,7 +164,7 @@ fn send(
     has_body: HasBody,
     persistence: Persistence,
 ) -> (Option<StatusCode>, Next) {
-    /// A body of at most so many bytes is copied behind the head, so that one write sends both.
+    /// A body of at most this many bytes is copied after the head, so that one write sends both.
     const SHORT: usize = 16 << 10;
     let mut bytes = response::head(response, persistence);
     let mut body = if has_body == HasBody::Yes { response.body().as_slice() } else { &[] };

@@ -1,10 +1,13 @@
-//! The stream that tungstenite reads and writes: a transport, whose input goes through [`FrameReader`].
+//! The stream that tungstenite uses: it reads the transport through [`FrameReader`], and writes to it directly.
+//!
+//! Only this connection of the two belongs here.
 
 use std::io::{self, Read, Write};
 
 use super::frame_reader::FrameReader;
 use crate::net::transport::Transport;
 
+/// A transport and the reader of its frames.
 #[derive(Debug)]
 pub struct FrameStream<T> {
     transport: T,
@@ -16,6 +19,7 @@ impl<T: Transport> FrameStream<T> {
         FrameStream { transport, reader }
     }
 
+    /// The stream below.
     pub fn transport(&self) -> &T {
         &self.transport
     }
@@ -24,10 +28,12 @@ impl<T: Transport> FrameStream<T> {
         &mut self.transport
     }
 
+    /// The stream below, without the frame reader and its bytes.
     pub fn into_transport(self) -> T {
         self.transport
     }
 
+    /// The reader of the peer's frames.
     pub fn reader(&self) -> &FrameReader {
         &self.reader
     }
