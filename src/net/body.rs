@@ -1,12 +1,18 @@
-//! A plain request's body, whole: under a bound, a deadline, and the budget of [`crate::memory`].
+//! Reads the whole body of a plain HTTP request.
+//!
+//! Here belong the checks of the announced length, the reading loop with its deadlines, and the memory of a body. The
+//! grammar of a chunked body is in [`super::chunked`], and what a body means is up to the service.
+//!
+//! Invariants: a body is never longer than [`Limits::max_message_bytes`] nor than the budget of [`crate::memory`]. Its
+//! memory grows with the bytes that have arrived, not with the announced length, and the budget is charged first.
+//!
+//! [`Limits::max_message_bytes`]: crate::config::Limits::max_message_bytes
 
 use std::io::ErrorKind;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, StatusCode};
 use ureq_proto::BodyMode;
-use ureq_proto::server::Reply;
-use ureq_proto::server::state::{ProvideResponse, RecvBody};
 
 use super::chunked::Chunked;
 use super::connections::Shared;
@@ -14,26 +20,28 @@ use super::socket::Socket;
 use crate::error::RequestError;
 use crate::memory::Share;
 
-/// A body that has come, and how the exchange goes on.
+/// A complete body.
 pub struct Received {
+    /// The body's bytes, without chunk framing.
     pub body: Vec<u8>,
-    /// The memory that it takes.
+    /// The part of the memory budget that `body` occupies.
     pub share: Share,
-    pub reply: Reply<ProvideResponse>,
 }
 
-/// Why a body did not arrive.
+/// Why there is no body.
 pub enum NoBody {
+    /// The peer closed the connection, or it broke. Nobody is left to answer.
     Gone,
+    /// The peer gets this status and message: 400, 408, 413 or 503.
     Refused(StatusCode, String),
-    /// There is no memory for it.
+    /// The budget has no memory for it now.
     NoMemory(RequestError),
 }
 
-/// What is read from the socket at once.
+/// Bytes in one read from the socket, and the smallest allocation for a body.
 const PIECE: usize = 16 << 10;
 
-/// True when the head announces bytes behind it.
+/// True when the head announces a body of at least one byte.
 pub fn is_announced(headers: &HeaderMap) -> bool {
     headers.contains_key(TRANSFER_ENCODING)
         || headers.get(CONTENT_LENGTH).is_some_and(|length| !is_zero(length))
@@ -43,7 +51,8 @@ fn is_zero(length: &http::HeaderValue) -> bool {
     length.as_bytes().iter().all(|digit| *digit == b'0')
 }
 
-/// Says why a body is not to be read at all, by what the head says.
+/// Checks the announced length before the body is read. Returns the status and message of a refusal: 413 for a body
+/// that is too long, 411 for a POST, PUT or PATCH that announces no length.
 pub fn refuse_length<S>(
     method: &Method,
     headers: &HeaderMap,
@@ -57,8 +66,8 @@ pub fn refuse_length<S>(
             let message = format!("the body has {length} bytes: the limit is {most}");
             Some((StatusCode::PAYLOAD_TOO_LARGE, message))
         }
-        // RFC 9112 section 6.3: without either header there is no body; a client that meant to send
-        // one would wait, and so would we.
+        // RFC 9112 section 6.3: a request with neither header has no body. A client that sends a body
+        // anyway would wait for an answer, while the server waits for more bytes.
         None if may_have_one && !headers.contains_key(TRANSFER_ENCODING) => Some((
             StatusCode::LENGTH_REQUIRED,
             "a body needs Content-Length or Transfer-Encoding: chunked".into(),
@@ -67,14 +76,20 @@ pub fn refuse_length<S>(
     }
 }
 
-/// Bytes of the longest body that can be taken: a longer one would not fit into the memory of all clients together.
+/// The longest body in bytes. A longer one would not fit into the memory budget of all clients together.
 fn longest<S>(shared: &Shared<S>) -> usize {
     shared.limits.max_message_bytes.min(shared.memory.most())
 }
 
-/// Reads a body whole. `buffer` holds what has come behind the head, and afterwards what is behind the body.
+/// Reads a whole body within [`Limits::body_timeout`]. `buffer` holds bytes that arrived after the head; afterwards it
+/// holds those after the body.
+///
+/// When the server stops, the body gets [`Limits::close_timeout`] from then on, if that ends earlier.
+///
+/// [`Limits::body_timeout`]: crate::config::Limits::body_timeout
+/// [`Limits::close_timeout`]: crate::config::Limits::close_timeout
 pub fn read<S>(
-    mut reply: Reply<RecvBody>,
+    mode: BodyMode,
     socket: &mut Socket,
     buffer: &mut Vec<u8>,
     shared: &Shared<S>,
@@ -82,32 +97,25 @@ pub fn read<S>(
     let (limits, readiness) = (&shared.limits, &shared.readiness);
     let mut deadline = socket.clock().now() + limits.body_timeout;
     let mut hurried = false;
-    let (mut framing, mut kept) = match reply.body_mode() {
-        BodyMode::Chunked => {
-            let chunked = Chunked::new(limits.max_head_bytes);
-            (Some(chunked), Kept::new(longest(shared), shared))
-        }
+    let (mut framing, most) = match mode {
+        BodyMode::Chunked => (Framing::Chunked(Chunked::new(limits.max_head_bytes)), longest(shared)),
         BodyMode::LengthDelimited(length) => {
             let most = usize::try_from(length).unwrap_or(usize::MAX).min(longest(shared));
-            (None, Kept::new(most, shared))
+            (Framing::Length(length), most)
         }
-        BodyMode::NoBody | BodyMode::CloseDelimited => (None, Kept::new(0, shared)),
+        BodyMode::NoBody | BodyMode::CloseDelimited => (Framing::Length(0), 0),
     };
+    let mut kept = Kept { body: Vec::new(), share: Share::none(&shared.memory), most };
     let mut piece = vec![0; PIECE];
     loop {
-        let used = match &mut framing {
-            Some(chunked) => take_chunks(chunked, buffer, &mut kept, &mut reply)?,
-            None => take_plain(&mut reply, buffer, &mut piece, &mut kept)?,
-        };
-        buffer.drain(..used);
-        if reply.is_ended() {
-            let reply = reply.proceed().map_err(broken)?;
-            return Ok(Received { body: kept.body, share: kept.share, reply });
+        take_all(&mut framing, buffer, &mut kept)?;
+        if framing.is_ended() {
+            return Ok(Received { body: kept.body, share: kept.share });
         }
         match socket.read_until(&mut piece, deadline, || !hurried && readiness.is_draining()) {
             Ok(0) => return Err(NoBody::Gone),
             Ok(count) => buffer.extend_from_slice(&piece[..count]),
-            // A stopping server does not wait as long for what is not accepted yet.
+            // This request is not accepted yet, so a stopping server gives it less time.
             Err(error) if error.kind() == ErrorKind::Interrupted => {
                 hurried = true;
                 deadline = deadline.min(socket.clock().now() + limits.close_timeout);
@@ -125,65 +133,61 @@ pub fn read<S>(
     }
 }
 
-fn broken(error: ureq_proto::Error) -> NoBody {
-    NoBody::Refused(StatusCode::BAD_REQUEST, format!("the body: {error}"))
-}
-
-/// Takes what `buffer` has of a body whose length the head tells; how many bytes that were.
-fn take_plain(
-    reply: &mut Reply<RecvBody>,
-    buffer: &[u8],
-    piece: &mut [u8],
-    kept: &mut Kept,
-) -> Result<usize, NoBody> {
+/// Moves the body's bytes from `buffer` to `kept`, and removes what was used from `buffer`.
+fn take_all(framing: &mut Framing, buffer: &mut Vec<u8>, kept: &mut Kept) -> Result<(), NoBody> {
     let mut at = 0;
-    while !reply.is_ended() {
-        let (used, made) = reply.read(&buffer[at..], piece).map_err(broken)?;
-        kept.push(&piece[..made])?;
-        at += used;
+    loop {
+        let (used, bytes) = framing
+            .take(&buffer[at..])
+            .map_err(|error| NoBody::Refused(StatusCode::BAD_REQUEST, format!("the body: {error}")))?;
         if used == 0 {
             break;
         }
+        kept.push(bytes)?;
+        at += used;
     }
-    Ok(at)
+    buffer.drain(..at);
+    Ok(())
 }
 
-/// Takes what `buffer` has of a body in chunks; how many bytes that were.
-fn take_chunks(
-    chunked: &mut Chunked,
-    buffer: &[u8],
-    kept: &mut Kept,
-    reply: &mut Reply<RecvBody>,
-) -> Result<usize, NoBody> {
-    let mut at = 0;
-    while !chunked.is_ended() {
-        let (used, data) = chunked
-            .take(&buffer[at..])
-            .map_err(|error| NoBody::Refused(StatusCode::BAD_REQUEST, format!("the body: {error}")))?;
-        kept.push(data)?;
-        at += used;
-        if used == 0 {
-            return Ok(at);
+/// How the end of a body is found (RFC 9112 section 6).
+enum Framing {
+    /// The number of bytes that are missing.
+    Length(u64),
+    Chunked(Chunked),
+}
+
+impl Framing {
+    /// Takes the next element from the front of `bytes`. Returns how many bytes it has, and which of them belong to the
+    /// body. 0 means that the body has ended, or that more bytes must arrive first.
+    fn take<'b>(&mut self, bytes: &'b [u8]) -> Result<(usize, &'b [u8]), String> {
+        match self {
+            Framing::Chunked(chunked) => chunked.take(bytes),
+            Framing::Length(left) => {
+                let count = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                *left -= count as u64;
+                Ok((count, &bytes[..count]))
+            }
         }
     }
-    // ureq-proto answers when it has seen the end, and has seen nothing of the body.
-    reply.read(b"0\r\n\r\n", &mut []).map_err(broken)?;
-    Ok(at)
+
+    fn is_ended(&self) -> bool {
+        match self {
+            Framing::Chunked(chunked) => chunked.is_ended(),
+            Framing::Length(left) => *left == 0,
+        }
+    }
 }
 
-/// What has come of a body. Memory grows with that, not with what is announced, and is taken from the budget first.
+/// The part of a body that has arrived.
 struct Kept {
     body: Vec<u8>,
     share: Share,
-    /// The bytes that may come.
+    /// The most bytes that the body may have.
     most: usize,
 }
 
 impl Kept {
-    fn new<S>(most: usize, shared: &Shared<S>) -> Kept {
-        Kept { body: Vec::new(), share: Share::none(&shared.memory), most }
-    }
-
     fn push(&mut self, bytes: &[u8]) -> Result<(), NoBody> {
         let length = self.body.len() + bytes.len();
         if length > self.most {
@@ -192,7 +196,7 @@ impl Kept {
         }
         if length > self.body.capacity() {
             let capacity = (2 * self.body.capacity()).max(PIECE).min(self.most).max(length);
-            // In great steps, unless memory is so short that only what has come fits.
+            // The capacity doubles. When the budget does not allow that, it grows by the new bytes alone.
             let capacity = if self.share.resize(capacity).is_ok() { capacity } else { length };
             self.share.resize(capacity).map_err(NoBody::NoMemory)?;
             self.body.reserve_exact(capacity - self.body.len());

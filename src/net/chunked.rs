@@ -1,45 +1,59 @@
-//! A request body in chunks (RFC 9112 section 7.1), read strictly: what the grammar does not allow is refused.
+//! Decodes a chunked request body (RFC 9112 section 7.1) strictly: what the grammar does not allow is an error.
 //!
-//! ureq-proto reads chunks too, but it takes `+51` and ` 51` for a size, a bare LF inside an extension, and anything
-//! at all for a trailer, of which it reads any number. A gateway in front may read the same bytes in another way; then
-//! the two disagree about where the next request begins, which is how requests are smuggled. So chunks are decoded
-//! here, and ureq-proto is told of the end only. `docs/upstream.md` has the cases as they can be reported.
+//! ureq-proto decodes chunks too, but it accepts `+51` and ` 51` as a size, a bare LF inside an extension, and any number
+//! of trailers with any content. A gateway in front of the server may decode the same bytes differently. Then the two
+//! disagree about where the next request begins, and an attacker can smuggle a request past the gateway. So the server
+//! decodes chunks here. `docs/upstream.md` lists the cases.
+//!
+//! Only the grammar belongs here. Reading from the socket, deadlines and memory are in [`super::body`].
+//!
+//! Invariants: nothing is copied or kept. Extensions and trailers of a whole body have a limit in bytes.
 
-/// Digits of a chunk's size: as many as a `u64` has.
+/// The most hexadecimal digits of a chunk's size, as many as a `u64` has.
 const MOST_DIGITS: usize = 16;
 
-/// Where the reading of a chunked body stands.
+/// The decoder's position in a chunked body.
 #[derive(Debug)]
 pub struct Chunked {
     state: State,
-    /// Bytes at the beginning of what is given that are known to hold no end of line.
+    /// How many bytes at the front of the input were searched for the end of a line already.
     searched: usize,
-    /// Bytes of extensions and trailers that may still come.
+    /// How many bytes of extensions and trailers are still allowed.
     spare: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
+    /// The next element is a line with a chunk's size.
     Size,
-    /// So many bytes of the chunk are still to come.
+    /// This many bytes of the chunk are missing.
     Data(u64),
+    /// The next element is the CRLF after a chunk.
     DataEnd,
+    /// The next element is a trailer line, or the empty line that ends the body.
     Trailer,
     Ended,
 }
 
 impl Chunked {
-    /// `spare` is how many bytes of extensions and trailers are passed over, in the whole body.
+    /// `spare` is the most bytes of extensions and trailers that are skipped in the whole body.
     pub fn new(spare: usize) -> Chunked {
         Chunked { state: State::Size, searched: 0, spare }
     }
 
+    /// True when the whole body was decoded.
     pub fn is_ended(&self) -> bool {
         self.state == State::Ended
     }
 
-    /// Takes the next element off the front of `bytes`: how many bytes it has, and which of them are the body's. An
-    /// element of no bytes means that more must come first; then `bytes` must begin in the same way.
+    /// Takes the next element from the front of `bytes`. Returns how many bytes it has, and which of them belong to the
+    /// body.
+    ///
+    /// 0 bytes mean that the body has ended or that more bytes must arrive first. In the next call, `bytes` must begin
+    /// with the bytes that were not taken.
+    ///
+    /// # Errors
+    /// A sentence that completes "the body: …", for a 400.
     pub fn take<'b>(&mut self, bytes: &'b [u8]) -> Result<(usize, &'b [u8]), String> {
         match self.state {
             State::Size => {
@@ -61,7 +75,7 @@ impl Chunked {
                     Ok((2, &[]))
                 }
                 [] | [b'\r'] => Ok((0, &[])),
-                _ => Err("a chunk is longer than its size says: expected CRLF behind it".into()),
+                _ => Err("a chunk is longer than its size says: expected CRLF after it".into()),
             },
             State::Trailer => {
                 let Some((line, used)) = self.line(bytes)? else { return Ok((0, &[])) };
@@ -77,18 +91,18 @@ impl Chunked {
         }
     }
 
-    /// The first line without its CRLF, and how many bytes it has with it; `None` when its end has not come.
+    /// The first line without its CRLF, and its length with the CRLF; `None` when its end has not arrived.
     fn line<'b>(&mut self, bytes: &'b [u8]) -> Result<Option<(&'b [u8], usize)>, String> {
         let end = bytes[self.searched..].iter().position(|byte| *byte == b'\n');
         let Some(end) = end.map(|end| end + self.searched) else {
             self.searched = bytes.len();
-            // A size and its CRLF have a few bytes more.
+            // The size and the CRLF do not count as extensions.
             return if bytes.len() > self.spare + MOST_DIGITS + 2 { Err(self.too_much()) } else { Ok(None) };
         };
         self.searched = 0;
         match bytes[..end].split_last() {
             Some((b'\r', line)) => Ok(Some((line, end + 1))),
-            _ => Err("a line of its framing ends with LF alone: expected CRLF".into()),
+            _ => Err("a line of its framing ends with LF only: expected CRLF".into()),
         }
     }
 
@@ -98,11 +112,11 @@ impl Chunked {
     }
 
     fn too_much(&self) -> String {
-        "its chunk extensions and trailers are longer than a request's head may be".into()
+        "its chunk extensions and trailers are longer than the limit for a request's head".into()
     }
 }
 
-/// A chunk's size, and how many bytes of extensions are behind it.
+/// A chunk's size in bytes, and the length of its extensions in bytes.
 fn read_size(line: &[u8]) -> Result<(u64, usize), String> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     if digits == 0 {
@@ -115,32 +129,32 @@ fn read_size(line: &[u8]) -> Result<(u64, usize), String> {
     let size = line[..digits].iter().fold(0, |size, digit| size << 4 | hexadecimal(digit));
     let extensions = &line[digits..];
     if !are_extensions(extensions) {
-        return Err("expected nothing behind a chunk's size but extensions as `;name=value`".into());
+        return Err("expected only extensions of the form `;name=value` after a chunk's size".into());
     }
     Ok((size, extensions.len()))
 }
 
-/// RFC 9112 section 7.1.1: `*( BWS ";" BWS name [ BWS "=" BWS value ] )`.
+/// True for chunk extensions, RFC 9112 section 7.1.1: `*( BWS ";" BWS name [ BWS "=" BWS value ] )`.
 fn are_extensions(mut rest: &[u8]) -> bool {
     while !rest.is_empty() {
-        let Some(behind) = skip_blanks(rest).strip_prefix(b";").map(skip_blanks).and_then(skip_token) else {
+        let Some(after) = skip_blanks(rest).strip_prefix(b";").map(skip_blanks).and_then(skip_token) else {
             return false;
         };
-        rest = behind;
+        rest = after;
         if let Some(value) = skip_blanks(rest).strip_prefix(b"=").map(skip_blanks) {
-            let Some(behind) = skip_token(value).or_else(|| skip_quoted(value)) else { return false };
-            rest = behind;
+            let Some(after) = skip_token(value).or_else(|| skip_quoted(value)) else { return false };
+            rest = after;
         }
     }
     true
 }
 
-/// RFC 9112 section 7.1.2: a field line, as a head has it.
+/// A trailer must be a field line as in a head (RFC 9112 section 7.1.2).
 fn check_trailer(line: &[u8]) -> Result<(), String> {
     let is_field = skip_token(line)
         .and_then(|rest| rest.strip_prefix(b":"))
         .is_some_and(|value| value.iter().all(|byte| is_text(*byte)));
-    if is_field { Ok(()) } else { Err("a trailer is no header field: expected `name: value`".into()) }
+    if is_field { Ok(()) } else { Err("a trailer is not a header field: expected `name: value`".into()) }
 }
 
 fn skip_blanks(bytes: &[u8]) -> &[u8] {
@@ -148,14 +162,14 @@ fn skip_blanks(bytes: &[u8]) -> &[u8] {
     &bytes[blanks..]
 }
 
-/// What is behind a token (RFC 9110 section 5.6.2); `None` where none begins.
+/// The bytes after a token (RFC 9110 section 5.6.2); `None` when `bytes` does not begin with one.
 fn skip_token(bytes: &[u8]) -> Option<&[u8]> {
     let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
     let length = bytes.iter().take_while(|byte| is_token(byte)).count();
     (length > 0).then(|| &bytes[length..])
 }
 
-/// What is behind a quoted string (RFC 9110 section 5.6.4); `None` where none begins, or ends.
+/// The bytes after a quoted string (RFC 9110 section 5.6.4); `None` when `bytes` does not begin with a complete one.
 fn skip_quoted(bytes: &[u8]) -> Option<&[u8]> {
     let mut rest = bytes.strip_prefix(b"\"")?;
     loop {
@@ -168,7 +182,7 @@ fn skip_quoted(bytes: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// A character of a field's value: visible, blank, or beyond ASCII; no control character.
+/// True for a byte of a field's value: visible, blank, or beyond ASCII, but not a control character.
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
@@ -177,7 +191,7 @@ fn is_text(byte: u8) -> bool {
 mod tests {
     use super::*;
 
-    /// The body, and what is left behind it; `None` when it has not ended.
+    /// The body, and how many bytes are left after it; `None` when it has not ended. `piece` bytes arrive at once.
     fn decode(bytes: &[u8], piece: usize) -> Result<Option<(Vec<u8>, usize)>, String> {
         let mut chunked = Chunked::new(64);
         let (mut body, mut at, mut come) = (Vec::new(), 0, 0);
@@ -196,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_are_joined_however_they_come_and_what_is_behind_them_is_left() {
+    fn chunks_are_joined_for_any_size_of_pieces_and_the_bytes_after_the_body_are_not_taken() {
         for (bytes, body) in [
             (&b"5\r\nhello\r\n0\r\n\r\nGET /"[..], &b"hello"[..]),
             (b"5;a\r\nhello\r\n1; b=c ; d = \"e;\\\"\xe9\"\r\n!\r\n00\r\nX: y\r\nZ:\r\n\r\nGET /", b"hello!"),
@@ -206,7 +220,7 @@ mod tests {
         ] {
             for piece in [1, 2, 3, 7, bytes.len()] {
                 let (decoded, left) = decode(bytes, piece).unwrap().unwrap();
-                // What came later than the end is not looked at.
+                // The next request is not part of the body.
                 assert_eq!((decoded.as_slice(), left), (body, 5), "{}", bytes.escape_ascii());
             }
         }
@@ -214,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_rfc_9112_does_not_allow_in_chunks_is_refused() {
+    fn chunks_that_rfc_9112_does_not_allow_are_refused() {
         for bytes in [
             &b"+5\r\nhello\r\n0\r\n\r\n"[..],
             b"-5\r\nhello\r\n0\r\n\r\n",
@@ -261,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn extensions_and_trailers_have_a_bound_in_all() {
+    fn extensions_and_trailers_of_a_whole_body_have_a_limit() {
         let trailers = format!("0\r\n{}\r\n", "X: y\r\n".repeat(11));
         assert!(decode(trailers.as_bytes(), 1).unwrap_err().contains("longer than"));
         let extensions = format!("{}0\r\n\r\n", "1;abc\r\n!\r\n".repeat(20));

@@ -1,34 +1,40 @@
-//! One connection from its first byte to its last: requests one after another, until one of them
-//! upgrades it to a conversation.
+//! Serves one connection from accept to close: the TLS handshake, plain requests one after another, and the upgrade to a
+//! conversation.
+//!
+//! Here belongs the order of these steps. The steps themselves are in [`super::head`], [`super::http`] and
+//! [`super::conversation`].
+//!
+//! Invariants: the connection holds its [`Permit`] until it is closed and logged. Its thread owns the socket alone.
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Instant;
 
+use ::http::header::{CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
+use ::http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use crossbeam_channel::bounded;
-use http::header::{CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use tungstenite::handshake::server::{create_response, write_response};
+use tungstenite::handshake::server::create_response;
 
 use super::body;
 use super::connections::{Permit, Shared};
 use super::conversation;
 use super::head::{self, Head, NoHead};
-use super::http::{self as plain, Next};
+use super::http::{self, Next};
 use super::response::{self, HasBody};
 use super::service::{Refusal, Service};
 use super::socket::{NoHandshake, Socket};
 use crate::error::shorten;
 
-/// Bytes of stack for a conversation's thread. More than four times a connection's, so that the C
-/// library does not give a conversation, which may live for days, the used pages of a stack that has been
-/// through a handshake.
+/// Stack of a conversation's thread in bytes. It is more than four times a connection's stack, so that the C library does
+/// not reuse a finished connection's stack for it: the pages that a handshake used would stay in memory for as long as
+/// the conversation lives, which may be days.
 const CONVERSATION_STACK: usize = 544 << 10;
 
-/// Serves a connection to its end. `accepted` is when it came, from which its first deadline counts.
+/// Serves a connection until it is closed or becomes a conversation. `accepted` is the time of the accept, from which the
+/// first deadline counts.
 ///
-/// A conversation goes on in a thread of its own and this one ends: the pages of stack that TLS, HTTP and
-/// the handshake have touched are more than all else that an idle conversation needs, and go with it.
+/// A conversation continues in a new thread, and this one ends. TLS, HTTP and the handshake have used more stack than an
+/// idle conversation needs in all; these pages are freed with the thread.
 pub fn serve<S: Service>(
     stream: TcpStream,
     peer: SocketAddr,
@@ -55,7 +61,7 @@ pub fn serve<S: Service>(
     let thread = std::thread::Builder::new().name(name).stack_size(CONVERSATION_STACK).spawn(go_on);
     match thread {
         Ok(_) => drop(hand_over.send(upgraded)),
-        // Without a thread to be had, this one will do.
+        // No thread could be started, so the conversation continues in this one.
         Err(_) => upgraded.converse(),
     }
 }
@@ -63,7 +69,7 @@ pub fn serve<S: Service>(
 struct Connection<S> {
     socket: Socket,
     peer: SocketAddr,
-    /// Read, and not used yet.
+    /// Bytes that were read and not used yet.
     buffer: Vec<u8>,
     permit: Permit,
     shared: Arc<Shared<S>>,
@@ -77,7 +83,7 @@ struct Upgraded<S: Service> {
 }
 
 impl<S: Service> Connection<S> {
-    /// Serves requests until one of them upgrades the connection, or its end.
+    /// Serves requests until one upgrades the connection, or until it ends (`None`).
     fn run(mut self, accepted: Instant) -> Option<Upgraded<S>> {
         let shared = self.shared.clone();
         let (limits, counters) = (&shared.limits, &shared.counters);
@@ -119,7 +125,7 @@ impl<S: Service> Connection<S> {
         }
     }
 
-    /// The TLS handshake. A peer that speaks plain HTTP is told what is wrong, in plain HTTP.
+    /// Makes the TLS handshake. A peer that sends plain HTTP instead gets an explanation in plain HTTP.
     fn shake_hands(mut self, accepted: Instant) -> Option<Connection<S>> {
         let shared = self.shared.clone();
         let identity = shared.identity.as_ref()?;
@@ -137,9 +143,10 @@ impl<S: Service> Connection<S> {
         None
     }
 
+    /// Answers one plain request.
     fn exchange(&mut self, head: Head) -> Next {
         let what = format!("{} {}", head.request.method(), shorten(head.request.uri().path()));
-        let (status, next) = plain::exchange(head, &mut self.socket, &mut self.buffer, &self.shared);
+        let (status, next) = http::exchange(head, &mut self.socket, &mut self.buffer, &self.shared);
         match status {
             Some(status) => {
                 self.shared.counters.exchanges.one();
@@ -150,9 +157,10 @@ impl<S: Service> Connection<S> {
         next
     }
 
+    /// Makes the WebSocket handshake. `None` when the upgrade was refused, or the peer went away.
     fn upgrade(mut self, request: &Request<()>) -> Option<Upgraded<S>> {
         let path = shorten(request.uri().path()).into_owned();
-        let (mut response, dialogue) = match self.accept(request) {
+        let (response, dialogue) = match self.accept(request) {
             Ok(accepted) => accepted,
             Err(response) => {
                 self.shared.counters.upgrades_refused.one();
@@ -161,15 +169,8 @@ impl<S: Service> Connection<S> {
                 return None;
             }
         };
-        let status = response.status();
-        response::complete(status, response.headers_mut());
-        let mut bytes = Vec::new();
-        let written =
-            write_response(&mut bytes, &response).map_err(|error| error.to_string()).and_then(|()| {
-                let patience = self.shared.limits.write_timeout;
-                self.socket.write_all_within(&bytes, patience).map_err(|error| error.to_string())
-            });
-        match written {
+        let patience = self.shared.limits.write_timeout;
+        match self.socket.write_all_within(&response::switching(response), patience) {
             Ok(()) => Some(Upgraded { connection: self, dialogue, path }),
             Err(error) => {
                 log::debug!("{}: {error}", self.peer);
@@ -178,7 +179,8 @@ impl<S: Service> Connection<S> {
         }
     }
 
-    /// The 101 and what comes after it, or the response that refuses (PROTOCOL, "Paths").
+    /// The 101 response and the dialogue that follows it, or the response that refuses the upgrade (PROTOCOL.md,
+    /// "Paths").
     fn accept(&self, request: &Request<()>) -> Result<(Response<()>, S::Dialogue), Refusal> {
         let service = &self.shared.service;
         if self.shared.readiness.is_draining() {
@@ -186,20 +188,20 @@ impl<S: Service> Connection<S> {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
             return Err(Box::new(response));
         }
-        // Its bytes would be read as frames.
+        // The bytes of a body would be read as frames.
         if body::is_announced(request.headers()) {
             let message = "a request that upgrades the connection has no body, but this one announces one";
             return Err(Box::new(service.refuse(StatusCode::BAD_REQUEST, message)));
         }
-        // RFC 6455 section 4.4: a version that is not ours is answered with the one that is.
+        // RFC 6455 section 4.4: the answer to an unknown version names the versions that the server knows.
         if request.headers().get(SEC_WEBSOCKET_VERSION).is_some_and(|version| version != "13") {
-            let message = "of the WebSocket versions this server speaks 13";
+            let message = "this server supports only version 13 of the WebSocket protocol";
             let mut response = service.refuse(StatusCode::UPGRADE_REQUIRED, message);
             response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             return Err(Box::new(response));
         }
         let mut accepted = create_response(&normalised(request)).map_err(|error| {
-            let message = format!("this is no WebSocket handshake: {error}");
+            let message = format!("this is not a WebSocket handshake: {error}");
             Box::new(service.refuse(StatusCode::BAD_REQUEST, &message))
         })?;
         let dialogue = service.upgrade(request)?;
@@ -208,8 +210,8 @@ impl<S: Service> Connection<S> {
                 accepted.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name));
             }
             Subprotocol::Unknown(offered) => log::info!(
-                "{}: the client offers the subprotocols `{offered}`, of which this server knows none (it knows \
-                 `{BINARY}`); the conversation goes on without one",
+                "{}: the client offers the subprotocols `{offered}`, but this server knows only `{BINARY}`; the \
+                 conversation goes on without a subprotocol",
                 self.peer
             ),
             Subprotocol::NotOffered => {}
@@ -217,7 +219,7 @@ impl<S: Service> Connection<S> {
         Ok((accepted, dialogue))
     }
 
-    /// Answers, and ends the connection.
+    /// Sends a last response and closes the connection.
     fn refuse(mut self, response: &Response<Vec<u8>>, has_body: HasBody) {
         let limits = &self.shared.limits;
         let bytes = response::last(response, has_body);
@@ -229,6 +231,7 @@ impl<S: Service> Connection<S> {
 }
 
 impl<S: Service> Upgraded<S> {
+    /// Holds the conversation until it ends.
     fn converse(self) {
         let Upgraded { connection: Connection { socket, peer, buffer, permit, shared }, dialogue, path } =
             self;
@@ -244,21 +247,22 @@ impl<S: Service> Upgraded<S> {
             ended.requests,
             ended.why
         );
-        // The place is free when all is said.
+        // Only now may another connection take this place.
         drop(permit);
     }
 }
 
-/// The subprotocol that changes nothing: many clients offer it, and disconnect when nobody takes it.
+/// The one subprotocol that is accepted. It changes nothing, but many clients offer it and disconnect when the server does
+/// not accept it.
 const BINARY: &str = "binary";
 
 /// What a client offers in `Sec-WebSocket-Protocol`.
 #[derive(Debug, PartialEq, Eq)]
 enum Subprotocol {
     NotOffered,
-    /// The one to answer with.
+    /// The subprotocol to name in the response.
     Known(&'static str),
-    /// As offered, short enough for a line. RFC 6455 section 4.2.2: the handshake goes on without one.
+    /// What was offered, shortened for a log line. RFC 6455 section 4.2.2: the handshake goes on without a subprotocol.
     Unknown(String),
 }
 
@@ -274,16 +278,16 @@ fn subprotocol(headers: &HeaderMap) -> Subprotocol {
     }
 }
 
-/// The request with `Connection` and `Upgrade` as the handshake's check wants them, one word each; both
-/// are lists, which a peer may spread over several lines (RFC 9110 sections 5.3, 7.6.1, 7.8).
+/// The request with one word in each of `Connection` and `Upgrade`, as tungstenite's check expects them. Both are lists
+/// that may be spread over several lines (RFC 9110 sections 5.3, 7.6.1, 7.8).
 fn normalised(request: &Request<()>) -> Request<()> {
-    let mut plain = request.clone();
+    let mut normalised = request.clone();
     for (name, word) in [(CONNECTION, "Upgrade"), (UPGRADE, "websocket")] {
         if head::lists(request.headers(), name.clone(), word) {
-            plain.headers_mut().insert(name, HeaderValue::from_static(word));
+            normalised.headers_mut().insert(name, HeaderValue::from_static(word));
         }
     }
-    plain
+    normalised
 }
 
 #[cfg(test)]
@@ -291,7 +295,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn binary_is_taken_wherever_it_stands_and_unknown_subprotocols_are_named() {
+    fn binary_is_accepted_anywhere_in_the_list_and_unknown_subprotocols_are_named() {
         let offered = |lines: &[&'static str]| {
             let lines = lines.iter().map(|line| (SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(line)));
             let mut headers = HeaderMap::new();

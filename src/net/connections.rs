@@ -1,4 +1,8 @@
-//! The connections that are open, and what they share.
+//! The open connections: their number, their limit, and what they share.
+//!
+//! Here belongs the state of a listener as a whole. One connection is served in [`super::connection`].
+//!
+//! Invariant: each open connection holds one [`Permit`], and there are never more permits than the limit.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,21 +17,21 @@ use crate::memory::Budget;
 use crate::metrics::Counters;
 use crate::readiness::Readiness;
 
-/// What connections share.
+/// What all connections of a listener share.
 pub struct Shared<S> {
     pub service: S,
-    /// Whom TLS clients meet; `None` is a plain port.
+    /// The TLS certificate and key; `None` for a port without TLS.
     pub identity: Option<Arc<Identity>>,
     pub limits: Limits,
     pub readiness: Arc<Readiness>,
     pub connections: Arc<Connections>,
     pub counters: Arc<Counters>,
-    /// What all clients together may make the server hold.
+    /// The memory budget of all clients together.
     pub memory: Arc<Budget>,
     pub clock: Clock,
 }
 
-/// The connections that are open: who may have one more, and how all are reached at once.
+/// Counts the open connections, and wakes all of them at once.
 #[derive(Debug)]
 pub struct Connections {
     open: Mutex<usize>,
@@ -37,17 +41,19 @@ pub struct Connections {
 }
 
 impl Connections {
+    /// # Errors
+    /// When the process has no free file descriptor for the common bell.
     pub fn new() -> io::Result<Connections> {
         let bells = Arc::new(Bells::new()?);
         Ok(Connections { open: Mutex::default(), all_gone: Condvar::new(), next: AtomicU64::new(0), bells })
     }
 
     fn lock(&self) -> MutexGuard<'_, usize> {
-        // Nothing that runs under the lock can leave it half changed.
+        // A panic cannot leave the number half changed, so a poisoned lock is usable.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes one of `most` places; it is given back when the permit is dropped.
+    /// A permit for one more connection, or `None` when `most` are open. Dropping the permit frees the place.
     pub(super) fn admit(self: &Arc<Self>, most: usize) -> Option<Permit> {
         let mut open = self.lock();
         if *open >= most {
@@ -58,6 +64,7 @@ impl Connections {
         Some(Permit { connections: self.clone(), number })
     }
 
+    /// How many connections are open.
     pub fn count(&self) -> usize {
         *self.lock()
     }
@@ -66,12 +73,12 @@ impl Connections {
         &self.bells
     }
 
-    /// Wakes every connection, to look at what has changed.
+    /// Wakes every connection, so that it notices what has changed.
     pub fn ring_all(&self) {
         self.bells.ring_all();
     }
 
-    /// Waits until no connection is left, or the deadline; says how many are.
+    /// Waits until no connection is open, or until `deadline`. Returns how many are still open.
     pub fn wait_until_gone(&self, deadline: Instant) -> usize {
         let mut open = self.lock();
         while *open > 0 {
@@ -85,7 +92,7 @@ impl Connections {
     }
 }
 
-/// A connection's place among the open ones.
+/// The right to have one connection open.
 #[derive(Debug)]
 pub struct Permit {
     connections: Arc<Connections>,
@@ -93,7 +100,7 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// The connection's number since the start, as its thread and log lines have it.
+    /// The connection's number, from 0 since the start. Its thread is named `conn-<number>`.
     pub fn number(&self) -> u64 {
         self.number
     }

@@ -1,7 +1,10 @@
-//! Reading a request's head: once, under a bound in bytes and one deadline for the whole, whatever
-//! the request turns out to be.
+//! Reads and checks a request's head, for plain requests and for upgrades.
 //!
-//! The parsing is `ureq-proto`'s; what it lets pass and RFC 9112 does not is refused here.
+//! `ureq-proto` parses the head. Here belong the limits on its bytes and time, the checks that RFC 9112 demands and the
+//! parser does not make, and the questions that all requests have in common. Bodies are in [`super::body`].
+//!
+//! Invariants: a head is at most [`Limits::max_head_bytes`] long and has one deadline for the whole. A head that two
+//! HTTP implementations could read differently is refused, so that no request can be smuggled past a gateway.
 
 use std::io::{self, ErrorKind};
 use std::time::Instant;
@@ -17,22 +20,21 @@ use ureq_proto::server::state::RecvRequest;
 use super::socket::Socket;
 use crate::config::Limits;
 
-/// A request's head, and where its body's protocol continues.
+/// A request's head.
 pub struct Head {
     pub request: Request<()>,
+    /// The parser's state after the head, which knows the framing of the body.
     pub reply: Reply<RecvRequest>,
 }
 
-/// How reading a head can end without one.
+/// Why there is no head.
 #[derive(Debug)]
 pub enum NoHead {
-    /// The peer closed, or was idle for too long, or the server drains: nothing is owed.
+    /// The peer closed the connection, was idle for too long, or the server stops. No answer is needed.
     Gone,
-    /// The peer is owed this answer; the connection cannot go on after it.
-    Refused {
-        status: StatusCode,
-        message: String,
-    },
+    /// The peer must get this answer. The connection cannot be used after it.
+    Refused { status: StatusCode, message: String },
+    /// The connection is broken.
     Io(io::Error),
 }
 
@@ -40,10 +42,10 @@ fn refused(status: StatusCode, message: impl Into<String>) -> NoHead {
     NoHead::Refused { status, message: message.into() }
 }
 
-/// Reads a head into (and out of) `buffer`, which keeps what came behind it.
+/// Reads a head. `buffer` may hold bytes that were read before; afterwards it holds the bytes after the head.
 ///
-/// `idle_until` bounds the wait for the first byte; from there on the head has
-/// [`Limits::head_timeout`]. While nothing has come, `draining` ends the wait.
+/// The first byte must arrive before `idle_until`, and the whole head within [`Limits::head_timeout`] after it. Before
+/// the first byte, `draining` ends the wait.
 pub fn read(
     socket: &mut Socket,
     buffer: &mut Vec<u8>,
@@ -59,12 +61,12 @@ pub fn read(
             begun = true;
             deadline = socket.clock().now() + limits.head_timeout;
         }
-        // A head can only have ended, or gone wrong, at a line's end: bytes that drip in are not
-        // parsed again for each drop.
+        // A head ends, or proves wrong, only at the end of a line. Parsing only then avoids parsing the whole head again
+        // for each byte of a peer that sends byte by byte.
         if unparsed && let Some(head) = parse(buffer)? {
             return Ok(head);
         }
-        // Empty lines behind the last request are no beginning of a next one.
+        // Empty lines after the previous request do not start the next one.
         if begun && buffer.is_empty() {
             begun = false;
             deadline = idle_until;
@@ -97,18 +99,18 @@ pub fn read(
     }
 }
 
-/// Takes a whole head off the front of `buffer`.
+/// Removes a complete head from the front of `buffer`; `None` when its end has not arrived.
 pub(crate) fn parse(buffer: &mut Vec<u8>) -> Result<Option<Head>, NoHead> {
-    // RFC 9112 section 2.2: empty lines before a request are to be passed over.
+    // RFC 9112 section 2.2: a server ignores empty lines before a request.
     let blank = buffer.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     buffer.drain(..blank);
     if buffer.is_empty() {
         return Ok(None);
     }
-    // A TLS handshake begins with these two (RFC 8446 section 5.1).
+    // A TLS handshake begins with these two bytes (RFC 8446 section 5.1).
     if buffer.starts_with(&[22, 3]) {
-        let message = "this is a TLS handshake, and this port is plain: connect to ws:// or http://, or give the \
-                       server --tls-cert and --tls-key";
+        let message = "this is a TLS handshake, but this port is plain HTTP: connect to ws:// or http://, or start \
+                       the server with --tls-cert and --tls-key";
         return Err(refused(StatusCode::BAD_REQUEST, message));
     }
     let not_http = |error: ureq_proto::Error| match error {
@@ -116,18 +118,18 @@ pub(crate) fn parse(buffer: &mut Vec<u8>) -> Result<Option<Head>, NoHead> {
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             format!("the request has more than {} header fields", ureq_proto::server::MAX_REQUEST_HEADERS),
         ),
-        error => refused(StatusCode::BAD_REQUEST, format!("this is no HTTP/1.1 request: {error}")),
+        error => refused(StatusCode::BAD_REQUEST, format!("this is not an HTTP/1.1 request: {error}")),
     };
     let mut reply = Reply::new().map_err(not_http)?;
     let (used, request) = reply.try_request(buffer).map_err(not_http)?;
     let Some(request) = request else { return Ok(None) };
-    // A head that is refused stays: its method decides whether the answer has a body.
+    // A refused head stays in the buffer: its method decides whether the answer has a body.
     check(&request)?;
     buffer.drain(..used);
     Ok(Some(Head { request, reply }))
 }
 
-/// What the parser lets pass.
+/// Refuses what the parser accepts and RFC 9112 does not, or what this server does not support.
 fn check(request: &Request<()>) -> Result<(), NoHead> {
     let headers = request.headers();
     let bad = |message: &str| Err(refused(StatusCode::BAD_REQUEST, message));
@@ -135,26 +137,29 @@ fn check(request: &Request<()>) -> Result<(), NoHead> {
     match headers.get_all(HOST).iter().count() {
         0 if request.version() == Version::HTTP_11 => return bad("an HTTP/1.1 request needs a Host header"),
         0 | 1 => {}
-        _ => return bad("a request has one Host header"),
+        _ => return bad("a request must have exactly one Host header"),
     }
-    // RFC 9110 section 5.3 and RFC 6455 section 11.3: no lists, so of two of them one would be passed over.
+    // RFC 9110 section 5.3 and RFC 6455 section 11.3: these are not lists, so one of two lines would be ignored.
     for name in [AUTHORIZATION, CONTENT_TYPE, EXPECT, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION] {
         if headers.get_all(&name).iter().count() > 1 {
-            return Err(refused(StatusCode::BAD_REQUEST, format!("a request has one {name} header")));
+            return Err(refused(
+                StatusCode::BAD_REQUEST,
+                format!("a request may have only one {name} header"),
+            ));
         }
     }
-    // RFC 9112 section 6.3: lengths that differ, or are none, whatever the method.
+    // RFC 9112 section 6.3: lengths that differ, or are not numbers, are an error for every method.
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     if let Some(first) = lengths.next() {
         let digits = !first.is_empty() && first.as_bytes().iter().all(u8::is_ascii_digit);
         if !digits || lengths.any(|other| other != first) {
-            return bad("a request has one Content-Length, in digits");
+            return bad("a request may have only one Content-Length, in digits");
         }
     }
-    // RFC 9112 section 6.1: both together are how requests are smuggled past a gateway.
+    // RFC 9112 section 6.1: both together may be an attempt to smuggle a request past a gateway.
     if headers.contains_key(TRANSFER_ENCODING) {
         if headers.contains_key(CONTENT_LENGTH) {
-            return bad("a request has Content-Length or Transfer-Encoding, not both");
+            return bad("a request may have Content-Length or Transfer-Encoding, not both");
         }
         if request.version() == Version::HTTP_10 {
             return bad("HTTP/1.0 has no Transfer-Encoding");
@@ -162,12 +167,15 @@ fn check(request: &Request<()>) -> Result<(), NoHead> {
         if !is_chunked_alone(headers) {
             return Err(refused(
                 StatusCode::NOT_IMPLEMENTED,
-                "of the transfer codings this server takes `chunked` alone",
+                "this server supports only the transfer coding `chunked`",
             ));
         }
     }
     if headers.get(EXPECT).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
-        return Err(refused(StatusCode::EXPECTATION_FAILED, "the only expectation met is 100-continue"));
+        return Err(refused(
+            StatusCode::EXPECTATION_FAILED,
+            "this server supports only the expectation 100-continue",
+        ));
     }
     Ok(())
 }
@@ -179,8 +187,8 @@ fn is_chunked_alone(headers: &HeaderMap) -> bool {
     first && values.next().is_none()
 }
 
-/// True for a request that means to become a WebSocket. RFC 9110 section 7.8: `Upgrade` without `Connection: upgrade`
-/// was meant for somebody before us, and HTTP/1.0 has none; such a request is a plain one.
+/// True for a request that asks to become a WebSocket. RFC 9110 section 7.8: `Upgrade` without `Connection: upgrade` was
+/// addressed to a proxy, and HTTP/1.0 has no upgrades; such a request is a plain one.
 pub fn wants_upgrade(request: &Request<()>) -> bool {
     request.version() == Version::HTTP_11
         && names_websocket(request.headers())
@@ -192,7 +200,7 @@ pub fn names_websocket(headers: &HeaderMap) -> bool {
     lists(headers, UPGRADE, "websocket")
 }
 
-/// True when a header, as a list over all its lines, has the word.
+/// True when the header, read as one comma-separated list over all its lines, contains `word` in any case.
 pub fn lists(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
     let mut words =
         headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
@@ -212,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_that_smuggle_or_lie_are_refused() {
+    fn malformed_and_ambiguous_heads_are_refused() {
         let get = |headers: &str| format!("POST / HTTP/1.1\r\n{headers}\r\n");
         for (head, expected) in [
             (get("Host: a\r\n"), None),
@@ -250,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_is_one_only_with_connection_upgrade_and_in_http_1_1() {
+    fn a_request_is_an_upgrade_only_with_connection_upgrade_and_http_1_1() {
         for (head, expected) in [
             ("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", true),
             ("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c, WebSocket\r\nConnection: a, upgrade\r\n\r\n", true),
@@ -265,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_behind_the_head_is_kept() {
+    fn bytes_after_the_head_stay_in_the_buffer() {
         let mut buffer = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n\x81\x80".to_vec();
         let head = parse(&mut buffer).unwrap().unwrap();
         assert_eq!(head.request.uri().path(), "/");

@@ -1,5 +1,10 @@
-//! Plain HTTP/1.1: one request and its response, by ureq-proto's states, under the same limits and deadlines as
-//! everything else.
+//! Answers one plain HTTP/1.1 request: invites and reads its body, asks the service, sends the response.
+//!
+//! Reading a head is in [`super::head`], a body in [`super::body`]; responses are encoded in [`super::response`]. What a
+//! path means is up to the [`Service`].
+//!
+//! Invariants: a request gets one response at most. When its body is not read to the end, the connection ends with the
+//! response, because the rest of the body would be taken for the next request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,14 +12,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_channel::bounded;
 use http::header::CONNECTION;
 use http::{Response, StatusCode, Version};
-use ureq_proto::server::state::ProvideResponse;
-use ureq_proto::server::{RecvRequestResult, Reply};
+use ureq_proto::server::RecvRequestResult;
 
 use super::body::{self, NoBody, Received};
 use super::connections::Shared;
 use super::head::{Head, lists};
-use super::response::{self, HasBody};
-use super::service::{Begun, Exchange, ReplySlot, Service, Step};
+use super::response::{self, HasBody, Persistence};
+use super::service::{Begun, Exchange, Progress, ReplySlot, Service};
 use super::socket::{Interest, Socket};
 use super::transport::Transport;
 use crate::config::Limits;
@@ -25,13 +29,15 @@ use crate::memory::Share;
 pub enum Next {
     /// It may bring another request.
     Again,
-    /// It is to be closed so that the peer can read the response.
+    /// It must be closed, in a way that lets the peer read the response first.
     Close,
-    /// There is nobody left to close it for.
+    /// The peer has gone.
     Gone,
 }
 
-/// Answers one request. The status is that of the response, when one was sent.
+/// Answers one request. `buffer` holds bytes that were read after the head; afterwards it holds those after the body.
+///
+/// Returns the status of the response, or `None` when none was sent, and what becomes of the connection.
 pub fn exchange<S: Service>(
     head: Head,
     socket: &mut Socket,
@@ -40,84 +46,79 @@ pub fn exchange<S: Service>(
 ) -> (Option<StatusCode>, Next) {
     let Head { request, reply } = head;
     let (limits, service) = (&shared.limits, &shared.service);
-    let old = request.version() == Version::HTTP_10;
     let has_body = HasBody::to(request.method());
-    // An HTTP/1.0 client wants to be told that its wish is met.
+    let is_http_1_0 = request.version() == Version::HTTP_10;
     let keep_alive = lists(request.headers(), CONNECTION, "keep-alive");
-    let close = lists(request.headers(), CONNECTION, "close") || old && !keep_alive;
-    let respond = |reply, socket: &mut Socket, response: Response<Vec<u8>>, end: bool| {
-        let end = end || close || shared.readiness.is_draining();
-        let connection = if end { Some("close") } else { keep_alive.then_some("keep-alive") };
-        respond(reply, socket, limits, response, connection)
+    let close = lists(request.headers(), CONNECTION, "close") || is_http_1_0 && !keep_alive;
+    let persistence = || match keep_alive {
+        _ if close || shared.readiness.is_draining() => Persistence::Close,
+        true => Persistence::KeepAlive,
+        false => Persistence::Unsaid,
+    };
+    let last = |response: &Response<Vec<u8>>, socket: &mut Socket| {
+        send(socket, limits, response, has_body, Persistence::Close)
     };
     let Some(state) = reply.proceed() else { return (None, Next::Gone) };
     let mut exchange = match service.begin(&request) {
         Begun::Read(exchange) => exchange,
         Begun::Respond(response) => {
-            return match state {
-                RecvRequestResult::ProvideResponse(reply) => {
-                    respond(reply, socket, response, body::is_announced(request.headers()))
-                }
-                // The body is not read, so nothing can come after it.
-                RecvRequestResult::Send100(_) | RecvRequestResult::RecvBody(_) => {
-                    last(socket, limits, &response, has_body)
-                }
-            };
+            let may_have_body = body::is_announced(request.headers())
+                || !matches!(state, RecvRequestResult::ProvideResponse(_));
+            let persistence = if may_have_body { Persistence::Close } else { persistence() };
+            return send(socket, limits, &response, has_body, persistence);
         }
     };
     let received = match body::refuse_length(request.method(), request.headers(), shared) {
         Some((status, message)) => Err(NoBody::Refused(status, message)),
-        None => receive(state, old, socket, buffer, shared),
+        None => receive(state, request.version(), socket, buffer, shared),
     };
-    let Received { body, share, reply } = match received {
+    let Received { body, share } = match received {
         Ok(received) => received,
         Err(NoBody::Gone) => return (None, Next::Gone),
-        Err(NoBody::Refused(status, message)) => {
-            return last(socket, limits, &service.refuse(status, &message), has_body);
-        }
-        Err(NoBody::NoMemory(failure)) => {
-            return last(socket, limits, &service.fail(&failure), has_body);
-        }
+        Err(NoBody::Refused(status, message)) => return last(&service.refuse(status, &message), socket),
+        Err(NoBody::NoMemory(failure)) => return last(&service.fail(&failure), socket),
     };
     let Some((response, mut share)) = run(&mut exchange, body, share, socket) else {
         return (None, Next::Gone);
     };
-    // Until it is written, the response is what the exchange takes.
+    // The response occupies memory until it is written.
     let response = match share.resize(response.body().len()) {
         Ok(()) => response,
         Err(failure) => service.fail(&failure),
     };
-    respond(reply, socket, response, false)
+    send(socket, limits, &response, has_body, persistence())
 }
 
-/// Receives the body, after an invitation where the peer waits for one.
+/// Reads the body, if there is one. A peer that sent `Expect: 100-continue` is invited first.
 fn receive<S>(
     state: RecvRequestResult,
-    old: bool,
+    version: Version,
     socket: &mut Socket,
     buffer: &mut Vec<u8>,
     shared: &Shared<S>,
 ) -> Result<Received, NoBody> {
-    match state {
-        RecvRequestResult::ProvideResponse(reply) => {
-            Ok(Received { body: Vec::new(), share: Share::none(&shared.memory), reply })
+    let reply = match state {
+        RecvRequestResult::ProvideResponse(_) => {
+            return Ok(Received { body: Vec::new(), share: Share::none(&shared.memory) });
         }
-        RecvRequestResult::RecvBody(reply) => body::read(reply, socket, buffer, shared),
+        RecvRequestResult::RecvBody(reply) => reply,
         RecvRequestResult::Send100(reply) => {
-            let mut go_on = [0; 64];
-            let Ok((count, reply)) = reply.accept(&mut go_on) else { return Err(NoBody::Gone) };
-            // RFC 9110 section 10.1.1: HTTP/1.0 knows no 100.
+            let mut invitation = [0; 64];
+            let Ok((count, reply)) = reply.accept(&mut invitation) else { return Err(NoBody::Gone) };
+            // RFC 9110 section 10.1.1: an HTTP/1.0 client does not know 100.
             let patience = shared.limits.write_timeout;
-            if !old && socket.write_all_within(&go_on[..count], patience).is_err() {
+            if version != Version::HTTP_10 && socket.write_all_within(&invitation[..count], patience).is_err()
+            {
                 return Err(NoBody::Gone);
             }
-            body::read(reply, socket, buffer, shared)
+            reply
         }
-    }
+    };
+    body::read(reply.body_mode(), socket, buffer, shared)
 }
 
-/// Hands the body over and waits for the answer, which comes with the memory of the exchange; `None` when the peer
-/// went away meanwhile.
+/// Gives the body to the exchange and waits for the response. Returns it with the memory that it occupies, or `None`
+/// when the peer went away before.
 fn run<E: Exchange>(
     exchange: &mut E,
     body: Vec<u8>,
@@ -129,12 +130,12 @@ fn run<E: Exchange>(
     let slot = ReplySlot { slot: 0, replies, waker: socket.waker(), cancelled: cancelled.clone() };
     let nothing = Share::none(share.budget());
     let pending = match exchange.receive(&body, share, &slot) {
-        Step::Now(response) => return Some((response, nothing)),
-        Step::Later(pending) => pending,
-        // An exchange is one request, which has an answer.
-        Step::Taken | Step::Close(..) => return None,
+        Progress::Answered(response) => return Some((response, nothing)),
+        Progress::Pending(pending) => pending,
+        // An exchange always has an answer; without one the connection ends.
+        Progress::NoAnswer => return None,
     };
-    // What is wanted of it is in the request now.
+    // The request has its own copy of what it needs from the body.
     drop(body);
     loop {
         if let Ok(reply) = inbox.try_recv() {
@@ -142,8 +143,8 @@ fn run<E: Exchange>(
             let response = exchange.answer(pending, *reply.outcome, &mut share);
             return Some((response, share));
         }
-        // Bytes of a next request do not matter now; a reset does, and is always reported. A peer that has
-        // closed its half may still read ours, so a mere end of its stream is no reason to stop.
+        // `wait` always reports a reset or a full hang-up. Reading is not asked for: bytes of the next request can
+        // wait, and a peer that has closed only its sending half still wants the response.
         let reply = Interest { reply: true, ..Interest::default() };
         match socket.wait(reply, None, || !inbox.is_empty()) {
             Ok(ready) if !ready.readable => {}
@@ -155,22 +156,17 @@ fn run<E: Exchange>(
     }
 }
 
-fn respond(
-    reply: Reply<ProvideResponse>,
+/// Sends a response. The connection ends with it when `persistence` says so.
+fn send(
     socket: &mut Socket,
     limits: &Limits,
-    response: Response<Vec<u8>>,
-    connection: Option<&'static str>,
+    response: &Response<Vec<u8>>,
+    has_body: HasBody,
+    persistence: Persistence,
 ) -> (Option<StatusCode>, Next) {
-    /// Up to so many bytes head and body go out in one write; a longer body is not copied for that.
+    /// A body of at most this many bytes is copied after the head, so that one write sends both.
     const SHORT: usize = 16 << 10;
-    let (mut bytes, has_body, must_close) = match response::head(reply, &response, connection) {
-        Ok(head) => head,
-        Err(error) => {
-            log::error!("a response could not be encoded: {error}");
-            return (None, Next::Gone);
-        }
-    };
+    let mut bytes = response::head(response, persistence);
     let mut body = if has_body == HasBody::Yes { response.body().as_slice() } else { &[] };
     if body.len() <= SHORT {
         bytes.extend_from_slice(std::mem::take(&mut body));
@@ -179,21 +175,8 @@ fn respond(
     let written =
         socket.write_all_within(&bytes, patience).and_then(|()| socket.write_all_within(body, patience));
     match written {
-        Ok(()) if must_close => (Some(response.status()), Next::Close),
+        Ok(()) if persistence == Persistence::Close => (Some(response.status()), Next::Close),
         Ok(()) => (Some(response.status()), Next::Again),
-        Err(_) => (None, Next::Gone),
-    }
-}
-
-/// Sends a response after which nothing can come on this connection.
-fn last(
-    socket: &mut Socket,
-    limits: &Limits,
-    response: &Response<Vec<u8>>,
-    has_body: HasBody,
-) -> (Option<StatusCode>, Next) {
-    match socket.write_all_within(&response::last(response, has_body), limits.write_timeout) {
-        Ok(()) => (Some(response.status()), Next::Close),
         Err(_) => (None, Next::Gone),
     }
 }

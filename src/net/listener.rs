@@ -1,4 +1,9 @@
-//! Accepting connections: a permit each, a thread each, and never an end before the server's.
+//! Accepts connections. Each gets a permit and a thread of its own.
+//!
+//! What happens on a connection is in [`super::connection`]; both the public and the private port listen with this
+//! module.
+//!
+//! Invariants: no error ends the accept thread, only [`Listener::stop`] does. It never waits for a peer.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -16,16 +21,17 @@ use super::service::Service;
 use super::wake::Ring;
 use super::waker::Bell;
 
-/// Bytes of stack for a connection's thread. Models run on workers; the deepest things here are the
-/// TLS handshake and the JSON parser. Only what is touched takes memory.
+/// Stack of a connection's thread in bytes. Models run on workers, so the TLS handshake and the JSON parser need the most
+/// here. Only pages that are used take memory.
 pub const STACK: usize = 128 << 10;
 
-/// How long the listener rests when the machine has run out of something.
+/// The pause after an accept that failed because threads, descriptors or memory have run out.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
-/// The accept thread. It stops, and the port closes, on [`Listener::stop`].
+/// A running accept thread. [`Listener::stop`] ends it and closes the port.
 #[derive(Debug)]
 pub struct Listener {
+    /// The bound address, with the port that was chosen for port 0.
     pub address: SocketAddr,
     bell: Arc<Bell>,
     stopping: Arc<AtomicBool>,
@@ -33,7 +39,10 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on a bound socket and serves each connection on a thread of its own.
+    /// Accepts connections on a bound socket, and serves each on its own thread.
+    ///
+    /// # Errors
+    /// When the socket cannot be used, or no thread or file descriptor is free.
     pub fn start<S: Service>(listener: TcpListener, shared: Arc<Shared<S>>) -> io::Result<Listener> {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -56,7 +65,7 @@ impl Listener {
         Ok(Listener { address, bell, stopping, thread })
     }
 
-    /// Ends the accept thread and closes the port. Connections go on.
+    /// Ends the accept thread and closes the port. Open connections continue.
     pub fn stop(self) {
         self.stopping.store(true, Ordering::SeqCst);
         self.bell.ring();
@@ -66,8 +75,8 @@ impl Listener {
     }
 }
 
-/// Accepts what is waiting. No error ends it: a peer that has gone is nothing to us, and of what the
-/// machine has run out of there will be more.
+/// Accepts all connections that wait. An error does not end the thread: a peer that has gone does not matter, and
+/// resources that have run out become free again.
 fn accept<S: Service>(
     listener: &TcpListener,
     shared: &Arc<Shared<S>>,
@@ -96,18 +105,19 @@ fn accept<S: Service>(
     }
 }
 
+/// Serves one accepted connection on a new thread, or turns it away when the limit is reached.
 fn open<S: Service>(
     stream: TcpStream,
     peer: SocketAddr,
     shared: &Arc<Shared<S>>,
     complaint: &mut Complaint,
 ) -> io::Result<()> {
-    // Its deadlines count from here, whenever its thread gets to run.
+    // The deadlines count from now, even if the thread starts to run later.
     let accepted = shared.clock.now();
     let Some(permit) = shared.connections.admit(shared.limits.max_connections) else {
         shared.counters.connections_refused.one();
         complaint.say(&format_args!("{} are open already", shared.limits.max_connections));
-        // A TLS client could not read it.
+        // A TLS client could not read a plain answer.
         if shared.identity.is_none() {
             turn_away(stream, &shared.service);
         }
@@ -121,7 +131,7 @@ fn open<S: Service>(
     Ok(())
 }
 
-/// Tells a peer for whom there is no place to come back. Never waits for it.
+/// Sends 503 to a peer for which no place is free, without waiting for it.
 fn turn_away<S: Service>(mut stream: TcpStream, service: &S) {
     let mut response =
         service.refuse(http::StatusCode::SERVICE_UNAVAILABLE, "all connections are taken: try again later");
@@ -129,12 +139,12 @@ fn turn_away<S: Service>(mut stream: TcpStream, service: &S) {
     if stream.set_nonblocking(true).is_ok() {
         let _ = stream.write(&response::last(&response, HasBody::Yes));
         let _ = stream.shutdown(Shutdown::Write);
-        // Bytes left unread would turn the close into a reset, and the answer would be lost.
+        // When bytes are unread, the close becomes a reset, and the peer may lose the answer.
         let _ = stream.read(&mut [0; 4096]);
     }
 }
 
-/// Says what is wrong at most once a second, with what was left unsaid.
+/// Logs at most one line a second, with the number of errors since the last line.
 #[derive(Default)]
 struct Complaint {
     last: Option<Instant>,

@@ -1,8 +1,10 @@
-//! Sockets and bytes: accepting, the request head, plain HTTP, and the WebSocket conversation. No
-//! JSON and no tensors are made here.
+//! Sockets: accepting connections, TLS, request heads, plain HTTP and WebSocket conversations.
 //!
-//! Every connection is one thread that owns its socket alone. The socket never blocks; the thread
-//! sleeps in one place, [`socket::Socket::wait`], on the socket and on the bells of [`waker`] together.
+//! Here belongs what moves bytes between peers and a [`service::Service`], within the deadlines and byte limits of
+//! [`crate::config::Limits`]. JSON, tensors and models do not: the service knows them.
+//!
+//! Invariants: one thread owns each connection and its socket. The socket never blocks; the thread sleeps in one place,
+//! [`socket::Socket::wait`], which waits for the socket and for the bells of [`waker`] together.
 
 pub mod body;
 pub mod chunked;

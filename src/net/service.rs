@@ -1,9 +1,10 @@
-//! What the sockets are for, as the net room sees it: a [`Service`] answers plain requests and opens
-//! [`Dialogue`]s. Inference is one service; an echo is another, with which the conversation layer is
-//! tested alone.
+//! The traits between sockets and what they serve: a [`Service`] answers plain requests and opens [`Dialogue`]s.
 //!
-//! Nothing in these traits blocks. What takes time goes to a worker with a [`ReplySlot`]'s reply, and
-//! the connection's thread makes the answer once it has come.
+//! Only traits and the values in their signatures belong here. `service` implements them for inference, `ops` for
+//! operators, and tests for an echo, which tests the connections without a model.
+//!
+//! Invariants: no method here blocks. Work that takes time goes to a worker together with [`ReplySlot::reply`], and the
+//! connection's thread makes the answer when the reply has arrived.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -11,100 +12,107 @@ use std::sync::atomic::AtomicBool;
 use crossbeam_channel::Sender;
 use http::{Request, Response};
 pub use tungstenite::Message;
-use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::engine::{Outcome, Reply, ReplyTo, Wake};
 use crate::error::RequestError;
 use crate::memory::Share;
 
-/// The response that a peer gets instead of a conversation.
+/// The HTTP response that a peer gets instead of a conversation.
 pub type Refusal = Box<Response<Vec<u8>>>;
 
-/// What listens behind the sockets. Shared by all connections.
+/// What a listener serves. All its connections share one.
 pub trait Service: Send + Sync + 'static {
+    /// One WebSocket conversation.
     type Dialogue: Dialogue;
+    /// One plain request with a body.
     type Exchange: Exchange;
 
-    /// Opens a conversation, or refuses with the response that the peer gets instead of a 101.
+    /// Opens a conversation, or returns the response that the peer gets instead of a 101.
     fn upgrade(&self, request: &Request<()>) -> Result<Self::Dialogue, Refusal>;
 
-    /// Looks at a plain request's head.
+    /// Answers a plain request by its head, or asks for its body.
     fn begin(&self, request: &Request<()>) -> Begun<Self::Exchange>;
 
-    /// The response to a request that could not be read, or not be taken.
+    /// The response to a request that is malformed, or that the server cannot accept now.
     fn refuse(&self, status: http::StatusCode, message: &str) -> Response<Vec<u8>>;
 
-    /// The response to a request for which something was missing: memory, or time.
+    /// The response to a request that failed, for example because the memory budget is used up.
     fn fail(&self, failure: &RequestError) -> Response<Vec<u8>>;
 }
 
-/// What a plain request's head leads to.
+/// What a service decides after a plain request's head.
 pub enum Begun<E> {
-    /// The head tells all: this is the response, and a body would be of no use.
+    /// This is the response; a body is not read.
     Respond(Response<Vec<u8>>),
-    /// The body is wanted.
+    /// The body must be read and given to this exchange.
     Read(E),
 }
 
-/// A plain request whose body is wanted.
+/// A plain request whose body the service wants.
 pub trait Exchange {
+    /// What the answer is made of, beside the worker's reply.
     type Pending;
 
-    /// Takes the body: the response at once, or later, when the slot's reply has come.
-    /// `share` is the memory that the body takes.
+    /// Receives the body. Returns the response, or [`Progress::Pending`] when a worker replies later. `share` is the
+    /// memory that the body occupies.
     fn receive(
         &mut self,
         body: &[u8],
         share: Share,
         slot: &ReplySlot,
-    ) -> Step<Self::Pending, Response<Vec<u8>>>;
+    ) -> Progress<Self::Pending, Response<Vec<u8>>>;
 
-    /// Makes the response; `share` is the memory of the outcome, and then of the response.
+    /// Makes the response from the worker's `outcome`. `share` is the memory of the outcome; the method resizes it to
+    /// that of the response.
     fn answer(&mut self, pending: Self::Pending, outcome: Outcome, share: &mut Share) -> Response<Vec<u8>>;
 }
 
-/// One side of a conversation: ours.
+/// The server's side of a conversation.
 pub trait Dialogue: Send + 'static {
+    /// What an answer is made of, beside the worker's reply.
     type Pending;
 
-    /// Takes a message: its answer at once, or later, when the slot's reply has come. `share` is the memory that the
-    /// message takes.
+    /// Receives a message. Returns its answer, or [`Progress::Pending`] when a worker replies later. `share` is the
+    /// memory that the message occupies.
     fn receive(
         &mut self,
         message: Incoming<'_>,
         share: Share,
         slot: &ReplySlot,
-    ) -> Step<Self::Pending, Message>;
+    ) -> Progress<Self::Pending, Message>;
 
-    /// Makes the answer; `share` is the memory of the outcome, and then of the answer.
+    /// Makes the answer from the worker's `outcome`. `share` is the memory of the outcome; the method resizes it to that
+    /// of the answer.
     fn answer(&mut self, pending: Self::Pending, outcome: Outcome, share: &mut Share) -> Message;
 
-    /// The answer to a message that could not be taken, for want of memory.
+    /// The answer to a message that was dropped because there was no memory for it.
     fn refuse(&mut self, error: &RequestError) -> Message;
 
-    /// A request that follows from messages taken before ([`Step::Taken`]): asked while there is room for one. `share`
-    /// is of no bytes yet.
-    fn next(&mut self, _share: Share, _slot: &ReplySlot) -> Option<Step<Self::Pending, Message>> {
+    /// The next request that earlier messages ([`Progress::NoAnswer`]) have made complete, for example a window of
+    /// sound. Called while a slot is free. `share` has 0 bytes; the request's memory is added to it.
+    fn next(&mut self, _share: Share, _slot: &ReplySlot) -> Option<Progress<Self::Pending, Message>> {
         None
     }
 
-    /// True when [`Dialogue::next`] has one. No further message is taken until then.
+    /// True when [`Dialogue::next`] has a request. Further messages wait until it has none.
     fn has_next(&self) -> bool {
         false
     }
 
-    /// Asked each time round: why the conversation is to end once its requests are answered, if it is.
+    /// The reason why the conversation should end after its open requests are answered (close code 1012), or `None`.
+    /// Called in each turn of the conversation's loop.
     fn is_over(&mut self) -> Option<&'static str> {
         None
     }
 
-    /// Asked each time the conversation's thread goes round: why the peer may not go on, if so.
+    /// The reason why the conversation must end now (close code 1008), or `None`. Called in each turn of the
+    /// conversation's loop.
     fn is_unwelcome(&mut self) -> Option<String> {
         None
     }
 }
 
-/// A data message from the peer, whole.
+/// A complete data message from the peer.
 #[derive(Debug, Clone, Copy)]
 pub enum Incoming<'a> {
     Text(&'a str),
@@ -112,7 +120,7 @@ pub enum Incoming<'a> {
 }
 
 impl Incoming<'_> {
-    /// Bytes of payload.
+    /// Bytes of the payload.
     pub fn len(&self) -> usize {
         match self {
             Incoming::Text(text) => text.len(),
@@ -120,25 +128,24 @@ impl Incoming<'_> {
         }
     }
 
+    /// True when the payload has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// What becomes of a request.
+/// How far a request has come after the service has received it.
 #[derive(Debug)]
-pub enum Step<P, A> {
-    /// Answered.
-    Now(A),
-    /// The slot's reply was handed out; with it, `P` makes the answer.
-    Later(P),
-    /// The message has no answer of its own, and the slot is free.
-    Taken,
-    /// This peer cannot be talked to (for example a message kind that cannot be taken).
-    Close(CloseCode, String),
+pub enum Progress<P, A> {
+    /// The answer is complete.
+    Answered(A),
+    /// The service has called [`ReplySlot::reply`]. When that reply arrives, `P` and the reply make the answer.
+    Pending(P),
+    /// The message gets no answer of its own. The slot stays free for the next message.
+    NoAnswer,
 }
 
-/// The place in the order of answers that a request has been given.
+/// A request's place in the order of answers, and the way for its reply.
 pub struct ReplySlot {
     pub(super) slot: u64,
     pub(super) replies: Sender<Reply>,
@@ -147,18 +154,18 @@ pub struct ReplySlot {
 }
 
 impl ReplySlot {
-    /// Which one it is, counted from the conversation's begin.
+    /// The request's number in its conversation, from 0.
     pub fn number(&self) -> u64 {
         self.slot
     }
 
-    /// Where the reply goes. To be made once, and only when the step is [`Step::Later`]. `share` is the memory of the
-    /// request.
+    /// What the worker replies through. Call it once, and only before returning [`Progress::Pending`]. `share` is the
+    /// memory of the request.
     pub fn reply(&self, share: Share) -> ReplyTo {
         ReplyTo::new(self.slot, self.replies.clone(), self.waker.clone(), share)
     }
 
-    /// Raised when the connection goes away.
+    /// Becomes true when the connection has ended, so that workers can skip the request.
     pub fn cancelled(&self) -> &Arc<AtomicBool> {
         &self.cancelled
     }

@@ -1,5 +1,10 @@
-//! A connection's socket, plain or TLS: never blocking, read and written under deadlines, and the one
-//! place where a connection thread sleeps.
+//! A connection's socket, with or without TLS, and the one place where a connection's thread sleeps.
+//!
+//! Here belong reading and writing with deadlines, and `poll`. What the bytes mean is up to the callers; TLS records are
+//! in [`super::tls`].
+//!
+//! Invariants: no call blocks except [`Socket::wait`] and the methods that use it, and each of these has a deadline or can
+//! be woken by a bell.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -15,72 +20,80 @@ use super::waker::{Bells, Sleeper};
 use crate::clock::Clock;
 use crate::engine::Wake;
 
-/// How long a connection sleeps for a reply when no bell could be had for it.
+/// How long a connection sleeps at once while it waits for a reply without a bell, because no file descriptor was free.
 const WITHOUT_BELL: Duration = Duration::from_millis(1);
 
-/// What to wait for on the socket; hang-ups and errors are always reported, as readable.
+/// What a connection waits for. A hang-up or an error of the socket always ends the wait, and is reported as readable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Interest {
+    /// Bytes from the peer.
     pub read: bool,
+    /// Room for bytes to the peer.
     pub write: bool,
-    /// Replies of workers, too.
+    /// Replies of workers.
     pub reply: bool,
 }
 
-/// Why a sleep ended.
+/// Why a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ready {
+    /// Bytes have arrived, or the connection has ended or broken. False after a bell, a deadline or an early return.
     pub readable: bool,
 }
 
-/// A connected, non-blocking socket and the sleep of the thread that owns it.
+/// A connected, non-blocking socket, and the bells that wake the thread that owns it.
 #[derive(Debug)]
 pub struct Socket {
     stream: TcpStream,
     tls: Option<Box<TlsStream>>,
     sleeper: Sleeper,
     clock: Clock,
-    /// Bytes written so far: how a blocked writer tells a slow peer from one that has stopped.
+    /// Total bytes written. A change shows that a slow peer still reads.
     written: u64,
-    /// Bytes read so far: a sign of life.
+    /// Total bytes read. A change shows that the peer is alive.
     received: u64,
-    /// Bytes that `read` may still take.
+    /// How many bytes [`Read::read`] may still return; see [`Transport::refill`].
     budget: usize,
-    /// The last read got less than it asked for: there is nothing more until poll says so.
+    /// The last read returned less than it had room for, so nothing more is there until `poll` says so.
     dry: bool,
 }
 
-/// How a TLS handshake can fail.
+/// Why a TLS handshake failed.
 #[derive(Debug, thiserror::Error)]
 pub enum NoHandshake {
-    #[error("this port speaks TLS, and this is no TLS: connect to wss:// or https://")]
+    /// The peer's first byte does not begin a TLS handshake.
+    #[error("this port speaks TLS, but the peer does not: connect to wss:// or https://")]
     Plain,
-    /// The peer went away, or its time was over.
+    /// The peer went away, or the deadline passed.
     #[error("{0}")]
     Gone(&'static str),
-    /// What TLS itself says.
+    /// rustls refused the handshake.
     #[error("the TLS handshake failed: {0}")]
     Refused(String),
 }
 
 impl Socket {
+    /// # Errors
+    /// When the operating system refuses the socket's options.
     pub fn new(stream: TcpStream, bells: Arc<Bells>, clock: Clock) -> io::Result<Socket> {
         stream.set_nonblocking(true)?;
-        // Replies are written whole; waiting for more to send only delays them.
+        // Answers are written whole, so Nagle's algorithm would only delay them.
         stream.set_nodelay(true)?;
         let sleeper = Sleeper::new(bells);
         Ok(Socket { stream, tls: None, sleeper, clock, written: 0, received: 0, budget: 0, dry: false })
     }
 
+    /// The clock for all deadlines of the connection.
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// Makes this a TLS connection, by `deadline`. After [`NoHandshake::Plain`] the socket is as it was.
+    /// Makes the TLS handshake before `deadline`. After [`NoHandshake::Plain`] no byte was read, so the socket can be used
+    /// without TLS.
     pub fn shake_hands(&mut self, identity: &Identity, deadline: Instant) -> Result<(), NoHandshake> {
         const GONE: NoHandshake = NoHandshake::Gone("the peer went away in the TLS handshake");
         const LATE: NoHandshake = NoHandshake::Gone("the TLS handshake took too long");
-        /// A TLS record of the handshake (RFC 8446 section 5.1).
+        /// The type of a TLS handshake record (RFC 8446 section 5.1).
         const HANDSHAKE: u8 = 22;
         let mut first = [0];
         loop {
@@ -119,15 +132,20 @@ impl Socket {
         Ok(())
     }
 
+    /// Waits for the socket, a bell or the deadline.
     fn sleep_by(&mut self, interest: Interest, deadline: Instant) -> io::Result<Ready> {
         self.wait(interest, Some(deadline), || false)
     }
 
-    /// Sleeps until the socket is ready as `interest` says, a bell rings, or the deadline passes.
-    /// Does not sleep when `has_work` says that there is something to do already; it is asked after
-    /// the bell is armed, so that what comes in between is not slept through.
+    /// Sleeps until the socket is ready for `interest`, a bell rings, or the deadline passes.
     ///
-    /// May return early, with nothing: whoever waits for a time looks at the clock.
+    /// Does not sleep when `has_work` returns true. It is called after the bell was armed: a reply that arrives before is
+    /// seen by `has_work`, and one that arrives later rings the bell.
+    ///
+    /// May return early without a reason, so a caller that waits for a time must look at the clock.
+    ///
+    /// # Errors
+    /// When `poll` fails.
     pub fn wait(
         &mut self,
         interest: Interest,
@@ -153,7 +171,7 @@ impl Socket {
         let mut fds = [
             PollFd::from_borrowed_fd(self.stream.as_fd(), flags),
             PollFd::from_borrowed_fd(common.as_fd(), PollFlags::IN),
-            // Without a bell of its own the common one stands here too, unheard.
+            // Without its own bell, the common one fills this place and is not polled here.
             PollFd::from_borrowed_fd(own.unwrap_or(common).as_fd(), PollFlags::IN),
         ];
         let count = if own.is_some() { 3 } else { 2 };
@@ -168,7 +186,7 @@ impl Socket {
         if socket.contains(PollFlags::OUT)
             && let Some(tls) = &mut self.tls
         {
-            // What TLS itself had to say; what of ours is blocked is pushed by who wrote it.
+            // This sends TLS's own messages. An error shows again in the next write.
             let _ = tls.push(&mut self.stream, &mut self.written);
         }
         if !socket.is_empty() {
@@ -178,7 +196,7 @@ impl Socket {
         Ok(Ready { readable: broken || socket.contains(PollFlags::IN) })
     }
 
-    /// What has come, without waiting and without a budget.
+    /// Reads what has arrived, without waiting and without the limit of [`Transport::refill`].
     fn take(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &mut self.tls {
             None => {
@@ -190,8 +208,12 @@ impl Socket {
         }
     }
 
-    /// Reads what there is, waiting for it until the deadline; 0 is the end of the stream. `give_up`
-    /// is asked whenever a bell rings, and a yes is `Interrupted`.
+    /// Reads at least one byte, and waits for it until the deadline. Returns the number of bytes; 0 is the end of the
+    /// stream.
+    ///
+    /// # Errors
+    /// `TimedOut` after the deadline. `Interrupted` when nothing has arrived and `give_up` returns true; it is asked before
+    /// each sleep, so also after each bell. Other errors mean that the connection is broken.
     pub fn read_until(
         &mut self,
         buffer: &mut [u8],
@@ -199,7 +221,7 @@ impl Socket {
         give_up: impl Fn() -> bool,
     ) -> io::Result<usize> {
         loop {
-            // Also for a peer that never pauses: the deadline is for the whole.
+            // The deadline is for all reads together, so it also ends a peer that never pauses.
             if self.clock.now() >= deadline {
                 return Err(ErrorKind::TimedOut.into());
             }
@@ -215,10 +237,10 @@ impl Socket {
         }
     }
 
-    /// Writes everything and pushes it out; `patience` is for a peer that takes nothing.
+    /// Writes all bytes and flushes them. Fails with `TimedOut` when the peer reads nothing for `patience`.
     ///
-    /// A peer that reads slowly makes room long before poll calls the socket writable (Linux waits for a
-    /// third of the buffer), so after the patience a write is tried before the peer is given up.
+    /// `poll` calls a socket writable only when a third of its buffer is free (Linux). A slow peer may have made less room
+    /// than that, so after `patience` one more write is tried.
     pub fn write_all_within(&mut self, mut bytes: &[u8], patience: Duration) -> io::Result<()> {
         let mut deadline = self.clock.now() + patience;
         let mut written = self.written;
@@ -243,7 +265,7 @@ impl Socket {
         }
     }
 
-    /// Tells a TLS peer that nothing more comes, if it can be told at once.
+    /// Sends a TLS peer the `close_notify` alert, if that is possible without waiting.
     pub fn say_goodbye(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.say_goodbye();
@@ -251,19 +273,19 @@ impl Socket {
         }
     }
 
-    /// Ends the connection so that the peer gets to read what was written: our half is closed, and
-    /// what the peer still sends is thrown away until it closes too, or until the deadline. Closing
-    /// at once, with bytes unread, would make TCP reset the connection and take the last answer with
-    /// it.
+    /// Closes the connection so that the peer can read what was written (RFC 9112 section 9.6).
+    ///
+    /// Closes the sending half, and discards what the peer sends until it closes too, or until the deadline. If the socket
+    /// were closed with unread bytes, TCP would reset the connection and the peer could lose the last answer.
     pub fn close_gently(mut self, deadline: Instant) {
         self.say_goodbye();
-        // From here on bytes are rubbish, and need no decryption.
+        // The bytes that follow are discarded, so they need no decryption.
         self.tls = None;
         if self.stream.shutdown(Shutdown::Write).is_err() {
             return;
         }
-        let mut rubbish = [0; 4096];
-        while let Ok(1..) = self.read_until(&mut rubbish, deadline, || false) {}
+        let mut discarded = [0; 4096];
+        while let Ok(1..) = self.read_until(&mut discarded, deadline, || false) {}
     }
 }
 
@@ -294,7 +316,7 @@ impl Transport for Socket {
 }
 
 impl Read for Socket {
-    /// Within the budget of [`Transport::refill`].
+    /// Reads at most as many bytes as [`Transport::refill`] has left.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let room = buffer.len().min(self.budget);
         if room == 0 || self.dry {

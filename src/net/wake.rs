@@ -1,20 +1,25 @@
 //! The wake-up protocol between a connection and the workers that reply to it.
 //!
-//! The connection declares that it sleeps ([`Waker::sleeps`]), looks once more for replies, and only then sleeps on its
-//! bell. A worker puts its reply in first, and then wakes. So either the connection's last look finds the reply, or the
-//! worker finds the declaration and rings: no wake-up is lost. While the connection is awake, a wake-up is one atomic
-//! operation and no system call. `tests/loom` checks this for every order of steps.
+//! The connection first declares that it will sleep ([`Waker::sleeps`]), then looks for replies once more, and only then
+//! waits for its bell. A worker first sends its reply, and then calls [`Waker::wake`]. So either the connection finds the
+//! reply in its last look, or the worker sees the declaration and rings the bell.
+//!
+//! Only the protocol belongs here. Bells and `poll` are in [`super::waker`] and [`super::socket`].
+//!
+//! Invariants: no wake-up is lost; `tests/loom` checks this for every order of steps. While the connection is awake, a
+//! wake-up costs one atomic operation and no system call.
 
 use std::sync::Arc;
 
 use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, PoisonError};
 
-/// What a sleeping connection waits on, and a worker rings.
+/// What a sleeping connection waits for, and a worker rings.
 pub trait Ring {
+    /// Ends the current or the next wait for this bell. Never blocks.
     fn ring(&self);
 }
 
-/// One connection's wake-up, as workers hold it.
+/// Wakes one connection. The connection and all workers that reply to it share it.
 #[derive(Debug)]
 pub struct Waker<B> {
     asleep: AtomicBool,
@@ -31,7 +36,7 @@ impl<B: Ring> Waker<B> {
     /// Rings the bell if the connection sleeps for replies.
     pub fn wake(&self) {
         if self.asleep.swap(false, Ordering::SeqCst) {
-            // Not rung under the lock: the sleeper often runs at once, and would find it taken.
+            // The lock is free before the ring: the connection often runs at once, and would have to wait for it.
             let bell = self.bell().clone();
             if let Some(bell) = bell {
                 bell.ring();
@@ -39,26 +44,26 @@ impl<B: Ring> Waker<B> {
         }
     }
 
-    /// Gives the connection a bell, or takes it away. Only the connection calls this, while it is awake.
+    /// Sets or removes the connection's bell. Only the connection calls this, while it is awake.
     pub fn equip(&self, bell: Option<Arc<B>>) {
         *self.bell() = bell;
     }
 
-    /// From now on a reply rings the bell, if the connection sleeps for replies at all.
+    /// Declares that the connection is about to sleep. With `for_replies`, the next [`Waker::wake`] rings the bell.
     ///
-    /// A swap, though the value before is not needed: it costs what a store of this order costs, and puts the
-    /// connection's changes and the workers' into one order without further thought.
+    /// This is a swap although the old value is not used: it costs as much as a sequentially consistent store, and it
+    /// puts the changes of the connection and of the workers into one order that is easy to reason about.
     pub fn sleeps(&self, for_replies: bool) {
         self.asleep.swap(for_replies, Ordering::SeqCst);
     }
 
-    /// The connection is awake: a reply needs to ring nothing.
+    /// Declares that the connection is awake: [`Waker::wake`] rings nothing.
     pub fn is_awake(&self) {
         self.asleep.swap(false, Ordering::SeqCst);
     }
 
     fn bell(&self) -> MutexGuard<'_, Option<Arc<B>>> {
-        // Nothing that runs under this lock can leave half a change.
+        // A panic cannot leave the value half changed, so a poisoned lock is usable.
         self.bell.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,9 +1,12 @@
-//! How another thread rouses a connection that sleeps in `poll`: bells, which are `eventfd`s.
+//! Bells (`eventfd`s) with which another thread wakes a connection that sleeps in `poll`.
 //!
-//! A connection has a bell of its own only while it sleeps for a reply, lent from a pool: an idle one
-//! costs a single file descriptor, its socket, and bells are as many as requests are waited for at once.
-//! What concerns every connection (the server stops, tokens have changed) is rung on one common bell, which all
-//! of them poll; it is rung once, and then replaced by the next.
+//! A connection borrows its own bell from a pool, and only while it waits for a reply. So an idle connection uses one
+//! file descriptor, its socket. All connections also poll one common bell, which announces what concerns all of them: the
+//! server stops, or the tokens have changed. A common bell is rung once and then replaced.
+//!
+//! The order of steps that loses no wake-up is in [`super::wake`]; `poll` itself is called in [`super::socket`].
+//!
+//! Invariants: a bell in the pool belongs to no connection. A ring that comes too late at most shortens one later sleep.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,11 +17,13 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::wake::{Ring, Waker};
 use crate::engine::Wake;
 
-/// What can be polled for, and rung by another thread.
+/// An `eventfd`: one thread polls it, another rings it.
 #[derive(Debug)]
 pub struct Bell(OwnedFd);
 
 impl Bell {
+    /// # Errors
+    /// When the process has no free file descriptor.
     pub fn new() -> io::Result<Bell> {
         Ok(Bell(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?))
     }
@@ -41,33 +46,37 @@ pub struct Bells {
     common: Mutex<Common>,
 }
 
-/// The bell that all poll, and the one that will take its place: made in advance, so that there is one
-/// even when descriptors have run out.
+/// The bell that all connections poll, and its replacement. The replacement is created in advance, so that it exists even
+/// when file descriptors have run out.
 #[derive(Debug)]
 struct Common {
     now: Arc<Bell>,
     next: Option<Arc<Bell>>,
 }
 
-/// Bells that are kept for the next sleeper when nobody needs them.
+/// The most unused bells in the pool.
 const SPARE: usize = 64;
 
 impl Bells {
+    /// # Errors
+    /// When the process has no free file descriptor.
     pub fn new() -> io::Result<Bells> {
         let common = Common { now: Arc::new(Bell::new()?), next: Some(Arc::new(Bell::new()?)) };
         Ok(Bells { spare: Mutex::default(), common: Mutex::new(common) })
     }
 
-    /// The common bell, until it is rung.
+    /// The current common bell. After it was rung, this is another one.
     pub fn common(&self) -> Arc<Bell> {
         lock(&self.common).now.clone()
     }
 
-    /// Rouses every connection; what they are to see must be set before.
+    /// Wakes every connection. Set what they must notice before calling this.
     pub fn ring_all(&self) {
         let mut common = lock(&self.common);
         let Some(next) = common.next.take().or_else(|| Bell::new().ok().map(Arc::new)) else {
-            return log::error!("connections are told late: no file descriptor is left to wake them all");
+            return log::error!(
+                "connections could not be woken: no file descriptor is free; each notices the change when it wakes next"
+            );
         };
         std::mem::replace(&mut common.now, next).ring();
         common.next = Bell::new().ok().map(Arc::new);
@@ -88,14 +97,14 @@ impl Bells {
     }
 }
 
-/// Nothing that runs under these locks can leave half a change.
+/// A panic cannot leave these values half changed, so a poisoned lock is usable.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Ring for Bell {
     fn ring(&self) {
-        // The only error of a write of 1 is a counter that is full: rung enough.
+        // Adding 1 fails only when the counter is full, and then the bell is rung already.
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 }
@@ -106,7 +115,7 @@ impl Wake for Waker<Bell> {
     }
 }
 
-/// The connection's own side of its [`Waker`].
+/// The connection's side of its [`Waker`]: which bells it polls.
 #[derive(Debug)]
 pub struct Sleeper {
     bells: Arc<Bells>,
@@ -116,10 +125,12 @@ pub struct Sleeper {
 }
 
 impl Sleeper {
+    /// For a connection that is awake.
     pub fn new(bells: Arc<Bells>) -> Sleeper {
         Sleeper { common: bells.common(), bells, waker: Arc::default(), bell: None }
     }
 
+    /// What workers wake this connection with.
     pub fn waker(&self) -> &Arc<Waker<Bell>> {
         &self.waker
     }
@@ -129,8 +140,10 @@ impl Sleeper {
         (&self.common, self.bell.as_deref())
     }
 
-    /// From now on a reply rings a bell, if `for_reply`. An error is that there is none to be had: then
-    /// the sleep must be short.
+    /// Declares that the connection is about to sleep. With `for_reply`, a reply rings the connection's own bell.
+    ///
+    /// # Errors
+    /// When no file descriptor is free for a bell. Then the connection must sleep only shortly.
     pub fn prepare(&mut self, for_reply: bool) -> io::Result<()> {
         match (&self.bell, for_reply) {
             (None, true) => {
@@ -145,11 +158,11 @@ impl Sleeper {
         Ok(())
     }
 
-    /// Awake again; what poll said of the two bells.
+    /// Declares that the connection is awake. The arguments say which bells `poll` reported.
     pub fn awake(&mut self, common_rung: bool, own_rung: bool) {
         self.waker.is_awake();
         if own_rung && let Some(bell) = &self.bell {
-            // A bell that was rung after poll looked stays rung and cuts somebody's next sleep short, once.
+            // A bell that is rung after `poll` returned stays rung. It shortens one later sleep, which does no harm.
             bell.silence();
         }
         if common_rung {

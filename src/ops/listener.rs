@@ -1,10 +1,11 @@
-//! The private listener: an address that only operators are meant to reach, with the routes that answer without a
-//! model's work. No TLS.
+//! The private listener (`--ops-listen`): an address for operators, with the routes that need no inference. No TLS.
 //!
-//! Peers are accepted by [`crate::net::listener`], as on the public port: under permits, which are its own
-//! (`--max-ops-connections`), with the same bounds on a head's time and bytes, with bodies that are refused unread, and
-//! with an accept loop that no error ends. So a probe is answered when the public port is full, and whoever reaches this
-//! port can do no more harm than there. Each whole request then goes to `tiny_http`, which answers it: `super::relay`.
+//! [`crate::net::listener`] accepts the connections, as on the public port, with the same limits on a head's time and
+//! bytes. Here belong the private port's own limit (`--max-ops-connections`) and the [`Service`] after it. The routes are
+//! in [`super::routes`]; `super::relay` passes each request to `tiny_http`, which answers it.
+//!
+//! Invariants: bodies are never read. Probes are answered even when the public port is full. The port serves until the
+//! end of the drain.
 
 use std::convert::Infallible;
 use std::io;
@@ -25,23 +26,29 @@ use crate::inference::Models;
 use crate::memory::{Budget, Share};
 use crate::net::connections::{Connections, Shared};
 use crate::net::listener::Listener;
-use crate::net::service::{Begun, Dialogue, Exchange, Incoming, Message, Refusal, ReplySlot, Service, Step};
+use crate::net::service::{
+    Begun, Dialogue, Exchange, Incoming, Message, Progress, Refusal, ReplySlot, Service,
+};
 use crate::readiness::{Readiness, State};
 
-/// How long the end waits for operators' connections.
+/// How long [`OpsListener::stop`] waits for open connections.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// The running listener.
 pub struct OpsListener {
+    /// The bound address, with the port that was chosen for port 0.
     pub address: SocketAddr,
     listener: Listener,
     connections: Arc<Connections>,
-    /// Whether this port serves: it does so until the very end, also while the server drains.
+    /// The readiness of this port alone. It stays ready while the server drains.
     serving: Arc<Readiness>,
 }
 
 impl OpsListener {
     /// Serves on a bound socket until [`OpsListener::stop`].
+    ///
+    /// # Errors
+    /// When a thread, a socket or a file descriptor is not available.
     pub fn start(
         socket: TcpListener,
         models: Arc<Models>,
@@ -71,7 +78,7 @@ impl OpsListener {
         Ok(OpsListener { address: listener.address, listener, connections, serving })
     }
 
-    /// Stops. Answers under way are written; a peer that does not take its own is not waited for.
+    /// Stops. Waits until answers are written, but at most one second, and not beyond `deadline`.
     pub fn stop(self, deadline: Instant) {
         self.serving.set(State::Draining);
         self.listener.stop();
@@ -83,14 +90,15 @@ impl OpsListener {
     }
 }
 
+/// The answer to a request for inference.
 fn elsewhere() -> Response<Vec<u8>> {
     routes::error(StatusCode::NOT_FOUND, "inference is on the public port; this one is for operators")
 }
 
-/// What operators ask for, as the net room's [`Service`].
+/// The [`Service`] of the private port.
 struct Operators {
     answer: Arc<Answer>,
-    /// `None` after one that failed, until another could be started.
+    /// `None` after the relay failed, until the next request starts another.
     relay: Mutex<Option<Relay>>,
 }
 
@@ -100,13 +108,13 @@ impl Operators {
         Ok(Operators { answer, relay })
     }
 
-    /// Asks, with a relay that is started anew when there is none. One that fails is not used again.
+    /// Asks the relay. Starts one when there is none; a relay that fails is dropped.
     fn ask(&self, method: &Method, path: &str) -> io::Result<Response<Vec<u8>>> {
-        // tiny_http ends a connection with such a path. No route has one.
+        // tiny_http closes the connection for such a path, so the relay cannot carry it. No route has one.
         if !path.is_ascii() {
             return Ok((self.answer)(method, path));
         }
-        // A panic under the lock leaves a relay out of step at worst; then it is none.
+        // The relay is taken out while it is used, so after a panic the place is `None`, which is a valid state.
         let mut place = self.relay.lock().unwrap_or_else(PoisonError::into_inner);
         let mut relay = match place.take() {
             Some(relay) => relay,
@@ -127,10 +135,10 @@ impl Service for Operators {
     }
 
     fn begin(&self, request: &Request<()>) -> Begun<Nothing> {
-        // The answer to HEAD has the length of that to GET.
+        // The answer to HEAD needs the Content-Length of the answer to GET.
         let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
         Begun::Respond(self.ask(method, request.uri().path()).unwrap_or_else(|error| {
-            log::error!("ops: {error}");
+            log::error!("ops: a request could not be relayed: {error}");
             let mut response = routes::error(StatusCode::SERVICE_UNAVAILABLE, "try again later");
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
             response
@@ -146,13 +154,13 @@ impl Service for Operators {
     }
 }
 
-/// The conversations and bodies of operators: there are none.
+/// The type of the private port's conversations and bodies. It has no values, because there are none.
 enum Nothing {}
 
 impl Dialogue for Nothing {
     type Pending = Infallible;
 
-    fn receive(&mut self, _: Incoming<'_>, _: Share, _: &ReplySlot) -> Step<Infallible, Message> {
+    fn receive(&mut self, _: Incoming<'_>, _: Share, _: &ReplySlot) -> Progress<Infallible, Message> {
         match *self {}
     }
 
@@ -168,7 +176,7 @@ impl Dialogue for Nothing {
 impl Exchange for Nothing {
     type Pending = Infallible;
 
-    fn receive(&mut self, _: &[u8], _: Share, _: &ReplySlot) -> Step<Infallible, Response<Vec<u8>>> {
+    fn receive(&mut self, _: &[u8], _: Share, _: &ReplySlot) -> Progress<Infallible, Response<Vec<u8>>> {
         match *self {}
     }
 

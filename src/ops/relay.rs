@@ -1,11 +1,12 @@
-//! `tiny_http` behind the private listener: it reads whole requests, hands them to the routes, and writes the answers.
+//! Runs `tiny_http` behind the private listener, and sends it one request at a time over one connection.
 //!
-//! It has no bound of its own: a connection takes two threads and two descriptors for as long as its peer likes, a head
-//! may be of any length, a body is read into as much memory as it declares, and one accept that fails, for want of a
-//! descriptor, ends it. So no peer ever reaches it. It has a single connection, from inside this program, which is made
-//! at the start; then its port is closed. [`super::listener`] takes the peers under the limits of the public port, and
-//! what it has read whole goes over that one connection, without a body, one request at a time. An answer takes
-//! microseconds, and no peer is waited for meanwhile.
+//! `tiny_http` has no limits: a connection occupies two threads and two file descriptors for as long as the peer wants, a
+//! head may have any length, a body takes as much memory as it declares, and one failed accept ends the server. So no peer
+//! may reach it. This module opens a single connection to it at the start and then closes its port. [`super::listener`]
+//! accepts the peers under the limits of the public port, and passes on complete requests without their bodies. An answer
+//! takes microseconds, and nothing waits for a peer meanwhile.
+//!
+//! Here belong the connection and the conversion of its messages. What is answered is in [`super::routes`].
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -19,10 +20,10 @@ use ureq_proto::parser::try_parse_response;
 
 use super::routes;
 
-/// How long an answer may take, which is made of what is in memory.
+/// The longest time for one answer. Answers are made from memory, so this is far more than they need.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What answers a request: its method and path tell all that is needed.
+/// Makes the response to a request from its method and path.
 pub type Answer = dyn Fn(&Method, &str) -> Response<Vec<u8>> + Send + Sync;
 
 /// A running `tiny_http` and the connection to it.
@@ -33,6 +34,10 @@ pub struct Relay {
 }
 
 impl Relay {
+    /// Starts `tiny_http` on a loopback port, connects to it, and closes the port.
+    ///
+    /// # Errors
+    /// When a thread or a socket is not available.
     pub fn start(answer: Arc<Answer>) -> io::Result<Relay> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
@@ -43,11 +48,11 @@ impl Relay {
         let (there, stopping_there) = (server.clone(), stopping.clone());
         let serve = move || {
             while !stopping_there.load(Ordering::SeqCst) {
-                // It also fails when accepting has ended, which is meant to be.
+                // An error is expected: the port is closed, so accepting fails.
                 let Ok(request) = there.recv() else { continue };
                 let response = respond(&request, &*answer);
                 if let Err(error) = request.respond(response) {
-                    log::debug!("ops: {error}");
+                    log::debug!("ops: an answer could not be written: {error}");
                 }
             }
         };
@@ -56,13 +61,17 @@ impl Relay {
         relay.stream.get_ref().set_nodelay(true)?;
         relay.stream.get_ref().set_read_timeout(Some(PATIENCE))?;
         relay.stream.get_ref().set_write_timeout(Some(PATIENCE))?;
-        // Once this is answered the connection has been accepted, and nobody else is to be.
+        // After this answer the connection is certainly accepted, so the port can be closed.
         relay.ask(&Method::GET, "/v2/health/live")?;
         rustix::net::shutdown(&port, Shutdown::Both)?;
         Ok(relay)
     }
 
-    /// Asks for the answer to a request without a body. After an error the connection is of no more use.
+    /// Sends a request without a body and reads the response. After an error, do not use the relay again.
+    ///
+    /// # Errors
+    /// `WouldBlock` or `TimedOut` after [`PATIENCE`], `InvalidData` for a response that cannot be read, others when the
+    /// connection is broken.
     pub fn ask(&mut self, method: &Method, path: &str) -> io::Result<Response<Vec<u8>>> {
         write!(self.stream.get_mut(), "{method} {path} HTTP/1.1\r\nHost: ops\r\n\r\n")?;
         let broken = |error: &str| io::Error::new(io::ErrorKind::InvalidData, error.to_owned());
@@ -73,13 +82,13 @@ impl Relay {
             }
         }
         let parsed = try_parse_response::<32>(&head).map_err(|error| broken(&error.to_string()))?;
-        let (_, parsed) = parsed.ok_or_else(|| broken("the head has no end"))?;
+        let (_, parsed) = parsed.ok_or_else(|| broken("the response's head is not complete"))?;
         let length = parsed.headers().get(http::header::CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
         let mut body = Vec::new();
         self.stream
             .by_ref()
-            .take(length.ok_or_else(|| broken("no Content-Length"))?)
+            .take(length.ok_or_else(|| broken("the response has no Content-Length"))?)
             .read_to_end(&mut body)?;
         Ok(parsed.map(|()| body))
     }
@@ -92,11 +101,12 @@ impl Drop for Relay {
     }
 }
 
+/// Makes the response in `tiny_http`'s types.
 fn respond(request: &tiny_http::Request, answer: &Answer) -> tiny_http::Response<io::Cursor<Vec<u8>>> {
     let path = request.url().split(['?', '#']).next().unwrap_or_default();
     let response = match Method::from_bytes(request.method().as_str().as_bytes()) {
         Ok(method) => answer(&method, path),
-        Err(_) => routes::error(StatusCode::BAD_REQUEST, "this is no HTTP method"),
+        Err(_) => routes::error(StatusCode::BAD_REQUEST, "this is not an HTTP method"),
     };
     let (parts, body) = response.into_parts();
     let headers = parts.headers.iter().filter_map(|(name, value)| {
@@ -104,7 +114,7 @@ fn respond(request: &tiny_http::Request, answer: &Answer) -> tiny_http::Response
     });
     let status = tiny_http::StatusCode(parts.status.as_u16());
     let length = body.len();
-    // The other end reads by the length.
+    // `ask` reads the body by its Content-Length, so it must not be chunked.
     tiny_http::Response::new(status, headers.collect(), io::Cursor::new(body), Some(length), None)
         .with_chunked_threshold(usize::MAX)
 }
@@ -114,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_go_one_after_another_over_the_one_connection_and_nobody_else_is_accepted() {
+    fn requests_share_one_connection_and_no_other_connection_is_accepted() {
         let answer = |method: &Method, path: &str| {
             let long = if path == "/long" { "x".repeat(100_000) } else { String::new() };
             routes::json(StatusCode::OK, format!("{method} {path} {long}"))

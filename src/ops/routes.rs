@@ -1,5 +1,7 @@
-//! The paths of the server, in one table for both listeners. Knows neither of them: requests come as
-//! `http::Request`, responses go as `http::Response`.
+//! The paths of the server and their answers, for both listeners.
+//!
+//! Here belong all paths, and the answers that need no body and no inference. Requests come as a method and a path, and
+//! responses go as `http::Response`; sockets and tokens are not known here.
 
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode};
@@ -9,22 +11,28 @@ use crate::inference::Models;
 use crate::readiness::Readiness;
 use crate::wire::metadata;
 
-/// What a path means.
+/// What a path means. The paths with `/v2` are those of the Open Inference Protocol (OIP v2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route<'a> {
     /// `/`: a conversation with the default model.
     Root,
-    /// `/health`: the platform's probe.
+    /// `/health`: the health check of ModelArts.
     Health,
+    /// `/v2/health/live`: whether the process runs.
     Live,
+    /// `/v2/health/ready`: whether the server takes work.
     Ready,
+    /// `/v2`: the server's metadata.
     Server,
+    /// `/v2/models/{name}`: a model's metadata, or a conversation with it.
     Model(ModelPath<'a>),
+    /// `/v2/models/{name}/ready`: whether a model takes work.
     ModelReady(ModelPath<'a>),
+    /// `/v2/models/{name}/infer`: inference by POST, or a conversation.
     Infer(ModelPath<'a>),
 }
 
-/// `/v2/models/{name}[/versions/{version}]`.
+/// A model in a path: `/v2/models/{name}[/versions/{version}]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ModelPath<'a> {
     pub name: &'a str,
@@ -32,6 +40,7 @@ pub struct ModelPath<'a> {
 }
 
 impl<'a> Route<'a> {
+    /// The route of a path without its query; `None` for an unknown path. A slash at the end is ignored.
     pub fn of(path: &'a str) -> Option<Route<'a>> {
         let path = path.strip_prefix('/')?;
         let path = path.strip_suffix('/').unwrap_or(path);
@@ -59,7 +68,7 @@ impl<'a> Route<'a> {
         })
     }
 
-    /// The methods that it answers, as `Allow` lists them.
+    /// The methods that the path accepts, as in the `Allow` header.
     fn methods(self) -> &'static str {
         match self {
             Route::Infer(_) => "POST",
@@ -74,14 +83,13 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// True for probes of the server as a whole, which ask without a token. What models there are is for those who
-    /// have one.
+    /// True for probes of the server as a whole, which need no token. Models are shown only to those who have one.
     pub fn is_open(self) -> bool {
         matches!(self, Route::Health | Route::Live | Route::Ready)
     }
 
-    /// The model of a path on which a conversation may be held: outside `None` for a path of another
-    /// kind, inside `None` for the default model.
+    /// The model for a WebSocket on this path. The outer `None` means that the path has no conversations, the inner `None`
+    /// is the default model.
     pub fn conversation(self) -> Option<Option<ModelPath<'a>>> {
         match self {
             Route::Root => Some(None),
@@ -91,7 +99,7 @@ impl<'a> Route<'a> {
     }
 }
 
-/// What answers are made of.
+/// What the answers are made from.
 #[derive(Debug, Clone, Copy)]
 pub struct Sources<'a> {
     pub models: &'a Models,
@@ -99,16 +107,15 @@ pub struct Sources<'a> {
     pub names: Names,
 }
 
-/// Whether whoever asks may learn which models there are.
+/// Whether the answer may contain names of models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Names {
     Told,
-    /// It has shown no token.
+    /// The client has not sent a token.
     Kept,
 }
 
-/// Answers whatever a path and a method tell enough for; `Err` is a request for inference, whose body
-/// is wanted.
+/// Answers a request by its method and path. `Err` is a request for inference, which needs the body.
 pub fn respond<'a>(
     method: &Method,
     path: &'a str,
@@ -119,13 +126,13 @@ pub fn respond<'a>(
         return Ok(error(StatusCode::NOT_FOUND, &message));
     };
     if !route.allows(method) {
-        let message = format!("{method} is not for this path: it takes {}", route.methods());
+        let message = format!("{method} is not allowed for this path: use {}", route.methods());
         let mut response = error(StatusCode::METHOD_NOT_ALLOWED, &message);
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(route.methods()));
         return Ok(response);
     }
     let catalogue = sources.models.now();
-    // As Triton has it: a server that was started with a model that cannot be loaded is not ready, and serves the others.
+    // As in Triton: when a model could not be loaded, the server is not ready, but it serves the other models.
     let unready = catalogue.unready();
     let ready = sources.readiness.is_ready() && unready.is_empty();
     Ok(match route {
@@ -159,7 +166,7 @@ pub fn respond<'a>(
     })
 }
 
-/// `failed` are the models for which the server is not ready (ours).
+/// The body of a readiness answer. `failed` are the models that could not be loaded; OIP has no such field.
 fn readiness(ready: bool, failed: Vec<String>) -> String {
     let mut body = serde_json::Map::new();
     body.insert("ready".into(), ready.into());
@@ -173,7 +180,7 @@ fn readiness_status(ready: bool) -> StatusCode {
     if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }
 
-/// A JSON response.
+/// A response with a JSON body.
 pub fn json(status: StatusCode, body: String) -> Response<Vec<u8>> {
     let mut response = Response::new(body.into_bytes());
     *response.status_mut() = status;
@@ -181,14 +188,14 @@ pub fn json(status: StatusCode, body: String) -> Response<Vec<u8>> {
     response
 }
 
-/// `{"error": "..."}` for what went wrong before a request was understood.
+/// `{"error": "..."}`, for a request that failed before it was understood.
 pub fn error(status: StatusCode, message: &str) -> Response<Vec<u8>> {
     let mut body = serde_json::Map::new();
     body.insert("error".into(), message.into());
     json(status, serde_json::Value::Object(body).to_string())
 }
 
-/// A failed request over HTTP.
+/// The response to a failed request. It has `Retry-After` when the client should try again.
 pub fn request_error(failure: &RequestError) -> Response<Vec<u8>> {
     let mut response = json(failure.code.status(), failure.to_json(None));
     if matches!(failure.code, Code::Overloaded | Code::Unavailable) {

@@ -10,7 +10,7 @@ use crate::error::{Code, RequestError};
 use crate::inference::sequences::{ConversationSequences, Sequences};
 use crate::inference::{Answer, Pending, ServedModel};
 use crate::memory::Share;
-use crate::net::service::{Dialogue, Incoming, Message, ReplySlot, Step};
+use crate::net::service::{Dialogue, Incoming, Message, Progress, ReplySlot};
 use crate::processing::audio::Windows;
 use crate::wire::response::{Encoded, v2_message};
 use crate::wire::{Defaults, Framing, InferRequest, Rejected, Stream, decode};
@@ -63,20 +63,20 @@ impl InferenceDialogue {
         request: InferRequest,
         share: Share,
         slot: &ReplySlot,
-    ) -> Result<Step<Waiting, Message>, Rejected> {
+    ) -> Result<Progress<Waiting, Message>, Rejected> {
         let cancelled = slot.cancelled();
         if let Some(frames) = &self.frames {
             let none = Share::none(share.budget());
             let is_new = self.model.submit_newest(request, frames, cancelled, share, || slot.reply(none));
             return Ok(if is_new {
-                Step::Later(Waiting::Frame { slot: slot.number() })
+                Progress::Pending(Waiting::Frame { slot: slot.number() })
             } else {
-                Step::Taken
+                Progress::NoAnswer
             });
         }
         let sequences = Sequences::Conversation(&mut self.sequences);
         let pending = self.model.submit(request, sequences, cancelled, slot.reply(share));
-        Ok(Step::Later(Waiting::Request(pending)))
+        Ok(Progress::Pending(Waiting::Request(pending)))
     }
 }
 
@@ -88,13 +88,13 @@ impl Dialogue for InferenceDialogue {
         message: Incoming<'_>,
         mut share: Share,
         slot: &ReplySlot,
-    ) -> Step<Waiting, Message> {
+    ) -> Progress<Waiting, Message> {
         if let (Incoming::Binary(sound), Some(windows)) = (message, &mut self.windows) {
             windows.push(sound);
             let kept = self.sound.get_or_insert_with(|| Share::none(share.budget()));
             kept.absorb(share);
             kept.shrink(kept.bytes().saturating_sub(windows.bytes()));
-            return Step::Taken;
+            return Progress::NoAnswer;
         }
         let (signature, defaults) = (&self.model.signature, &self.defaults);
         let held = share.bytes();
@@ -110,14 +110,14 @@ impl Dialogue for InferenceDialogue {
         // What is left are the tensors: the message is dropped as soon as this returns.
         share.shrink(held);
         let step = read.and_then(|request| self.submit(request, share, slot));
-        step.unwrap_or_else(|rejected| Step::Now(refusal(&rejected)))
+        step.unwrap_or_else(|rejected| Progress::Answered(refusal(&rejected)))
     }
 
     fn refuse(&mut self, error: &RequestError) -> Message {
         failure(error, None)
     }
 
-    fn next(&mut self, share: Share, slot: &ReplySlot) -> Option<Step<Waiting, Message>> {
+    fn next(&mut self, share: Share, slot: &ReplySlot) -> Option<Progress<Waiting, Message>> {
         let model = self.model.clone();
         let (windows, stream) = (self.windows.as_mut()?, model.audio.as_ref()?);
         let (offset, tensor) = windows.next(stream)?;
@@ -129,7 +129,7 @@ impl Dialogue for InferenceDialogue {
         }
         let request = decode::from_window(tensor, offset, &model.signature, &self.defaults);
         let step = request.map_err(Rejected::from).and_then(|request| self.submit(request, share, slot));
-        Some(step.unwrap_or_else(|rejected| Step::Now(refusal(&rejected))))
+        Some(step.unwrap_or_else(|rejected| Progress::Answered(refusal(&rejected))))
     }
 
     fn has_next(&self) -> bool {

@@ -11,7 +11,7 @@ use crate::inference::sequences::Sequences;
 use crate::inference::{Answer, Pending, ServedModel};
 use crate::memory::Share;
 use crate::model::Signature;
-use crate::net::service::{Exchange, ReplySlot, Step};
+use crate::net::service::{Exchange, Progress, ReplySlot};
 use crate::ops::routes::{json, request_error};
 use crate::processing::image::is_image;
 use crate::wire::example::example;
@@ -90,8 +90,8 @@ impl InferenceExchange {
         request: InferRequest,
         share: Share,
         slot: &ReplySlot,
-    ) -> Step<Pending, Response<Vec<u8>>> {
-        Step::Later(self.model.submit(request, Sequences::Shared, slot.cancelled(), slot.reply(share)))
+    ) -> Progress<Pending, Response<Vec<u8>>> {
+        Progress::Pending(self.model.submit(request, Sequences::Shared, slot.cancelled(), slot.reply(share)))
     }
 
     fn read(&self, body: &[u8], share: &mut Share) -> Result<InferRequest, Rejected> {
@@ -157,10 +157,10 @@ impl Exchange for InferenceExchange {
         body: &[u8],
         mut share: Share,
         slot: &ReplySlot,
-    ) -> Step<Pending, Response<Vec<u8>>> {
+    ) -> Progress<Pending, Response<Vec<u8>>> {
         match self.read(body, &mut share) {
             Ok(request) => self.submit(request, share, slot),
-            Err(rejected) => Step::Now(failure(&rejected)),
+            Err(rejected) => Progress::Answered(failure(&rejected)),
         }
     }
 

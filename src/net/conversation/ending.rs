@@ -1,4 +1,10 @@
-//! How conversations end: by us, by the peer, by a broken rule, or by a clock.
+//! Ends conversations: the server stops, the peer closes or breaks a rule, or a deadline passes.
+//!
+//! Here belong close frames, the mapping of errors to close codes (RFC 6455 section 7.4.1), and all deadlines of an open
+//! conversation except that of a blocked write, which is in [`super::writing`].
+//!
+//! Invariants: a conversation that the server ends gets a close frame with a code and a reason whenever the peer can still
+//! read one. [`Conversation::next_deadline`] is the earliest time at which [`Conversation::watch`] must run.
 
 use std::io::{ErrorKind, Read};
 use std::time::Instant;
@@ -8,8 +14,8 @@ use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Bytes, Message, WebSocket};
 
-use super::frames::Refused;
-use super::inflow::Inflow;
+use super::frame_reader::Refused;
+use super::frame_stream::FrameStream;
 use super::life::Due;
 use super::{Conversation, End, Phase, Turn};
 use crate::config::Limits;
@@ -19,11 +25,12 @@ use crate::net::socket::{Interest, Socket};
 use crate::net::transport::Transport;
 
 impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
+    /// True when new requests are dropped, because the conversation ends soon.
     pub(super) fn takes_no_more(&mut self) -> bool {
         self.readiness.is_draining() || self.dialogue.is_over().is_some()
     }
 
-    /// A draining server takes no more requests, and says goodbye when the last is answered.
+    /// Closes the conversation after its last answer when the server stops, or when the dialogue is over.
     pub(super) fn drain(&mut self) -> Turn {
         if self.phase != Phase::Open || !self.has_answered_all() {
             return Ok(());
@@ -37,8 +44,8 @@ impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
         }
     }
 
-    /// Lets a close of the peer pass when all that came before it is answered, or too late for that: who closes may
-    /// still read, and gets its last answers.
+    /// Passes the peer's close frame on to tungstenite when everything before it is answered, or when the time for that is
+    /// over. A peer that closes may still read, so it gets its last answers first.
     pub(super) fn let_close_pass(&mut self) -> Turn {
         let Some(deadline) = self.peer_close_deadline() else { return Ok(()) };
         let is_late = self.now() >= deadline;
@@ -46,21 +53,23 @@ impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
             return Err(End(Cause::Closed, "closed; the peer did not read its last answers".into()));
         }
         if is_late || self.phase != Phase::Open || self.has_answered_all() && !self.has_backlog() {
-            self.ws.get_mut().frames_mut().release_close();
+            self.ws.get_mut().reader_mut().release_close();
             self.unread = true;
         }
         Ok(())
     }
 
+    /// Until when answers are written after the peer's close frame. Each answer extends it.
     fn peer_close_deadline(&self) -> Option<Instant> {
         Some(self.peer_closes()?.max(self.life.used) + self.limits.close_timeout)
     }
 
-    /// Every request has been answered, and every answer has left.
+    /// True when every request has an answer and every answer is sent.
     fn has_answered_all(&self) -> bool {
         self.slots.is_empty() && self.rest.is_none() && self.unflushed == 0
     }
 
+    /// Sends a close frame and waits for the peer's answer to it.
     pub(super) fn close(&mut self, cause: Cause, code: CloseCode, reason: &str) -> Turn {
         self.leaving = Some(cause);
         self.phase = Phase::Closing(self.now() + self.limits.close_timeout);
@@ -72,8 +81,8 @@ impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
         }
     }
 
-    /// The peer broke the protocol or a limit: it is told by a close frame, after which nothing it
-    /// sends can be understood (RFC 6455 section 7.1.7).
+    /// Ends a conversation after an error of tungstenite or of the stream. A peer that broke the protocol or a limit gets a
+    /// close frame; what it sends after that cannot be understood (RFC 6455 section 7.1.7).
     pub(super) fn failed(&mut self, error: &Error) -> End {
         let (cause, code, reason) = match error {
             Error::Capacity(CapacityError::MessageTooLong { .. }) => {
@@ -85,10 +94,10 @@ impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
                 (Cause::TooLarge, CloseCode::Size, reason)
             }
             Error::Io(fault) if fault.kind() == ErrorKind::InvalidData => {
-                match self.ws.get_ref().frames().refused() {
+                match self.ws.get_ref().reader().refused() {
                     Some(Refused::Fragments) => (Cause::TooSlow, CloseCode::Policy, fault.to_string()),
                     Some(Refused::Control) => (Cause::Protocol, CloseCode::Protocol, fault.to_string()),
-                    // TLS: its own alert is out, and nothing can follow it.
+                    // A TLS error: rustls has sent an alert, and nothing can be sent after it.
                     None => return self.lost(error),
                 }
             }
@@ -102,15 +111,17 @@ impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
         self.refuse(cause, code, &reason)
     }
 
-    /// Says why in a close frame, behind the answers that are there already, and takes no more.
+    /// Sends the answers that are ready and then a close frame with the reason. Everything that follows from the peer is
+    /// discarded.
     fn refuse(&mut self, cause: Cause, code: CloseCode, reason: &str) -> End {
-        // As far as the peer takes them.
+        // The conversation ends in any case, so an error does not matter.
         let _ = self.write_answers();
         let _ = self.ws.close(Some(close_frame(code, reason)));
         self.phase = Phase::Lingering(self.now() + self.limits.close_timeout);
         End(cause, format!("closed with {}: {reason}", u16::from(code)))
     }
 
+    /// The end of a conversation whose connection is closed or broken.
     pub(super) fn lost(&self, error: &Error) -> End {
         match error {
             Error::ConnectionClosed | Error::AlreadyClosed => End(Cause::Closed, "closed".into()),
@@ -118,7 +129,7 @@ impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
         }
     }
 
-    /// Looks at every clock that is running, and does what its time asks for.
+    /// Checks all deadlines, and acts on those that have passed.
     pub(super) fn watch(&mut self) -> Turn {
         let now = self.now();
         if let Phase::Closing(deadline) = self.phase {
@@ -155,26 +166,30 @@ impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
         }
     }
 
-    /// A peer that has closed need not show that it lives.
+    /// When the next ping is due, or the end because a ping was not answered. A peer that has sent a close frame is not
+    /// pinged.
     fn next_sign_of_life(&self) -> Option<Due> {
         if self.peer_closes().is_some() { None } else { self.life.next(self.limits, self.reading_since) }
     }
 
-    /// A message under way has its time, which begins anew when it was us who did not read; but not for
-    /// ever, because a peer that does not read its answers can make us pause as often as it likes.
+    /// When an incomplete message must be complete; `None` when there is none, or while the server does not read.
+    ///
+    /// The time starts again after each pause in which the server did not read. A peer can cause such pauses by not reading
+    /// its answers, so from its first byte a message has at most `PAUSES` times the time-out.
     fn message_deadline(&self) -> Option<Instant> {
         const PAUSES: u32 = 20;
-        let begun = self.ws.get_ref().frames().incomplete_since()?;
+        let begun = self.ws.get_ref().reader().incomplete_since()?;
         let since = begun.max(self.reading_since?);
         Some((since + self.limits.message_timeout).min(begun + self.limits.message_timeout * PAUSES))
     }
 
+    /// When the conversation is closed because no request came; `None` while requests are open, or without the limit.
     fn idle_deadline(&self) -> Option<Instant> {
         let counts = !self.limits.idle_timeout.is_zero() && self.has_answered_all();
         counts.then(|| self.life.used + self.limits.idle_timeout)
     }
 
-    /// When the loop must go round again though nothing has happened.
+    /// The earliest time at which the loop must make a turn even if nothing happens.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         if let Phase::Closing(deadline) | Phase::Lingering(deadline) = self.phase {
             return Some(deadline);
@@ -189,21 +204,20 @@ impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
     }
 }
 
-/// A close frame; its reason is cut to what a control frame holds (RFC 6455 section 5.5: 125 bytes,
-/// two of them for the code).
+/// A close frame. The reason is cut to 123 bytes: a control frame holds 125 (RFC 6455 section 5.5), and the code takes two.
 fn close_frame(code: CloseCode, reason: &str) -> CloseFrame {
     const LONGEST: usize = 123;
     CloseFrame { code, reason: reason[..reason.floor_char_boundary(LONGEST)].into() }
 }
 
-/// Pushes the close frame out and throws away what comes, until the peer closes or the deadline.
-pub(super) fn linger(mut ws: WebSocket<Inflow<Socket>>, deadline: Instant) {
-    let mut rubbish = [0; 4096];
+/// Sends the close frame and discards what arrives, until the peer closes or the deadline passes.
+pub(super) fn linger(mut ws: WebSocket<FrameStream<Socket>>, deadline: Instant) {
+    let mut discarded = [0; 4096];
     loop {
         let blocked = matches!(ws.flush(), Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock);
         let socket = ws.get_mut().transport_mut();
-        socket.refill(rubbish.len());
-        match socket.read(&mut rubbish) {
+        socket.refill(discarded.len());
+        match socket.read(&mut discarded) {
             Ok(0) => return,
             Ok(_) if socket.clock().now() < deadline => continue,
             Ok(_) => return,
@@ -228,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_close_reason_is_cut_at_a_character() {
+    fn a_close_reason_is_cut_between_characters() {
         let frame = close_frame(CloseCode::Error, &"é".repeat(100));
         assert_eq!(frame.reason.len(), 122);
     }

@@ -1,17 +1,20 @@
-//! A frame's header (RFC 6455 section 5.2), as far as [`super::frames`] needs it.
+//! The header of a WebSocket frame (RFC 6455 section 5.2), as far as [`super::frame_reader`] needs it.
+//!
+//! Only the bytes of one header belong here. tungstenite checks whether a header is valid.
 
-/// The longest header of a frame.
+/// The length of the longest header in bytes.
 pub const LONGEST: usize = 14;
 
-/// A header that is being gathered, or passed on.
+/// A header, or the first bytes of one.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Header {
     pub bytes: [u8; LONGEST],
+    /// How many of `bytes` are set.
     pub length: usize,
 }
 
 impl Header {
-    /// A masked or unmasked header with a length of two bytes at most.
+    /// A header for a payload of at most 125 bytes. `first` is its first byte: final bit, reserved bits and opcode.
     pub fn short(first: u8, payload: u8, mask: Option<[u8; 4]>) -> Header {
         let mut header = Header::default();
         header.push(first);
@@ -20,7 +23,7 @@ impl Header {
         header
     }
 
-    /// The header of a fragment of whatever length.
+    /// A header for a payload of any length. `first` is its first byte: final bit, reserved bits and opcode.
     pub fn fragment(first: u8, payload: u64, mask: Option<[u8; 4]>) -> Header {
         let mut header = Header::default();
         header.push(first);
@@ -30,14 +33,16 @@ impl Header {
         header
     }
 
+    /// Appends a byte.
+    ///
     /// # Panics
-    /// When it is longer than a header can be.
+    /// When the header has [`LONGEST`] bytes already.
     pub fn push(&mut self, byte: u8) {
         self.bytes[self.length] = byte;
         self.length += 1;
     }
 
-    /// Bytes of the whole header, as far as the ones that are there tell.
+    /// The length of the whole header in bytes; 2 while the first two bytes are not known.
     pub fn needed(&self) -> usize {
         if self.length < 2 {
             return 2;
@@ -50,6 +55,7 @@ impl Header {
         2 + extended + if self.bytes[1] & 0x80 != 0 { 4 } else { 0 }
     }
 
+    /// True when all bytes of the header are set.
     pub fn is_whole(&self) -> bool {
         self.length > 0 && self.length == self.needed()
     }
@@ -58,7 +64,7 @@ impl Header {
         self.bytes[0] & 0x0f
     }
 
-    /// Text, binary or their continuation.
+    /// True for text, binary and continuation frames.
     pub fn is_data(&self) -> bool {
         self.opcode() <= 2
     }
@@ -79,18 +85,18 @@ impl Header {
         self.bytes[0] & 0x80 != 0
     }
 
-    /// The first byte without the bit of a last fragment.
+    /// The first byte without the final bit.
     pub fn first_of_several(&self) -> u8 {
         self.bytes[0] & 0x7f
     }
 
-    /// The masking key of a whole header.
+    /// The masking key of a whole header; `None` when the frame is not masked.
     pub fn mask(&self) -> Option<[u8; 4]> {
         let masked = self.bytes[1] & 0x80 != 0;
         masked.then(|| self.bytes[self.length - 4..self.length].try_into().ok()).flatten()
     }
 
-    /// The payload's length that a whole header declares.
+    /// The declared length of the payload in bytes. The header must be whole.
     pub fn payload(&self) -> u64 {
         match self.bytes[1] & 0x7f {
             126 => u64::from(u16::from_be_bytes([self.bytes[2], self.bytes[3]])),

@@ -1,10 +1,14 @@
-//! Messages that are read and not decoded, because all slots are taken.
+//! The backlog: complete messages that wait undecoded for a free slot.
+//!
+//! Only the queue and its size belong here; [`super::reading`] decides when a message waits.
+//!
+//! Invariant: [`Backlog::bytes`] is the sum over the messages in the queue.
 
 use std::collections::VecDeque;
 
 use tungstenite::Message;
 
-use super::frames::{Arrived, MESSAGE};
+use super::frame_reader::{Arrived, MESSAGE};
 
 /// The messages that wait for a slot, oldest first.
 #[derive(Debug, Default)]
@@ -14,16 +18,18 @@ pub struct Backlog {
 }
 
 impl Backlog {
+    /// Adds the newest message.
     pub fn push(&mut self, message: Message, arrived: Arrived) {
         self.bytes += message.len() + MESSAGE;
         self.messages.push_back((message, arrived));
     }
 
+    /// Removes the oldest message.
     pub fn pop(&mut self) -> Option<(Message, Arrived)> {
         let (message, arrived) = self.messages.pop_front()?;
         self.bytes -= message.len() + MESSAGE;
         if self.messages.is_empty() {
-            // Its room is not kept for a conversation that may live for days.
+            // Frees the queue's memory, because a conversation may live for days.
             self.messages = VecDeque::new();
         }
         Some((message, arrived))
@@ -33,7 +39,7 @@ impl Backlog {
         self.messages.is_empty()
     }
 
-    /// Bytes of the messages, with what each takes beside its payload.
+    /// Bytes of all messages, with [`MESSAGE`] bytes for each.
     pub fn bytes(&self) -> usize {
         self.bytes
     }

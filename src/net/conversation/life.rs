@@ -1,41 +1,48 @@
-//! How a conversation's silence is counted: towards a ping, and from the ping towards its end.
+//! Decides when a silent peer is pinged, and when it counts as gone.
+//!
+//! Only the times belong here; [`super::ending`] sends the ping and ends the conversation.
 
 use std::time::Instant;
 
 use crate::config::Limits;
 
-/// When the peer last showed itself.
+/// The last signs of life of a peer.
 #[derive(Debug, Clone, Copy)]
 pub struct Life {
-    /// The socket's count of bytes then, and the time.
+    /// The transport's total of received bytes when the last bytes arrived.
     pub received: u64,
+    /// When the last bytes arrived.
     pub heard: Instant,
-    /// When the last request came, or the last answer left.
+    /// When the last request arrived or the last answer was encoded.
     pub used: Instant,
-    /// A ping is out since then, and nothing has come.
+    /// When a ping was sent, if nothing has arrived since.
     pub pinged: Option<Instant>,
 }
 
-/// What the silence of a peer will lead to next.
+/// What happens next, and when, if the peer stays silent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
+    /// A ping is sent.
     Ping(Instant),
+    /// The conversation ends.
     Death(Instant),
 }
 
 impl Life {
+    /// For a conversation that begins now.
     pub fn begin(now: Instant) -> Life {
         Life { received: 0, heard: now, used: now, pinged: None }
     }
 
-    /// Any byte is a sign of life.
+    /// Records the transport's total of received bytes. Any new byte is a sign of life.
     pub fn heard(&mut self, received: u64, now: Instant) {
         if received != self.received {
             *self = Life { received, heard: now, pinged: None, ..*self };
         }
     }
 
-    /// What is due next, and when. While we do not read, a pong cannot be heard, and nobody dies of it.
+    /// What is due next; `None` when pings are off. `reading_since` is when the server began to read: while it does not
+    /// read, it cannot see a pong, so the time for the pong does not run.
     pub fn next(&self, limits: &Limits, reading_since: Option<Instant>) -> Option<Due> {
         match self.pinged {
             _ if limits.ping_interval.is_zero() => None,

@@ -1,27 +1,29 @@
-//! A WebSocket conversation: frames both ways on one thread, full duplex.
+//! A WebSocket conversation: one thread reads requests and writes answers at the same time.
 //!
-//! The thread goes round one loop, `Conversation::turn`: take replies, write the answers whose turn it is, read what
-//! has come. Each turn ends with what is wanted next, `Wants`: another turn at once, or a sleep until the socket can be
-//! read or written, a reply comes, or a time is reached. Both the loop and `poll` follow this one value, so the thread
-//! neither sleeps while there is work nor turns without a cause.
+//! The thread repeats `Conversation::turn`: take replies, write the answers that are next, read what has arrived. Each
+//! turn returns `Wants`: another turn at once, or a sleep until the socket can be read or written, a reply arrives, or a
+//! time is reached. Both the loop and `poll` use this one value.
 //!
-//! Requests pipeline; answers keep their order, because each request has a slot and only the ready front of the slots is
-//! written. While inference runs the thread is free, so pings are answered (by tungstenite, inside `read`), a peer that
-//! went away is noticed, and its queued requests are cancelled.
+//! A client may send requests without waiting for answers. Each request has a slot, and answers are written in the order
+//! of the slots. The thread does not wait for inference, so it answers pings (tungstenite does, inside `read`), notices
+//! when the peer goes away, and then cancels the queued requests.
 //!
-//! Memory has bounds. At `max_in_flight` open slots, further messages are held undecoded, so that control frames behind
-//! them are still read; at `max_in_flight_bytes` nothing more is read. While a write is blocked nothing is read either,
-//! and no further answer is encoded. A peer that does not read is dropped after `write_timeout`. All messages and answers
-//! take their memory from the server's one budget.
+//! Here belong frames, the order of answers, deadlines and closes. What a message means is up to the
+//! [`Dialogue`]. The stream below is a [`Transport`]: `tests` uses buffers in memory and a stopped clock.
 //!
-//! A conversation does not know what it talks over ([`Transport`]): `tests` holds it over buffers in memory, with a clock
-//! that stands still.
+//! Invariants:
+//! - The thread does not sleep while there is work, and makes no turn without a cause.
+//! - With [`Limits::max_in_flight`] open slots, further messages wait undecoded in the backlog, so that control frames
+//!   after them are still read. With [`Limits::max_in_flight_bytes`], nothing more is read.
+//! - While a write is blocked, nothing is read and no answer is encoded. After [`Limits::write_timeout`] without progress
+//!   the conversation ends.
+//! - The memory of all messages and answers comes from the server's one budget.
 
 mod ending;
-mod frames;
+mod frame_reader;
+mod frame_stream;
 mod header;
 mod held;
-mod inflow;
 mod life;
 mod reading;
 mod slots;
@@ -38,9 +40,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Bytes, WebSocket};
 
-use self::frames::Frames;
+use self::frame_reader::FrameReader;
+use self::frame_stream::FrameStream;
 use self::held::Backlog;
-use self::inflow::Inflow;
 use self::life::Life;
 use self::slots::Slots;
 use super::connections::Shared;
@@ -53,19 +55,21 @@ use crate::memory::{Budget, Share};
 use crate::metrics::{Cause, Counters};
 use crate::readiness::Readiness;
 
-/// Bytes that tungstenite takes at once from [`Inflow`], and that an idle conversation keeps for it.
+/// Size in bytes of tungstenite's read buffer. An idle conversation keeps this memory.
 const READ_BUFFER: usize = 1 << 10;
 
-/// How a conversation went.
+/// The result of a conversation, for counters and the log.
 #[derive(Debug)]
 pub struct Ended {
     /// Data messages received.
     pub requests: u64,
     pub cause: Cause,
+    /// Why it ended, in words.
     pub why: String,
 }
 
-/// Holds a conversation until it ends. `already_read` is what came behind the handshake.
+/// Runs a conversation until it ends, and closes the socket. `already_read` holds bytes that were read after the
+/// handshake.
 pub fn hold<S: Service>(
     socket: Socket,
     already_read: Vec<u8>,
@@ -95,7 +99,7 @@ pub fn hold<S: Service>(
     Ended { requests, cause, why }
 }
 
-/// What a conversation looks at and counts in.
+/// The parts of the server that a conversation uses.
 #[derive(Clone, Copy)]
 struct Surroundings<'a> {
     limits: &'a Limits,
@@ -104,68 +108,70 @@ struct Surroundings<'a> {
     memory: &'a Arc<Budget>,
 }
 
-/// Where a conversation stands.
+/// The phase of a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Requests are taken.
+    /// Requests are accepted.
     Open,
-    /// We sent a close frame, and wait for the peer's until then.
+    /// A close frame was sent. The peer must answer it before this time.
     Closing(Instant),
-    /// We failed the conversation; the stream makes no sense any more and is only thrown away.
+    /// The peer broke the protocol or a limit. What it still sends is discarded until this time.
     Lingering(Instant),
 }
 
-/// A write that the peer does not take.
+/// A write that waits because the peer does not read.
 #[derive(Debug, Clone, Copy)]
 struct Blocked {
-    /// Bytes written when it was last seen to make progress.
+    /// The transport's total of written bytes at the last progress.
     written: u64,
+    /// Without progress until then, the conversation ends.
     deadline: Instant,
 }
 
 struct Conversation<'a, D: Dialogue, T> {
-    ws: WebSocket<Inflow<T>>,
+    ws: WebSocket<FrameStream<T>>,
     dialogue: D,
     limits: &'a Limits,
     readiness: &'a Readiness,
     counters: &'a Counters,
     memory: &'a Arc<Budget>,
     slots: Slots<D::Pending>,
-    /// Messages that wait for a slot.
+    /// Complete messages that wait for a slot.
     backlog: Backlog,
     replies: Sender<Reply>,
     inbox: Receiver<Reply>,
     waker: Arc<dyn Wake>,
     cancelled: Arc<AtomicBool>,
     phase: Phase,
-    /// Why we closed, if it was us.
+    /// Why the server closed the conversation; `None` when it did not.
     leaving: Option<Cause>,
     /// Bytes given to tungstenite since the last complete flush.
     unflushed: usize,
     /// The memory of the answers that are being written.
     writing: Share,
     blocked: Option<Blocked>,
-    /// There may be input that has not been looked at.
+    /// True when bytes may have arrived that were not read.
     unread: bool,
-    /// Since when it is not us who do not read.
+    /// When the server began to read without a pause; `None` while it does not read. Deadlines for the peer do not run
+    /// while the server does not read.
     reading_since: Option<Instant>,
-    /// What is still to be written of a long answer.
+    /// The part of a long answer that is not written yet.
     rest: Option<Bytes>,
     life: Life,
 }
 
-/// Why the loop ends, counted and in words for the log.
+/// Why a conversation ends: the cause for the counters, and words for the log.
 #[derive(Debug)]
 struct End(Cause, String);
 
 type Turn = Result<(), End>;
 
-/// What a conversation wants after a turn.
+/// What a conversation needs after a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wants {
-    /// Another turn: there is work.
+    /// Another turn at once, because there is work.
     Turn,
-    /// A sleep until one of these is possible, or the time has come.
+    /// A sleep until the transport is ready for `interest`, or until the time `until`.
     Sleep { interest: Interest, until: Option<Instant> },
 }
 
@@ -179,17 +185,17 @@ impl<'a, D: Dialogue, T: Transport> Conversation<'a, D, T> {
         let Surroundings { limits, readiness, counters, memory } = surroundings;
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
-            // Answers are gathered here and pushed by our flush; its own eager writes would only hide
-            // when the peer stops reading.
+            // tungstenite collects answers, and only `flush` sends them. If it sent them by itself, the conversation would
+            // not notice when the peer stops reading.
             .write_buffer_size(usize::MAX - 1)
             .max_write_buffer_size(usize::MAX)
             .max_message_size(Some(limits.max_message_bytes))
             .max_frame_size(Some(limits.max_frame_bytes.min(limits.max_message_bytes)));
         let (life, waker) = (Life::begin(transport.clock().now()), transport.waker());
-        let inflow = Inflow::new(transport, Frames::new(already_read, limits, memory));
+        let frame_stream = FrameStream::new(transport, FrameReader::new(already_read, limits, memory));
         let (replies, inbox) = bounded(limits.max_in_flight);
         Conversation {
-            ws: WebSocket::from_raw_socket(inflow, Role::Server, Some(config)),
+            ws: WebSocket::from_raw_socket(frame_stream, Role::Server, Some(config)),
             dialogue,
             limits,
             readiness,
@@ -213,14 +219,14 @@ impl<'a, D: Dialogue, T: Transport> Conversation<'a, D, T> {
         }
     }
 
-    /// Once round: does what can be done, and says what is wanted next.
+    /// Does all work that is possible now, and returns what is needed next.
     fn turn(&mut self) -> Result<Wants, End> {
         self.take_replies();
         self.write_answers()?;
         self.take_backlog()?;
         if self.unread && self.may_read() {
             self.read_requests()?;
-            // Pongs and the answer to a close are pushed by the read, as far as they go.
+            // Reading may have queued pongs or the answer to a close frame.
             self.flush()?;
         }
         self.let_close_pass()?;
@@ -229,7 +235,7 @@ impl<'a, D: Dialogue, T: Transport> Conversation<'a, D, T> {
         Ok(self.wants())
     }
 
-    /// The one answer to "may I sleep?".
+    /// Decides whether the thread may sleep, and what must wake it.
     fn wants(&self) -> Wants {
         let has_replies = self.may_take_replies() && !self.inbox.is_empty();
         let has_input = self.unread && self.may_read();
@@ -244,20 +250,21 @@ impl<'a, D: Dialogue, T: Transport> Conversation<'a, D, T> {
         Wants::Sleep { interest, until: self.next_deadline() }
     }
 
-    /// Not while a write is blocked: nothing could be done with them.
+    /// False while a write is blocked, because no answer could be written.
     fn may_take_replies(&self) -> bool {
         self.blocked.is_none()
     }
 
-    /// There is an answer, and the peer takes it.
+    /// True when an answer is ready and the peer reads.
     fn may_write(&self) -> bool {
         let has_answer = self.rest.is_some() || self.slots.is_front_ready();
         self.phase == Phase::Open && self.blocked.is_none() && has_answer
     }
 
+    /// True when the conversation may read from the peer now.
     fn may_read(&self) -> bool {
         match self.phase {
-            // Not from a peer that does not read: every ping would add a pong to what it leaves lying.
+            // The peer does not read. Each ping that is read now would add a pong to the bytes that wait for it.
             Phase::Open if self.blocked.is_some() => false,
             Phase::Open => self.has_memory() && self.peer_closes().is_none(),
             Phase::Closing(_) => true,
@@ -265,26 +272,26 @@ impl<'a, D: Dialogue, T: Transport> Conversation<'a, D, T> {
         }
     }
 
-    /// There is a message, or a part of one, that waits for a slot, and there is a slot. A draining server leaves them.
+    /// True when a slot is free and a message, or a part of one, waits for it.
     fn may_take(&self) -> bool {
         let has_slot = self.slots.len() < self.limits.max_in_flight;
         has_slot && self.blocked.is_none() && self.has_backlog()
     }
 
-    /// Messages were taken that have led to no request yet.
+    /// True when messages have arrived that have not become requests yet. A draining server drops them.
     fn has_backlog(&self) -> bool {
         let has_some = !self.backlog.is_empty() || self.dialogue.has_next();
         has_some && self.phase == Phase::Open && !self.readiness.is_draining()
     }
 
-    /// The requests that are not answered leave room for more bytes.
+    /// True while unanswered requests occupy less than [`Limits::max_in_flight_bytes`].
     fn has_memory(&self) -> bool {
         self.slots.bytes() + self.backlog.bytes() < self.limits.max_in_flight_bytes
     }
 
-    /// Since when the peer waits for our answer to its close.
+    /// Since when a close frame of the peer waits for its answer.
     fn peer_closes(&self) -> Option<Instant> {
-        self.ws.get_ref().frames().closing_since()
+        self.ws.get_ref().reader().closing_since()
     }
 
     fn take_replies(&mut self) {
@@ -305,13 +312,12 @@ impl<'a, D: Dialogue, T: Transport> Conversation<'a, D, T> {
 }
 
 impl<D: Dialogue> Conversation<'_, D, Socket> {
-    /// Sleeps as the last turn wants it, if it wants it.
+    /// Sleeps if the last turn allows it, until something of `wants` happens.
     fn sleep(&mut self, wants: Wants) -> Turn {
         let Wants::Sleep { interest, until } = wants else { return Ok(()) };
         if interest.reply {
-            // While an answer is due the worker goes first: on a busy machine it then often replies before
-            // this thread has lain down, and the bell, the poll and a wake-up are spared (35–40 % of the
-            // time a request takes with 16 conversations on one core).
+            // This lets a worker run first. On a busy machine it often replies before this thread sleeps, which saves
+            // the bell, the poll and a wake-up: 35–40 % of a request's time with 16 conversations on one core.
             std::thread::yield_now();
         }
         let inbox = &self.inbox;

@@ -1,4 +1,9 @@
-//! Messages on their way in: to a slot when there is one, or held until there is.
+//! Reads messages, and gives each a slot or puts it into the backlog.
+//!
+//! Here belongs the way of a message from the stream to the [`Dialogue`]. Answers are in [`super::writing`].
+//!
+//! Invariants: messages reach the dialogue in the order in which they arrived. Each message that gets an answer has one
+//! slot.
 
 use std::io::ErrorKind;
 use std::sync::atomic::Ordering;
@@ -6,18 +11,18 @@ use std::sync::atomic::Ordering;
 use tungstenite::Message;
 use tungstenite::error::Error;
 
-use super::frames::Arrived;
+use super::frame_reader::Arrived;
 use super::{Conversation, Phase, Turn};
 use crate::memory::Share;
-use crate::metrics::Cause;
-use crate::net::service::{Dialogue, Incoming, ReplySlot, Step};
+use crate::net::service::{Dialogue, Incoming, Progress, ReplySlot};
 use crate::net::transport::Transport;
 
-/// Messages, and bytes, read before answers get their turn again.
+/// How many messages and how many bytes one turn reads at most, so that answers are written in between.
 const BURST: usize = 16;
 const BURST_BYTES: usize = 256 << 10;
 
 impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
+    /// Reads messages until nothing more has arrived, a limit is reached, or the turn has read enough.
     pub(super) fn read_requests(&mut self) -> Turn {
         self.ws.get_mut().transport_mut().refill(BURST_BYTES);
         for _ in 0..BURST {
@@ -25,17 +30,17 @@ impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
                 return Ok(());
             }
             let read = self.ws.read();
-            // Before anything is answered, so that whoever has an answer knows what time it counted.
+            // Before any answer is written: a test that has received an answer can rely on the recorded time.
             if read.is_ok() {
                 self.life.heard(self.transport().received(), self.now());
             }
             match read {
                 Ok(message @ (Message::Text(_) | Message::Binary(_))) => self.arrive(message)?,
-                // Its pong is queued already.
+                // tungstenite has queued the pong already.
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
                 Ok(Message::Close(_)) => {
-                    // It was let pass when all was answered that could be; tungstenite answers it in the next read,
-                    // which ends the loop.
+                    // `FrameReader` held it back until everything was answered. tungstenite answers it in the next
+                    // read, which ends the loop.
                     self.cancelled.store(true, Ordering::Relaxed);
                     if self.phase == Phase::Open {
                         self.phase = Phase::Closing(self.now() + self.limits.close_timeout);
@@ -52,11 +57,11 @@ impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
         Ok(())
     }
 
-    /// Takes a message at once if it is its turn and there is a slot; otherwise it waits.
+    /// Gives a message to the dialogue if a slot is free and no other message waits; otherwise puts it into the backlog.
     fn arrive(&mut self, message: Message) -> Turn {
-        let arrived = self.ws.get_mut().frames_mut().arrived();
+        let arrived = self.ws.get_mut().reader_mut().arrived();
         let arrived = arrived.unwrap_or_else(|| Arrived::Whole(Share::none(self.memory)));
-        // A draining server reads on, for pings and the peer's close, but takes no more requests.
+        // A draining server still reads, for pings and the peer's close frame, but drops new requests.
         if self.phase != Phase::Open || self.takes_no_more() {
             return Ok(());
         }
@@ -69,13 +74,14 @@ impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
         self.take_backlog()
     }
 
+    /// Gives waiting messages to the dialogue while slots are free.
     pub(super) fn take_backlog(&mut self) -> Turn {
         while self.may_take() {
             if self.dialogue.has_next() {
                 let share = Share::none(self.memory);
                 let slot = self.next_slot();
-                let Some(step) = self.dialogue.next(share, &slot) else { return Ok(()) };
-                self.take_step(step, 0)?;
+                let Some(progress) = self.dialogue.next(share, &slot) else { return Ok(()) };
+                self.open_slot(progress, 0)?;
             } else if let Some((message, arrived)) = self.backlog.pop() {
                 self.receive(&message, arrived)?;
             }
@@ -83,44 +89,42 @@ impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
         Ok(())
     }
 
+    /// Gives a message to the dialogue.
     fn receive(&mut self, message: &Message, arrived: Arrived) -> Turn {
         let incoming = match message {
             Message::Text(text) => Incoming::Text(text.as_str()),
             Message::Binary(bytes) => Incoming::Binary(bytes),
             _ => return Ok(()),
         };
-        let step = match arrived {
+        let progress = match arrived {
             Arrived::Whole(share) => {
                 let slot = self.next_slot();
                 self.dialogue.receive(incoming, share, &slot)
             }
-            Arrived::Refused(error) => Step::Now(self.dialogue.refuse(&error)),
+            Arrived::Refused(error) => Progress::Answered(self.dialogue.refuse(&error)),
         };
-        self.take_step(step, incoming.len())
+        self.open_slot(progress, incoming.len())
     }
 
-    fn take_step(&mut self, step: Step<D::Pending, Message>, size: usize) -> Turn {
-        if !matches!(step, Step::Taken) {
+    /// Opens the slot of a request of `size` bytes.
+    fn open_slot(&mut self, progress: Progress<D::Pending, Message>, size: usize) -> Turn {
+        if !matches!(progress, Progress::NoAnswer) {
             self.counters.requests.one();
         }
-        match step {
-            Step::Now(answer) => {
+        match progress {
+            Progress::Answered(answer) => {
                 let mut share = Share::none(self.memory);
-                // It is an error of some hundred bytes, and says so even when nothing is left.
+                // Without free memory the answer is sent all the same: it is an error of a few hundred bytes.
                 let _ = share.grow(answer.len());
                 self.slots.answer(answer, share, size);
             }
-            Step::Later(pending) => self.slots.wait(pending, size),
-            Step::Taken => {}
-            Step::Close(code, reason) => {
-                self.slots.next += 1;
-                return self.close(Cause::Unsupported, code, &reason);
-            }
+            Progress::Pending(pending) => self.slots.wait(pending, size),
+            Progress::NoAnswer => {}
         }
         Ok(())
     }
 
-    /// The place of the next request.
+    /// The slot for the next request.
     fn next_slot(&self) -> ReplySlot {
         ReplySlot {
             slot: self.slots.next,

@@ -1,7 +1,9 @@
-//! The order of answers: a slot for every accepted request, written from the front when it is ready.
+//! Slots keep the order of answers: each accepted request has one, and only the front slot is answered next.
 //!
-//! A reply stays as it came until its answer can be written. Then it is encoded: so a conversation holds one encoded
-//! answer at most beside its write buffer, however many are ready.
+//! Here belong the order and the count of open requests. Encoding and writing are in [`super::writing`].
+//!
+//! Invariants: answers leave in the order of the requests. A reply is encoded only when its answer can be written, so a
+//! conversation holds at most one encoded answer beside its write buffer.
 
 use std::collections::VecDeque;
 
@@ -10,14 +12,14 @@ use tungstenite::Message;
 use crate::engine::{Outcome, Reply};
 use crate::memory::Share;
 
-/// The requests that are accepted and not answered, oldest first.
+/// The accepted requests without an answer, oldest first.
 pub struct Slots<P> {
-    /// The number of the next request: as many as there have been.
+    /// The number of the next request, which is also the number of requests so far.
     pub next: u64,
     open: VecDeque<Slot<P>>,
-    /// Of the open slots, how many wait for a reply.
+    /// How many open slots wait for a reply.
     waiting: usize,
-    /// Bytes of the open slots' requests, as they came.
+    /// Bytes of the requests in open slots, as received.
     bytes: usize,
 }
 
@@ -28,16 +30,16 @@ struct Slot<P> {
 }
 
 enum State<P> {
-    /// Until its reply comes; never `None` outside of [`Slots::settle`].
+    /// The reply has not arrived. `None` only inside [`Slots::settle`].
     Waiting(Option<P>),
     Ready(Ready<P>),
 }
 
-/// What is to be written next.
+/// What the next answer is made from.
 pub enum Ready<P> {
-    /// Known at once.
+    /// The answer itself, and its memory.
     Answer(Message, Share),
-    /// A reply, and what makes the answer of it.
+    /// What the dialogue kept for the request, the worker's outcome, and its memory.
     Reply(P, Box<Outcome>, Share),
 }
 
@@ -48,13 +50,13 @@ impl<P> Default for Slots<P> {
 }
 
 impl<P> Slots<P> {
-    /// Takes a request of `size` bytes whose reply will come.
+    /// Opens a slot for a request of `size` bytes that waits for a reply.
     pub fn wait(&mut self, pending: P, size: usize) {
         self.waiting += 1;
         self.push(State::Waiting(Some(pending)), size);
     }
 
-    /// Takes a request of `size` bytes that is answered already.
+    /// Opens a slot for a request of `size` bytes that has its answer already.
     pub fn answer(&mut self, answer: Message, share: Share, size: usize) {
         self.push(State::Ready(Ready::Answer(answer, share)), size);
     }
@@ -65,6 +67,7 @@ impl<P> Slots<P> {
         self.bytes += size;
     }
 
+    /// How many slots are open.
     pub fn len(&self) -> usize {
         self.open.len()
     }
@@ -73,17 +76,17 @@ impl<P> Slots<P> {
         self.open.is_empty()
     }
 
-    /// True when there is a slot whose reply has not come.
+    /// True when a slot waits for a reply.
     pub fn waits(&self) -> bool {
         self.waiting > 0
     }
 
-    /// Bytes of the requests that are not answered.
+    /// Bytes of the requests in open slots.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Puts a reply into its slot.
+    /// Puts a reply into its slot. A second reply for a slot, or one for a slot that is not open, is ignored.
     pub fn settle(&mut self, reply: Reply) {
         let first = self.next - self.open.len() as u64;
         let at = reply.slot.checked_sub(first).and_then(|at| usize::try_from(at).ok());
@@ -96,10 +99,12 @@ impl<P> Slots<P> {
         }
     }
 
+    /// True when the next answer can be made.
     pub fn is_front_ready(&self) -> bool {
         matches!(self.open.front(), Some(Slot { state: State::Ready(_), .. }))
     }
 
+    /// Closes the front slot if it is ready.
     pub fn pop_ready(&mut self) -> Option<Ready<P>> {
         let Slot { size, state } = self.open.pop_front()?;
         match state {
@@ -133,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_leave_in_the_order_of_the_requests_whatever_the_order_of_replies() {
+    fn answers_leave_in_the_order_of_the_requests_for_any_order_of_replies() {
         let mut slots = Slots::default();
         for pending in 0..3 {
             slots.wait(pending, 10);

@@ -1,6 +1,7 @@
-//! Conversations over buffers in memory, with a peer that the test moves byte by byte, workers that reply when the test
-//! says so, and a clock that stands still. Each test also checks the loop itself: no turn without a cause, and no sleep
-//! while there is work.
+//! Tests of whole conversations over buffers in memory.
+//!
+//! The test decides which bytes arrive, when workers reply, and what the time is. `Held::settle` also checks the loop in
+//! each test: no turn without a cause, and no sleep while there is work.
 
 mod memory;
 mod random;
@@ -17,7 +18,7 @@ fn limits() -> Limits {
 }
 
 #[test]
-fn a_ping_behind_more_requests_than_may_be_in_flight_is_answered_at_once() {
+fn a_ping_is_answered_at_once_after_more_requests_than_there_are_slots() {
     let setting = Setting::new(limits());
     let mut held = Held::new(&setting);
     for number in 0..40 {
@@ -25,14 +26,14 @@ fn a_ping_behind_more_requests_than_may_be_in_flight_is_answered_at_once() {
     }
     held.send(Message::Ping("here?".into()));
     held.settle();
-    assert_eq!(held.jobs(), 2, "no more are in flight");
+    assert_eq!(held.jobs(), 2, "only as many as there are slots are in flight");
     assert_eq!(held.received(), [Message::Pong("here?".into())]);
     held.reply_all();
-    assert_eq!(held.numbers(), (0..40).collect::<Vec<_>>(), "what was held is answered, in order");
+    assert_eq!(held.numbers(), (0..40).collect::<Vec<_>>(), "waiting requests are answered in order");
 }
 
 #[test]
-fn beyond_the_bytes_that_may_be_in_flight_nothing_is_read_and_then_it_is() {
+fn nothing_is_read_while_the_bytes_in_flight_are_at_their_limit() {
     let setting = Setting::new(Limits { max_in_flight_bytes: 1000, ..limits() });
     let mut held = Held::new(&setting);
     for number in 0..400 {
@@ -40,13 +41,13 @@ fn beyond_the_bytes_that_may_be_in_flight_nothing_is_read_and_then_it_is() {
     }
     held.settle();
     assert!(held.conversation.backlog.bytes() < 1000 + 200, "{}", held.conversation.backlog.bytes());
-    assert!(held.unread() > 0, "the rest is left with the peer");
+    assert!(held.unread() > 0, "the rest is not read");
     held.reply_all();
     assert_eq!(held.numbers(), (0..400).collect::<Vec<_>>());
 }
 
 #[test]
-fn a_peer_that_does_not_read_costs_no_turns_however_many_replies_wait() {
+fn a_peer_that_does_not_read_costs_no_turns_for_any_number_of_replies() {
     let setting = Setting::new(Limits { max_in_flight: 32, ..limits() });
     let mut held = Held::new(&setting);
     held.peer_reads(Some(1000));
@@ -54,7 +55,7 @@ fn a_peer_that_does_not_read_costs_no_turns_however_many_replies_wait() {
         held.send(Message::text(format!("later {number} 500")));
     }
     held.settle();
-    // Three are written; the others find the peer's window full.
+    // Three answers fill the peer's window.
     let mut turns = Vec::new();
     for _ in 0..32 {
         held.reply(0);
@@ -70,7 +71,7 @@ fn a_peer_that_does_not_read_costs_no_turns_however_many_replies_wait() {
 }
 
 #[test]
-fn sound_that_waits_behind_a_peer_that_does_not_read_costs_no_turns() {
+fn requests_that_follow_from_one_message_cost_no_turns_while_the_peer_does_not_read() {
     let setting = Setting::new(limits());
     let mut held = Held::new(&setting);
     held.peer_reads(Some(300));
@@ -86,7 +87,7 @@ fn sound_that_waits_behind_a_peer_that_does_not_read_costs_no_turns() {
 }
 
 #[test]
-fn answers_are_encoded_when_they_can_be_written_and_no_sooner() {
+fn answers_are_encoded_only_when_they_can_be_written() {
     let setting = Setting::new(Limits { max_in_flight: 32, ..limits() });
     let mut held = Held::new(&setting);
     held.peer_reads(Some(1000));
@@ -103,7 +104,7 @@ fn answers_are_encoded_when_they_can_be_written_and_no_sooner() {
 }
 
 #[test]
-fn who_closes_behind_his_requests_gets_all_answers_and_then_the_close() {
+fn a_peer_that_closes_after_its_requests_gets_all_answers_and_then_the_close() {
     let setting = Setting::new(limits());
     let mut held = Held::new(&setting);
     for number in 0..40 {
@@ -121,7 +122,7 @@ fn who_closes_behind_his_requests_gets_all_answers_and_then_the_close() {
 }
 
 #[test]
-fn a_close_waits_no_longer_than_the_close_time_out_after_the_last_answer() {
+fn a_close_waits_at_most_the_close_timeout_after_the_last_answer() {
     let setting = Setting::new(limits());
     let mut held = Held::new(&setting);
     held.send(Message::text("later 0 10"));
@@ -133,7 +134,7 @@ fn a_close_waits_no_longer_than_the_close_time_out_after_the_last_answer() {
     held.settle();
     setting.clock.advance(Duration::from_secs(4));
     held.settle();
-    assert!(held.end().is_none(), "an answer gives it its time again");
+    assert!(held.end().is_none(), "an answer extends the time");
     setting.clock.advance(Duration::from_secs(1));
     held.settle();
     assert!(held.cancelled());
@@ -141,7 +142,7 @@ fn a_close_waits_no_longer_than_the_close_time_out_after_the_last_answer() {
 }
 
 #[test]
-fn who_closes_and_reads_nothing_is_not_waited_for() {
+fn a_peer_that_closes_and_does_not_read_is_dropped() {
     let setting = Setting::new(limits());
     let mut held = Held::new(&setting);
     held.peer_reads(Some(100));
@@ -155,7 +156,7 @@ fn who_closes_and_reads_nothing_is_not_waited_for() {
 }
 
 #[test]
-fn without_memory_each_further_request_is_answered_overloaded_at_once_and_in_order() {
+fn requests_without_memory_are_answered_overloaded_in_order() {
     let setting =
         Setting { memory: Budget::new(2000), ..Setting::new(Limits { max_in_flight: 8, ..limits() }) };
     let mut held = Held::new(&setting);
@@ -169,7 +170,7 @@ fn without_memory_each_further_request_is_answered_overloaded_at_once_and_in_ord
     assert!(words[0].starts_with("0 ") && words[2].starts_with("2 "), "{words:?}");
     assert!(words[1].contains("try again later"), "{words:?}");
     held.send(Message::text(format!("now 3 10 {}", "x".repeat(1500))));
-    assert_eq!(held.numbers(), [3], "memory that was given back is there for the next");
+    assert_eq!(held.numbers(), [3], "freed memory serves the next request");
     drop(held);
     assert_eq!(setting.memory.used(), 0);
 }

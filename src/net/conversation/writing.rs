@@ -1,4 +1,8 @@
-//! Answers on their way out: encoded when they can be written, and pushed as far as the peer takes them.
+//! Writes answers in order, as fast as the peer reads.
+//!
+//! Here belong encoding, fragments of long answers, and the deadline of a blocked write. The order is in [`super::slots`].
+//!
+//! Invariant: an answer is encoded only when the peer has room for it, so ready answers do not fill memory.
 
 use std::io::ErrorKind;
 
@@ -13,12 +17,12 @@ use crate::metrics::Cause;
 use crate::net::service::Dialogue;
 use crate::net::transport::Transport;
 
-/// A longer answer goes out in fragments of this length: tungstenite keeps its largest output buffer
-/// for as long as the conversation lives.
+/// Bytes in a fragment of a longer answer. tungstenite keeps its output buffer at its largest size until the conversation
+/// ends, so frames must be short.
 const FRAGMENT: usize = 64 << 10;
 
 impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
-    /// Writes the ready front of the slots, as much as the peer takes.
+    /// Writes the answers that are next, as many as the peer reads.
     pub(super) fn write_answers(&mut self) -> Turn {
         loop {
             self.flush()?;
@@ -34,7 +38,7 @@ impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
         }
     }
 
-    /// Encodes the next answer. Nothing is encoded that cannot be written soon.
+    /// Encodes the next answer. Call it only when the answer can be written.
     fn next_answer(&mut self) -> Option<Message> {
         let (answer, share) = match self.slots.pop_ready()? {
             Ready::Answer(answer, share) => (answer, share),
@@ -66,7 +70,8 @@ impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
         Some(Message::Frame(Frame::message(fragment, OpCode::Data(opcode), is_final)))
     }
 
-    /// Pushes what tungstenite holds (answers, pongs, close frames) to the peer.
+    /// Sends what tungstenite holds: answers, pongs and close frames. Ends the conversation when the peer has read nothing
+    /// for [`Limits::write_timeout`](crate::config::Limits::write_timeout).
     pub(super) fn flush(&mut self) -> Turn {
         match self.ws.flush() {
             Ok(()) => {

@@ -1,9 +1,10 @@
-//! Who the server is on TLS: a certificate chain and its key, from PEM files, read again when they
-//! change.
+//! The server's TLS certificate chain and key: reads them from PEM files, and reads them again when they change.
 //!
-//! Files are looked at when a connection comes, at most once a second: whoever renews a certificate need
-//! tell nobody, and no thread waits for it. A pair that does not fit (often because only one file is
-//! written yet) changes nothing, is told once, and is tried again at each look.
+//! The files are checked when a connection arrives, at most once a second. So a renewed certificate needs no signal, and no
+//! thread watches the files. When the new pair does not fit, often because only one file is written yet, the old pair
+//! stays in use; this is logged once and tried again at each check.
+//!
+//! Handshakes are in [`super`]. Invariant: after the start there is always a valid pair in use.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,16 +18,16 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode;
 use x509_cert::der::oid::ObjectIdentifier;
 
-/// Where the identity is.
+/// The paths of the certificate and key.
 #[derive(Debug, Clone)]
 pub struct IdentityFiles {
-    /// PEM: the server's certificate, then those that signed it.
+    /// PEM: the server's certificate first, then the certificates that signed it.
     pub certificate: PathBuf,
     /// PEM: PKCS#8, PKCS#1 (RSA) or SEC1 (EC), not encrypted.
     pub key: PathBuf,
 }
 
-/// The identity in use.
+/// The certificate and key in use.
 #[derive(Debug)]
 pub struct Identity {
     files: IdentityFiles,
@@ -36,25 +37,28 @@ pub struct Identity {
 #[derive(Debug)]
 struct InUse {
     config: Arc<ServerConfig>,
-    /// Of the files as they were when they were read.
+    /// The state of the files when `config` was read.
     seen: Seen,
-    /// Of files that did not fit, and have been complained of.
+    /// The state of files that did not fit, when this was logged already.
     complained: Option<Seen>,
-    /// When the files were looked at last.
+    /// When the files were checked last.
     looked: SystemTime,
 }
 
-/// What tells one state of the two files from another.
+/// Length in bytes and modification time of the certificate and of the key; `None` for a file that cannot be read.
 type Seen = [Option<(u64, SystemTime)>; 2];
 
-/// How often the files are looked at, at most.
+/// The shortest time between two checks of the files.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Before its end a certificate is warned of so long.
+/// How long before its end a certificate causes a warning.
 const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
 impl Identity {
     /// Reads both files.
+    ///
+    /// # Errors
+    /// A sentence that names the file, what was expected and how to correct it.
     pub fn read(files: IdentityFiles) -> Result<Identity, String> {
         let seen = look(&files);
         let config = Arc::new(load(&files)?);
@@ -62,7 +66,7 @@ impl Identity {
         Ok(Identity { files, state: Mutex::new(InUse { config, seen, complained: None, looked }) })
     }
 
-    /// Reads both files again. When that fails, what was in use stays.
+    /// Reads both files again. When that fails, the old certificate and key stay in use.
     pub fn reload(&self) -> Result<(), String> {
         let seen = look(&self.files);
         let loaded = load(&self.files);
@@ -72,11 +76,11 @@ impl Identity {
         Ok(())
     }
 
-    /// What a new connection is served with.
+    /// The configuration for a new connection. Checks the files first, at most once a second.
     pub fn config(&self) -> Arc<ServerConfig> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now = SystemTime::now();
-        // A clock that was set back must not stop the looking.
+        // When the clock was set back, `duration_since` fails, and the files are checked.
         if now.duration_since(state.looked).is_ok_and(|since| since < LOOK) {
             return state.config.clone();
         }
@@ -87,12 +91,13 @@ impl Identity {
                 Ok(config) => {
                     state.config = Arc::new(config);
                     state.seen = seen;
-                    log::info!("the TLS certificate has changed, and is in use");
+                    log::info!("the TLS certificate has changed; the new one is in use");
                 }
-                // Tried again at the next look: rights that are given later change no time stamp.
+                // The next check tries again even if the files look the same: granting read access changes neither
+                // length nor time.
                 Err(error) if state.complained != Some(seen) => {
                     state.complained = Some(seen);
-                    log::error!("the TLS certificate has changed, and the old one stays: {error}");
+                    log::error!("the TLS certificate has changed, and the old one stays in use: {error}");
                 }
                 Err(_) => {}
             }
@@ -117,7 +122,7 @@ fn load(files: &IdentityFiles) -> Result<ServerConfig, String> {
     let certificate_file = certificate_file.display();
     let key_file = key_file.display();
     let refused = |error: Error| match error {
-        // What the provider says when it knows no such key.
+        // The provider returns this for a kind of key that it does not support.
         Error::General(_) => format!(
             "the key in {key_file} is of a kind that this program does not know{}: expected RSA of 2,048 to 8,192 bits, \
              ECDSA on P-256 or P-384, or Ed25519; `openssl ecparam -name prime256v1 -genkey` makes one",
@@ -137,13 +142,13 @@ fn load(files: &IdentityFiles) -> Result<ServerConfig, String> {
         .with_single_cert(chain.clone(), key)
         .map_err(refused)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // Devices that lose the network often come back without a whole handshake, and nothing is kept for
-    // them here.
+    // With tickets, a device that reconnects needs no full handshake, and the server keeps no state for it.
     config.ticketer = ring::Ticketer::new().map_err(|error| format!("TLS tickets: {error}"))?;
     Ok(config)
 }
 
-/// The usual kinds of keys that are not known here, by what the certificate says of its own (RFC 5480, RFC 8410).
+/// The name of a common kind of key that is not supported, from the certificate's public key (RFC 5480, RFC 8410), with a
+/// space and parentheses; empty for other kinds.
 fn key_kind(chain: &[CertificateDer<'_>]) -> String {
     let Some(certificate) = chain.first().and_then(|first| Certificate::from_der(first).ok()) else {
         return String::new();
@@ -159,7 +164,7 @@ fn key_kind(chain: &[CertificateDer<'_>]) -> String {
     format!(" ({kind})")
 }
 
-/// Without the byte order mark that some editors write.
+/// Reads a file, and removes the byte order mark that some editors write.
 fn read_file(path: &Path, what: &str) -> Result<Vec<u8>, String> {
     let mut content =
         std::fs::read(path).map_err(|error| format!("the TLS {what} {}: {error}", path.display()))?;
@@ -175,7 +180,7 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let chain = chain.map_err(|error| format!("the TLS certificate {}: {error}", path.display()))?;
     if chain.is_empty() {
         return Err(format!(
-            "the TLS certificate {} holds none: expected PEM, which has a line `-----BEGIN CERTIFICATE-----`{}",
+            "the TLS certificate {} holds none: expected PEM, with a line `-----BEGIN CERTIFICATE-----`{}",
             path.display(),
             der_hint(&pem, "x509")
         ));
@@ -190,7 +195,7 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
         let encrypted = b"ENCRYPTED";
         if pem.windows(encrypted.len()).any(|window| window == encrypted) {
             return format!(
-                "the TLS key {path} is encrypted, and nobody is there to type its password: \
+                "the TLS key {path} is encrypted, and the server cannot ask for a password: \
                  decrypt it with `openssl pkey -in {path} -out plain.pem`"
             );
         }
@@ -202,7 +207,7 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
     })
 }
 
-/// DER is a SEQUENCE from its first byte on.
+/// A hint when the file is DER instead of PEM: DER begins with the tag of a SEQUENCE.
 fn der_hint(bytes: &[u8], command: &str) -> String {
     let is_der = bytes.first() == Some(&0x30);
     if is_der {
@@ -212,8 +217,9 @@ fn der_hint(bytes: &[u8], command: &str) -> String {
     }
 }
 
-/// Looks at the time for which a certificate is valid, and says what is wrong with it; peers refuse it, so
-/// the operator must know, but a box whose clock is not set yet must still start. Returns whose it is.
+/// Logs for how long a certificate is valid. Returns its subject.
+///
+/// An expired certificate is logged as an error but accepted: a machine whose clock is not set yet must still start.
 fn examine(certificate: &CertificateDer<'_>, path: &Path) -> Result<String, String> {
     let path = path.display();
     let certificate = Certificate::from_der(certificate)
@@ -228,8 +234,8 @@ fn examine(certificate: &CertificateDer<'_>, path: &Path) -> Result<String, Stri
         );
     } else if now < from.to_system_time() {
         log::error!(
-            "the TLS certificate {path} ({subject}) is valid from {from} only: clients will refuse it; is this \
-             machine's clock right?"
+            "the TLS certificate {path} ({subject}) is valid from {from} on: clients will refuse it until then; check this \
+             machine's clock"
         );
     } else if to.to_system_time().duration_since(now).is_ok_and(|left| left < SOON) {
         log::warn!("the TLS certificate {path} ({subject}) expires on {to}: renew it");

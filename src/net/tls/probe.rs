@@ -1,4 +1,7 @@
-//! A TLS client for probes: it wants to know whether the server on this machine answers, not who it is.
+//! A TLS client for health probes of the server on the same machine.
+//!
+//! Only the probe uses this. It does not check certificates, so it must not be used for anything that needs to know who
+//! answers.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -8,8 +11,11 @@ use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned};
 
-/// Wraps a blocking stream to a server whose certificate is taken as it is, expired or not: an
-/// orchestrator that stops a server for its certificate's sake makes nothing better.
+/// Wraps a blocking stream to a server in TLS, and accepts any certificate, even an expired one: restarting the server
+/// would not renew it.
+///
+/// # Errors
+/// When rustls cannot set up a client.
 pub fn wrap<S: Read + Write>(stream: S) -> Result<StreamOwned<ClientConnection, S>, Error> {
     let provider = Arc::new(ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider.clone())
@@ -21,6 +27,7 @@ pub fn wrap<S: Read + Write>(stream: S) -> Result<StreamOwned<ClientConnection, 
     Ok(StreamOwned::new(ClientConnection::new(Arc::new(config), name)?, stream))
 }
 
+/// Accepts every certificate, but still checks the signatures of the handshake.
 #[derive(Debug)]
 struct AnyServer(Arc<CryptoProvider>);
 

@@ -1,7 +1,9 @@
-//! The protocol's own files, with the model checker's atomics, locks and threads in place of the machine's.
+//! Compiles the server's files of the reply and wake-up protocol with loom's atomics, locks and threads, and checks them.
 //!
-//! `sync` stands for the server's module of that name. The channel is a small one of loom's parts, because the real one
-//! cannot be watched: what it promises (a message that was sent can be received) is taken as given.
+//! `sync` replaces the server's module of that name. Its channel is a small one made with loom, because loom cannot check
+//! crossbeam's. So the test assumes that crossbeam's channel keeps its promise: a message that was sent can be received.
+//!
+//! The other modules here are the least that the two files need to compile.
 
 #[path = "../../../src/engine/reply.rs"]
 pub mod reply;
@@ -59,7 +61,7 @@ pub mod sync {
     }
 }
 
-/// What the files name beside the protocol.
+/// Names that the two files use and that are not part of the protocol.
 pub mod memory {
     #[derive(Debug)]
     pub struct Share;
@@ -106,7 +108,7 @@ mod tests {
     use crate::sync::{Channel, Sender};
     use crate::wake::{Ring, Waker};
 
-    /// An `eventfd`, and the `poll` on it.
+    /// Stands for an `eventfd` and `poll`.
     #[derive(Default)]
     struct Bell {
         rung: Mutex<bool>,
@@ -121,7 +123,7 @@ mod tests {
     }
 
     impl Bell {
-        /// Sleeps until it is rung. A ring that never comes is a deadlock, which the checker reports.
+        /// Waits for a ring. When the ring is lost, this is a deadlock, which loom reports.
         fn poll(&self) {
             let mut rung = self.rung.lock().unwrap();
             while !*rung {
@@ -137,15 +139,16 @@ mod tests {
         }
     }
 
-    /// Every order of steps in which threads are interrupted three times at most: all of them would take an hour.
+    /// Checks every order of steps in which threads are interrupted at most three times. Without this limit, the check would
+    /// take an hour.
     fn check(model: impl Fn() + Sync + Send + 'static) {
         let mut checker = loom::model::Builder::new();
         checker.preemption_bound = Some(3);
         checker.check(model);
     }
 
-    /// A connection that waits for `requests` replies, as `Socket::wait` and the conversation's loop do it, and workers
-    /// that each do `work` with theirs.
+    /// One connection waits for `requests` replies in the same steps as `Socket::wait` and the conversation's loop. Each
+    /// worker calls `work` with its reply.
     fn replies_arrive(requests: u64, work: fn(ReplyTo)) {
         let inbox = Channel::<Reply>::new(requests as usize);
         let waker = StdArc::new(Waker::<Bell>::default());
@@ -174,12 +177,12 @@ mod tests {
     }
 
     #[test]
-    fn no_wake_up_is_lost_and_no_reply() {
+    fn neither_a_wake_up_nor_a_reply_is_lost() {
         check(|| replies_arrive(2, |reply| reply.send(Ok(Default::default()))));
     }
 
     #[test]
-    fn a_job_that_is_dropped_is_answered_as_well_and_once() {
+    fn a_dropped_job_gets_exactly_one_reply() {
         check(|| replies_arrive(2, drop));
     }
 }

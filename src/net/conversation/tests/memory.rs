@@ -1,4 +1,4 @@
-//! A transport in memory, the peer at its other end, and a dialogue whose replies the test gives.
+//! A transport in memory, the peer at its other end, and a dialogue for which the test plays the workers.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -13,9 +13,9 @@ use super::super::*;
 use crate::clock::Clock;
 use crate::engine::{Outcome, ReplyTo};
 use crate::error::RequestError;
-use crate::net::service::{Incoming, ReplySlot, Step};
+use crate::net::service::{Incoming, Progress, ReplySlot};
 
-/// What conversations share.
+/// The parts of a server that a conversation uses.
 pub struct Setting {
     pub limits: Limits,
     pub readiness: Readiness,
@@ -38,13 +38,13 @@ impl Setting {
 pub struct Wire {
     to_server: VecDeque<u8>,
     to_peer: VecDeque<u8>,
-    /// Bytes that `to_peer` holds at most; `None` is no bound.
+    /// The most bytes that `to_peer` holds; `None` is no limit.
     window: Option<usize>,
     received: u64,
     written: u64,
 }
 
-/// The server's end.
+/// The server's end of the stream.
 pub struct Memory {
     wire: Rc<RefCell<Wire>>,
     clock: Clock,
@@ -52,7 +52,7 @@ pub struct Memory {
     budget: usize,
 }
 
-/// Counts how often a worker has called.
+/// Counts the calls of workers.
 #[derive(Default)]
 pub struct Woken(AtomicUsize);
 
@@ -120,7 +120,7 @@ impl Write for Memory {
     }
 }
 
-/// The peer's end: what it writes waits in `outbox` until the test lets it go.
+/// The peer's end of the stream. What it writes waits in `outbox` until the test calls [`Held::let_go`].
 pub struct Peer {
     outbox: Vec<u8>,
     inbox: VecDeque<u8>,
@@ -148,8 +148,8 @@ impl Write for Peer {
     }
 }
 
-/// Understands `now N L` (answered at once), `later N L` (when the test replies) and `several C L` (C answers that
-/// follow from one message, as windows of sound do). An answer is its number, filled up to L bytes.
+/// A dialogue with three kinds of requests: `now N L` is answered at once, `later N L` when the test replies, and
+/// `several C L` with C answers, as sound with several windows is. An answer is the number N and L dashes.
 #[derive(Default)]
 pub struct Script {
     jobs: Arc<Mutex<Vec<ReplyTo>>>,
@@ -171,21 +171,21 @@ impl Dialogue for Script {
         message: Incoming<'_>,
         share: Share,
         slot: &ReplySlot,
-    ) -> Step<(u64, usize), Message> {
+    ) -> Progress<(u64, usize), Message> {
         let Incoming::Text(text) = message else { panic!("the tests send text") };
         let mut words = text.split(' ');
         let kind = words.next().unwrap();
         let mut numbers = words.map(|word| word.parse::<u64>().unwrap_or(0));
         let (number, length) = (numbers.next().unwrap(), numbers.next().unwrap() as usize);
         match kind {
-            "now" => Step::Now(answer(number, length)),
+            "now" => Progress::Answered(answer(number, length)),
             "later" => {
                 lock(&self.jobs).push(slot.reply(share));
-                Step::Later((number, length))
+                Progress::Pending((number, length))
             }
             "several" => {
                 (self.next, self.left, self.length) = (1_000_000, number, length);
-                Step::Taken
+                Progress::NoAnswer
             }
             other => panic!("{other}"),
         }
@@ -204,10 +204,10 @@ impl Dialogue for Script {
         Message::text(error.to_string())
     }
 
-    fn next(&mut self, _: Share, _: &ReplySlot) -> Option<Step<(u64, usize), Message>> {
+    fn next(&mut self, _: Share, _: &ReplySlot) -> Option<Progress<(u64, usize), Message>> {
         self.left = self.left.checked_sub(1)?;
         self.next += 1;
-        Some(Step::Now(answer(self.next, self.length)))
+        Some(Progress::Answered(answer(self.next, self.length)))
     }
 
     fn has_next(&self) -> bool {
@@ -219,7 +219,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A conversation, and all that the test moves.
+/// A conversation, and everything that the test controls.
 pub struct Held<'a> {
     pub conversation: Conversation<'a, Script, Memory>,
     pub wants: Wants,
@@ -228,14 +228,14 @@ pub struct Held<'a> {
     wire: Rc<RefCell<Wire>>,
     peer: WebSocket<Peer>,
     woken: Arc<Woken>,
-    /// Calls of workers that the loop has answered with a turn.
+    /// How many calls of workers were followed by a turn.
     heard: usize,
-    /// The bell that all connections hear has rung.
+    /// True when the common bell has rung since the last turn.
     rung: bool,
     jobs: Arc<Mutex<Vec<ReplyTo>>>,
     encoded: Arc<AtomicUsize>,
     end: Option<End>,
-    /// What the peer has got.
+    /// The messages that the peer has received.
     inbox: Vec<Message>,
     setting: &'a Setting,
 }
@@ -268,24 +268,24 @@ impl<'a> Held<'a> {
         }
     }
 
-    /// The peer writes a message; it comes at once.
+    /// The peer sends a message, which arrives at once.
     pub fn send(&mut self, message: Message) {
         assert!(self.write(message), "the conversation is open");
         self.let_go(usize::MAX);
     }
 
-    /// The peer writes a message, unless the conversation is closed; it comes when the test lets it go.
+    /// The peer sends a message, which arrives after [`Held::let_go`]. False when the conversation is closed.
     pub fn write(&mut self, message: Message) -> bool {
         self.peer.send(message).is_ok()
     }
 
     pub fn close(&mut self) {
-        // It may be closed already.
+        // An error means that it is closed already.
         let _ = self.peer.close(None);
         self.let_go(usize::MAX);
     }
 
-    /// So many bytes of what the peer has written come to the server.
+    /// This many bytes of what the peer has written arrive at the server.
     pub fn let_go(&mut self, bytes: usize) {
         let outbox = &mut self.peer.get_mut().outbox;
         let count = bytes.min(outbox.len());
@@ -293,17 +293,17 @@ impl<'a> Held<'a> {
         wire.to_server.extend(outbox.drain(..count));
     }
 
-    /// Bytes that the peer has sent and the server has not read.
+    /// How many bytes have arrived that the server has not read.
     pub fn unread(&self) -> usize {
         self.wire.borrow().to_server.len()
     }
 
-    /// The peer's window: it reads all at once, or has not read when so many bytes lie there.
+    /// Sets the peer's window in bytes. With `None`, the peer reads everything at once.
     pub fn peer_reads(&mut self, window: Option<usize>) {
         self.wire.borrow_mut().window = window;
     }
 
-    /// The peer takes so many bytes.
+    /// The peer reads this many bytes.
     pub fn peer_takes(&mut self, bytes: usize) {
         let mut wire = self.wire.borrow_mut();
         let count = bytes.min(wire.to_peer.len());
@@ -314,8 +314,8 @@ impl<'a> Held<'a> {
         }
     }
 
-    /// What poll would find, and whether the loop would go round for it.
-    fn is_roused(&self) -> bool {
+    /// True when `poll` would return, so the loop would make a turn.
+    fn would_wake(&self) -> bool {
         let Wants::Sleep { interest, until } = self.wants else { return true };
         let wire = self.wire.borrow();
         let has_room = wire.window.is_none_or(|window| wire.to_peer.len() < window);
@@ -326,16 +326,16 @@ impl<'a> Held<'a> {
             || until.is_some_and(|until| self.setting.clock.now() >= until)
     }
 
-    /// Goes round as the loop does, until it sleeps and nothing rouses it.
+    /// Makes turns as the loop does, until it sleeps and nothing wakes it. Then makes one more turn, which must find no work.
     pub fn settle(&mut self) {
         let mut in_vain = 0;
-        while self.end.is_none() && self.is_roused() {
+        while self.end.is_none() && self.would_wake() {
             let asked_for = self.wants == Wants::Turn && self.turns > 0;
             let before = self.progress();
             self.turn();
             in_vain = if asked_for && before == self.progress() { in_vain + 1 } else { 0 };
-            // tungstenite's own buffer holds frames that a turn may take without a trace.
-            assert!(in_vain < READ_BUFFER / 16, "turns were asked for, and did nothing: {before:?}");
+            // A turn may take frames from tungstenite's own buffer, which `progress` does not show.
+            assert!(in_vain < READ_BUFFER / 16, "the loop asked for turns that did nothing: {before:?}");
         }
         if self.end.is_none() {
             let (before, wants) = (self.progress(), self.wants);
@@ -347,7 +347,7 @@ impl<'a> Held<'a> {
         }
     }
 
-    /// One turn; poll reports input, as it does after each sleep.
+    /// Makes one turn. Sets `unread` as `poll` does when bytes have arrived.
     fn turn(&mut self) {
         self.turns += 1;
         self.rung = false;
@@ -365,7 +365,7 @@ impl<'a> Held<'a> {
         }
     }
 
-    /// All that a turn can change.
+    /// Everything that a turn can change.
     fn progress(&self) -> [u64; 12] {
         let conversation = &self.conversation;
         let wire = self.wire.borrow();
@@ -386,7 +386,7 @@ impl<'a> Held<'a> {
         ]
     }
 
-    /// The server stops, and says so to all connections.
+    /// The server starts to drain, and rings the common bell.
     pub fn drain(&mut self) {
         self.setting.readiness.set(crate::readiness::State::Draining);
         self.rung = true;
@@ -398,12 +398,12 @@ impl<'a> Held<'a> {
         reply.send(Ok(Default::default()));
     }
 
-    /// Jobs that are under way.
+    /// How many requests wait for a reply.
     pub fn jobs(&self) -> usize {
         lock(&self.jobs).len()
     }
 
-    /// Workers reply to all that comes, one after another, until all is answered that can be.
+    /// Workers reply to one request after another, with turns in between, until none waits.
     pub fn reply_all(&mut self) {
         self.settle();
         while self.jobs() > 0 {
@@ -412,7 +412,7 @@ impl<'a> Held<'a> {
         }
     }
 
-    /// Workers reply to all that is under way before the connection looks.
+    /// Workers reply to all waiting requests before the next turn.
     pub fn reply_all_at_once(&mut self) {
         while self.jobs() > 0 {
             self.reply(0);
@@ -420,7 +420,7 @@ impl<'a> Held<'a> {
         self.settle();
     }
 
-    /// Answers that were made of replies.
+    /// How many answers were made from replies.
     pub fn encoded(&self) -> usize {
         self.encoded.load(Ordering::Relaxed)
     }
@@ -433,7 +433,7 @@ impl<'a> Held<'a> {
         self.end.as_ref()
     }
 
-    /// What the peer has got since the last time.
+    /// The messages that the peer has received since the last call.
     pub fn received(&mut self) -> Vec<Message> {
         if self.wire.borrow().window.is_none() {
             self.peer_takes(usize::MAX);
@@ -441,7 +441,7 @@ impl<'a> Held<'a> {
         std::mem::take(&mut self.inbox)
     }
 
-    /// The numbers of the answers that the peer has got.
+    /// Settles, and returns the numbers of the answers that the peer has received since the last call.
     pub fn numbers(&mut self) -> Vec<u64> {
         self.settle();
         let received = self.received();

@@ -1,5 +1,7 @@
-//! Random schedules of peer, workers, clock and signals: whatever happens in whatever order, every accepted request has
-//! one answer, in order; no memory is left; and the loop neither sleeps while there is work nor turns without a cause.
+//! Random schedules of peer, workers, clock and drain.
+//!
+//! For any order of steps: every accepted request gets one answer, in order; no memory stays charged; and the loop neither
+//! sleeps while there is work nor makes a turn without a cause.
 
 use std::time::Duration;
 
@@ -8,10 +10,10 @@ use tungstenite::Message;
 use super::super::*;
 use super::memory::{Held, Setting};
 
-/// Steps of all schedules together.
+/// How many steps all schedules have together.
 const STEPS: usize = 1_000_000;
 
-/// Numbers from a seed (xorshift).
+/// Pseudo-random numbers from a seed (xorshift).
 struct Dice(u64);
 
 impl Dice {
@@ -24,7 +26,7 @@ impl Dice {
 }
 
 #[test]
-fn whatever_the_order_of_steps_each_accepted_request_has_one_answer_in_order() {
+fn each_accepted_request_has_one_answer_in_order_for_any_order_of_steps() {
     let (mut steps, mut seed) = (0, 1);
     while steps < STEPS {
         steps += schedule(seed);
@@ -32,7 +34,7 @@ fn whatever_the_order_of_steps_each_accepted_request_has_one_answer_in_order() {
     }
 }
 
-/// Plays one schedule; its number of steps.
+/// Runs one schedule. Returns its number of steps.
 fn schedule(seed: u64) -> usize {
     let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let limits = Limits {
@@ -73,7 +75,7 @@ fn schedule(seed: u64) -> usize {
         held.settle();
         got.append(&mut held.received());
     }
-    // Everybody does what is left to be done.
+    // Now the peer reads everything and workers reply to everything.
     held.peer_reads(None);
     held.let_go(usize::MAX);
     held.reply_all();
@@ -81,7 +83,7 @@ fn schedule(seed: u64) -> usize {
     got.append(&mut held.received());
     check(seed, &held, &got, sent, closed, &setting);
     drop(held);
-    assert_eq!(setting.memory.used(), 0, "seed {seed}: memory is left");
+    assert_eq!(setting.memory.used(), 0, "seed {seed}: memory is still charged");
     steps
 }
 
@@ -99,7 +101,10 @@ fn check(seed: u64, held: &Held<'_>, got: &[Message], sent: u64, closed: bool, s
     }
     let numbers: Vec<u64> = texts.iter().filter_map(|text| text.split(' ').next()?.parse().ok()).collect();
     let own: Vec<u64> = numbers.iter().copied().filter(|number| *number < 1_000_000).collect();
-    assert!(own.is_sorted_by(|one, next| one < next), "seed {seed}: in order and once: {own:?}");
+    assert!(
+        own.is_sorted_by(|one, next| one < next),
+        "seed {seed}: answers are not in order, or not unique: {own:?}"
+    );
     if !closed && !setting.readiness.is_draining() && !timed_out {
         let refused = texts.iter().filter(|text| text.contains("memory")).count() as u64;
         assert!(own.len() as u64 + refused >= sent, "seed {seed}: {} of {sent} are answered", own.len());

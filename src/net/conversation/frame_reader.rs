@@ -1,17 +1,19 @@
-//! What a peer sends, on its way from the socket to tungstenite, followed frame by frame.
+//! Reads the peer's frames on their way from the socket to tungstenite, and changes what tungstenite would handle badly.
 //!
-//! - **Large frames are cut into pieces.** tungstenite reserves a frame's declared length when it has read the header:
-//!   sixteen bytes would take sixteen megabytes. Here a data frame longer than `PIECE` becomes fragments of that length
-//!   (RFC 6455 section 5.4). Memory then grows with what has come.
-//! - **Messages take their memory from the budget** as they come, a piece at a time. When it is used up, tungstenite gets
-//!   the message's end at once, and the rest of it is thrown away. [`Frames::arrived`] says so, and the conversation
-//!   answers `overloaded`; the stream of frames stays whole.
-//! - **A close frame is held back** until the conversation has answered what came before it: tungstenite writes nothing
-//!   more once it has seen a close.
-//! - It is known when a message began that has not ended, which its deadline counts from, and of how many fragments it is
-//!   made.
+//! - **Large frames are cut into pieces.** tungstenite allocates a frame's declared length as soon as it has read the
+//!   header, so a few bytes could take 16 MB. Here a data frame longer than `PIECE` becomes several fragments of that
+//!   length (RFC 6455 section 5.4), and memory grows with the bytes that have arrived.
+//! - **Messages are charged to the memory budget**, piece by piece. When the budget is used up, the message is refused:
+//!   tungstenite gets its end at once, and the rest is discarded. [`FrameReader::arrived`] reports this, and the
+//!   conversation answers with an error. The next message is not affected.
+//! - **A close frame is held back** until the conversation has answered everything before it, because tungstenite writes
+//!   nothing after it has seen a close.
+//! - **Incomplete messages are watched:** when they began, for their deadline, and how many fragments they have.
 //!
-//! Whether a frame is right is tungstenite's to say: what is not understood here passes unchanged.
+//! Here belongs only what needs the bytes of frames. tungstenite checks whether frames are valid; what this module does not
+//! understand passes unchanged.
+//!
+//! Invariant: unless a message is refused, tungstenite reads the same messages as without this module.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
@@ -24,83 +26,91 @@ use crate::config::Limits;
 use crate::error::RequestError;
 use crate::memory::{Budget, Share};
 
-/// Bytes of payload in a piece; a multiple of four, so that the masking key begins anew with each. A piece's memory is
-/// taken before it has come, so this is what a header alone can claim.
+/// Bytes of payload in a piece. It is a multiple of four, so that each piece starts at the first byte of the masking key.
+/// Memory for a piece is charged before its bytes arrive, so a header alone can claim this much.
 const PIECE: u64 = 16 << 10;
 
-/// Bytes that a message takes beside its payload, however short it is.
+/// Bytes that are charged for each message in addition to its payload.
 pub const MESSAGE: usize = 128;
 
-/// Where the stream of frames stands.
+/// The state of the peer's stream of frames.
 #[derive(Debug)]
-pub struct Frames {
+pub struct FrameReader {
+    /// The longest frame in bytes of payload.
     max_frame: u64,
+    /// The most fragments of a message.
     max_fragments: usize,
-    /// Read and not passed on yet: what came behind the handshake, and headers that are not whole.
+    /// Bytes that were read and not passed on: those after the handshake, and incomplete headers.
     rest: Vec<u8>,
+    /// How many bytes of `rest` are used.
     used: usize,
-    /// The header that is being gathered.
+    /// The header that is arriving.
     header: Header,
-    /// What is put in between: the header of a piece, or the end of a message that is refused.
+    /// Bytes that are inserted: the header of a piece, or the end of a refused message.
     output: Header,
-    /// How much of it is passed on.
+    /// How many bytes of `output` are passed on.
     passed: usize,
     frame: Frame,
     message: Message,
-    /// The memory of the message under way.
+    /// The memory of the incomplete message.
     share: Share,
-    /// The messages whose last byte has been passed on.
+    /// Messages that were passed on completely and not yet taken by [`FrameReader::arrived`].
     arrived: VecDeque<Arrived>,
     close: Close,
     refused: Option<Refused>,
-    /// Since when something is under way that has not ended.
+    /// When the incomplete message or frame began.
     since: Option<Instant>,
 }
 
-/// The frame whose payload is passing.
+/// The frame whose payload is arriving.
 #[derive(Debug, Default, Clone, Copy)]
 struct Frame {
     is_final: bool,
     is_data: bool,
     mask: Option<[u8; 4]>,
-    /// Payload bytes that have come, and that are left, of the frame; and that are left of the piece that was announced
-    /// last.
+    /// How many bytes of the payload have passed.
     at: u64,
+    /// How many bytes of the payload are missing.
     left: u64,
+    /// How many bytes of the current piece are missing.
     piece_left: u64,
 }
 
-/// A data message that tungstenite has got whole.
+/// A data message that was passed on to tungstenite up to its end.
 #[derive(Debug)]
 pub enum Arrived {
+    /// The whole message, and its memory.
     Whole(Share),
-    /// There was no memory for it, so it is not all there.
+    /// The budget had no memory for it, so it was cut short.
     Refused(RequestError),
 }
 
-/// The peer's close frame.
+/// The state of the peer's close frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Close {
+    /// None has arrived.
     Awaited,
+    /// It arrived at this time and is held back.
     Held(Instant),
+    /// It may be passed on.
     Released,
 }
 
-/// What of a peer's frames is not passed on.
+/// Why the stream of frames was ended here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
-    /// Too many fragments of a message.
+    /// A message has too many fragments.
     Fragments,
-    /// A control frame that is longer than one may be (RFC 6455 section 5.5). tungstenite would take memory
-    /// for all of it first.
+    /// A control frame is longer than 125 bytes (RFC 6455 section 5.5). tungstenite would allocate memory for it before
+    /// it refuses it.
     Control,
 }
 
-impl Frames {
-    /// `already_read` is what came behind the handshake; a frame longer than the limit is left whole, to be refused by
-    /// its header.
-    pub fn new(already_read: Vec<u8>, limits: &Limits, memory: &Arc<Budget>) -> Frames {
-        Frames {
+impl FrameReader {
+    /// `already_read` holds bytes that were read after the handshake. A frame longer than the limit is not cut, so that
+    /// tungstenite refuses it by its header.
+    pub fn new(already_read: Vec<u8>, limits: &Limits, memory: &Arc<Budget>) -> FrameReader {
+        FrameReader {
             max_frame: limits.max_frame_bytes.min(limits.max_message_bytes) as u64,
             max_fragments: limits.max_fragments,
             rest: already_read,
@@ -118,22 +128,22 @@ impl Frames {
         }
     }
 
-    /// What was refused here, by an error `InvalidData`.
+    /// The reason for an `InvalidData` error of [`FrameReader::read`]; `None` when the error came from the source.
     pub fn refused(&self) -> Option<Refused> {
         self.refused
     }
 
-    /// Since when a message is under way that has not ended.
+    /// When the incomplete message began; `None` when there is none.
     pub fn incomplete_since(&self) -> Option<Instant> {
         self.since
     }
 
-    /// The oldest data message that was passed on and not asked for yet; they come in the order of the messages.
+    /// Takes the oldest data message that was passed on. Call it once for each data message that tungstenite returns.
     pub fn arrived(&mut self) -> Option<Arrived> {
         self.arrived.pop_front()
     }
 
-    /// Since when a close frame of the peer is held back.
+    /// When the peer's close frame arrived, while it is held back.
     pub fn closing_since(&self) -> Option<Instant> {
         match self.close {
             Close::Held(since) => Some(since),
@@ -141,12 +151,17 @@ impl Frames {
         }
     }
 
-    /// Lets a close frame pass.
+    /// Lets the close frame pass in the next read.
     pub fn release_close(&mut self) {
         self.close = Close::Released;
     }
 
-    /// Reads from `source` what is to be passed on.
+    /// Reads from `source`, and writes what tungstenite must see to `out`. Returns the number of bytes; 0 is the end of the
+    /// stream. `now` is asked when a message begins.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing has arrived or a close frame is held back; `InvalidData` for [`Refused`]; others from
+    /// `source`.
     pub fn read(
         &mut self,
         source: &mut impl Read,
@@ -172,8 +187,8 @@ impl Frames {
                 }
                 continue;
             }
-            // Almost all bytes pass as they are, so they are read to where they go, and only looked at.
-            // Just a header that is not whole yet has to wait here.
+            // Almost all bytes pass unchanged, so they are read directly into `out` and only inspected there. Only an
+            // incomplete header must wait in `rest`.
             if self.header.length > 0 {
                 let missing = self.header.needed() - self.header.length;
                 let mut header = [0; LONGEST];
@@ -197,31 +212,32 @@ impl Frames {
         }
     }
 
-    /// Something is to be put in, or a whole header waits to be passed on.
+    /// True when bytes must be inserted, or a whole header waits to be passed on.
     fn has_output(&self) -> bool {
         self.passed < self.output.length || self.is_between_pieces() || self.header.is_whole()
     }
 
+    /// True when the header of the next piece must be inserted.
     fn is_between_pieces(&self) -> bool {
-        self.frame.left > 0 && self.frame.piece_left == 0 && !self.throws_away()
+        self.frame.left > 0 && self.frame.piece_left == 0 && !self.discards()
     }
 
-    /// The payload that comes is that of a message without memory.
-    fn throws_away(&self) -> bool {
+    /// True when the payload that arrives belongs to a refused message.
+    fn discards(&self) -> bool {
         self.message.is_refused && self.frame.is_data && self.frame.left > 0
     }
 
-    /// How many bytes may come before something has to be put in between.
+    /// How many bytes may pass before something must be inserted.
     fn unchanged(&self) -> usize {
-        if self.frame.left > self.frame.piece_left && !self.throws_away() {
+        if self.frame.left > self.frame.piece_left && !self.discards() {
             usize::try_from(self.frame.piece_left).unwrap_or(usize::MAX)
         } else {
             usize::MAX
         }
     }
 
-    /// Looks at bytes that pass as they are, and says how many of them may: up to a frame that is to be
-    /// cut or held back, or a header that is not whole.
+    /// Inspects bytes that may pass unchanged, and returns how many may: all before a frame that must be cut or held back,
+    /// or before an incomplete header.
     fn follow(&mut self, bytes: &[u8], now: impl Fn() -> Instant) -> io::Result<usize> {
         let mut at = 0;
         while at < bytes.len() {
@@ -236,12 +252,12 @@ impl Frames {
             while header.length < header.needed() && at + header.length < bytes.len() {
                 header.push(bytes[at + header.length]);
             }
-            if !header.is_whole() || self.cuts(header) || header.is_close() || self.throws_away_next(header) {
+            if !header.is_whole() || self.cuts(header) || header.is_close() || self.discards_next(header) {
                 break;
             }
             self.check(header)?;
             if header.is_data() && self.charge(header).is_err() {
-                // It is refused where something can be put in.
+                // `pass_header` charges again and refuses the message; here nothing can be inserted.
                 break;
             }
             at += header.length;
@@ -253,17 +269,17 @@ impl Frames {
         Ok(at)
     }
 
-    /// True for the header of a frame that goes on in pieces.
+    /// True for the header of a frame that must be cut into pieces.
     fn cuts(&self, header: Header) -> bool {
         header.is_data() && header.payload() > PIECE && header.payload() <= self.max_frame
     }
 
-    /// True for the header of a further fragment of a message that is refused.
-    fn throws_away_next(&self, header: Header) -> bool {
-        self.message.is_refused && header.is_continuation() || self.throws_away()
+    /// True for the header of another fragment of a refused message.
+    fn discards_next(&self, header: Header) -> bool {
+        self.message.is_refused && header.is_continuation() || self.discards()
     }
 
-    /// Passes on what it can: bytes used of `input`, bytes made of `out`.
+    /// Passes bytes from `input` to `out`, with all changes. Returns how many bytes of each were used.
     fn pass(
         &mut self,
         input: &[u8],
@@ -278,7 +294,7 @@ impl Frames {
                 out[made..made + count].copy_from_slice(&rest[..count]);
                 self.passed += count;
                 made += count;
-            } else if self.throws_away() {
+            } else if self.discards() {
                 let most = usize::try_from(self.frame.left).unwrap_or(usize::MAX);
                 let count = most.min(input.len() - used);
                 if count == 0 {
@@ -299,7 +315,7 @@ impl Frames {
             } else if self.frame.left > 0 {
                 self.announce_piece();
             } else if self.header.is_whole() {
-                // What came before a close is taken before the close counts as held: nothing is read after that.
+                // While a close frame is held, nothing is read. So the bytes before it are returned first.
                 if made > 0 && self.header.is_close() && self.close == Close::Awaited {
                     break;
                 }
@@ -317,7 +333,7 @@ impl Frames {
         Ok((used, made))
     }
 
-    /// Begins the frame whose header is whole. False when it is held back.
+    /// Begins the frame whose header is whole. Returns false when it is a close frame that is held back.
     fn pass_header(&mut self, now: impl Fn() -> Instant) -> io::Result<bool> {
         let header = self.header;
         self.check(header)?;
@@ -328,21 +344,21 @@ impl Frames {
             }
             return Ok(false);
         }
-        // A close frame has waited, and its payload may still be to come.
+        // A released close frame begins now, and its payload may still be missing.
         self.since.get_or_insert_with(&now);
         self.header = Header::default();
-        if self.throws_away_next(header) {
+        if self.discards_next(header) {
             self.begin_frame(header);
         } else {
             match if header.is_data() { self.charge(header) } else { Ok(()) } {
                 Ok(()) => {
                     self.begin_frame(header);
                     if self.cuts(header) {
-                        // The reserved bits go with the first piece, which is not the last.
-                        self.put_in(Header::fragment(header.first_of_several(), PIECE, header.mask()));
+                        // The first piece keeps the opcode and the reserved bits, without the final bit.
+                        self.insert(Header::fragment(header.first_of_several(), PIECE, header.mask()));
                         self.frame.piece_left = PIECE;
                     } else {
-                        self.put_in(header);
+                        self.insert(header);
                         self.frame.piece_left = self.frame.left;
                     }
                 }
@@ -357,10 +373,12 @@ impl Frames {
         Ok(true)
     }
 
-    fn put_in(&mut self, header: Header) {
+    /// Inserts the bytes of `header`.
+    fn insert(&mut self, header: Header) {
         (self.output, self.passed) = (header, 0);
     }
 
+    /// Refuses too many fragments and too long control frames.
     fn check(&mut self, header: Header) -> io::Result<()> {
         if header.is_data() {
             let fragments = if self.message.is_open { self.message.fragments + 1 } else { 1 };
@@ -376,14 +394,15 @@ impl Frames {
         Ok(())
     }
 
-    /// Takes the memory of a data frame, or of its first piece.
+    /// Charges the memory of a data frame, or of its first piece.
     fn charge(&mut self, header: Header) -> Result<(), RequestError> {
-        // A frame that is too long is refused by its header, and nothing of it is kept.
+        // tungstenite refuses a frame that is too long by its header, and keeps no payload.
         let payload = if header.payload() > self.max_frame { 0 } else { header.payload().min(PIECE) };
         let message = if header.is_continuation() { 0 } else { MESSAGE };
         self.share.grow(message + payload as usize)
     }
 
+    /// Records that the payload of a frame follows.
     fn begin_frame(&mut self, header: Header) {
         self.frame = Frame {
             is_final: header.is_final(),
@@ -401,19 +420,19 @@ impl Frames {
         }
     }
 
-    /// The header of the next piece of a frame: a continuation.
+    /// Inserts the header of the next piece of a frame, which is a continuation.
     fn announce_piece(&mut self) {
         let length = self.frame.left.min(PIECE);
         if let Err(error) = self.share.grow(length as usize) {
             return self.refuse(error, None);
         }
         let is_last = length == self.frame.left && self.frame.is_final;
-        self.put_in(Header::fragment(if is_last { 0x80 } else { 0 }, length, self.frame.mask));
+        self.insert(Header::fragment(if is_last { 0x80 } else { 0 }, length, self.frame.mask));
         self.frame.piece_left = length;
     }
 
-    /// Ends the message for tungstenite, whose `first` byte it has not seen, or which has begun. What still comes of it
-    /// is thrown away.
+    /// Ends the message for tungstenite, and discards the rest of it. `first` is the first byte of the message's header when
+    /// tungstenite has not seen it, and `None` when it has.
     fn refuse(&mut self, error: RequestError, first: Option<u8>) {
         self.share.shrink(usize::MAX);
         self.arrived.push_back(Arrived::Refused(error));
@@ -425,9 +444,10 @@ impl Frames {
         for (at, byte) in padding.iter().enumerate() {
             end.push(byte ^ mask.map_or(0, |mask| mask[at % 4]));
         }
-        self.put_in(end);
+        self.insert(end);
     }
 
+    /// Records payload bytes that pass.
     fn payload_passes(&mut self, bytes: &[u8]) {
         if self.frame.is_data {
             self.message.passes(bytes, self.frame.at, self.frame.mask);
@@ -438,6 +458,7 @@ impl Frames {
         self.end_if_empty();
     }
 
+    /// Ends the frame, and maybe the message, when no payload is missing.
     fn end_if_empty(&mut self) {
         if self.frame.left > 0 {
             return;

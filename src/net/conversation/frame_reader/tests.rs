@@ -1,4 +1,6 @@
-//! Frames in memory, through tungstenite or alone: pieces, memory, closes. Conversations are tested beside this folder.
+//! Tests of the frame reader, alone or with tungstenite after it: pieces, memory and close frames.
+//!
+//! Whole conversations are tested in `conversation::tests`.
 
 use std::io::Write;
 
@@ -10,10 +12,10 @@ use tungstenite::{Message, WebSocket};
 use super::*;
 use crate::error::Code;
 
-/// Bytes in portions, through the frames.
+/// A stream that arrives in portions and passes through the frame reader.
 struct Source {
     bytes: Portions,
-    frames: Frames,
+    frames: FrameReader,
 }
 
 struct Portions {
@@ -62,12 +64,12 @@ const CONTINUE: OpCode = OpCode::Data(Data::Continue);
 const PING: OpCode = OpCode::Control(Control::Ping);
 const CLOSE: OpCode = OpCode::Control(Control::Close);
 
-fn frames(budget: usize) -> Frames {
+fn frames(budget: usize) -> FrameReader {
     let limits = Limits { max_frame_bytes: 1 << 20, max_fragments: 100, ..Limits::default() };
-    Frames::new(vec![], &limits, &Budget::new(budget))
+    FrameReader::new(vec![], &limits, &Budget::new(budget))
 }
 
-fn websocket(bytes: Vec<u8>, portion: usize, frames: Frames) -> WebSocket<Source> {
+fn websocket(bytes: Vec<u8>, portion: usize, frames: FrameReader) -> WebSocket<Source> {
     let config = WebSocketConfig::default().max_frame_size(Some(PIECE as usize)).read_buffer_size(1000);
     let source = Source { bytes: Portions { bytes, at: 0, portion }, frames };
     WebSocket::from_raw_socket(source, Role::Server, Some(config))
@@ -76,7 +78,7 @@ fn websocket(bytes: Vec<u8>, portion: usize, frames: Frames) -> WebSocket<Source
 const PORTIONS: [usize; 11] = [1, 2, 3, 5, 7, 13, 14, 100, 1000, 1001, 1 << 20];
 
 #[test]
-fn messages_are_the_same_whatever_the_size_of_frames_and_portions() {
+fn messages_are_the_same_for_any_size_of_frames_and_portions() {
     let payload: Vec<u8> = (0..300_001u32).map(|at| (at * 7 % 251) as u8).collect();
     let text = "é".repeat(100_000);
     let bytes = [
@@ -111,8 +113,8 @@ fn messages_are_the_same_whatever_the_size_of_frames_and_portions() {
     }
 }
 
-/// What tungstenite and the conversation see of a stream with a budget: each message's length, or `None` when it was
-/// refused; pings left out.
+/// What tungstenite and the conversation see of a stream under a budget: each message's length, or `None` when it was
+/// refused. Pings are left out.
 fn seen(bytes: &[u8], portion: usize, budget: usize) -> Vec<Option<usize>> {
     let mut ws = websocket(bytes.to_vec(), portion, frames(budget));
     let mut seen = Vec::new();
@@ -125,7 +127,7 @@ fn seen(bytes: &[u8], portion: usize, budget: usize) -> Vec<Option<usize>> {
                     Some(message.len())
                 }
                 Some(Arrived::Refused(_)) => None,
-                None => panic!("a message that nobody has counted"),
+                None => panic!("a message without a report of its arrival"),
             }),
             Err(tungstenite::Error::Protocol(_)) => return seen,
             Err(error) => panic!("portions of {portion}, budget of {budget}: {error}"),
@@ -134,8 +136,8 @@ fn seen(bytes: &[u8], portion: usize, budget: usize) -> Vec<Option<usize>> {
 }
 
 #[test]
-fn a_message_without_memory_is_refused_and_the_next_is_whole() {
-    // Two, three and four bytes a character, so that every budget cuts one somewhere.
+fn a_message_without_memory_is_refused_and_the_next_message_is_complete() {
+    // Characters of one to four bytes, so that the budgets cut the text inside characters.
     let text = "aé€😀".repeat(5000);
     let (bytes, length) = (text.as_bytes(), text.len());
     let stream = [
@@ -160,7 +162,7 @@ fn a_message_without_memory_is_refused_and_the_next_is_whole() {
 }
 
 #[test]
-fn a_text_may_be_cut_in_every_character() {
+fn the_padding_completes_a_text_that_is_cut_inside_any_character() {
     for text in ["a", "é", "ࠀ", "€", "\u{d7ff}", "𐀀", "😀", "\u{10ffff}"] {
         for cut in 0..=text.len() {
             let mut message = super::Message::default();
@@ -172,7 +174,7 @@ fn a_text_may_be_cut_in_every_character() {
 }
 
 #[test]
-fn a_header_claims_no_more_than_a_piece() {
+fn a_header_alone_claims_at_most_the_memory_of_one_piece() {
     let mut frames = frames(1 << 20);
     let header = &frame(BINARY, true, &[0; 1 << 20])[..14];
     frames.pass(header, &mut [0; 100], Instant::now).unwrap();
@@ -182,7 +184,7 @@ fn a_header_claims_no_more_than_a_piece() {
 #[test]
 fn memory_is_given_back_when_a_message_is_refused() {
     let budget = Budget::new(PIECE as usize + MESSAGE);
-    let mut frames = Frames::new(vec![], &Limits::default(), &budget);
+    let mut frames = FrameReader::new(vec![], &Limits::default(), &budget);
     let mut source = Portions { bytes: frame(BINARY, true, &[0; 100_000]), at: 0, portion: 1000 };
     while frames.read(&mut source, &mut [0; 1000], Instant::now).unwrap() > 0 {}
     let Some(Arrived::Refused(error)) = frames.arrived() else { panic!("it was refused") };
@@ -190,7 +192,7 @@ fn memory_is_given_back_when_a_message_is_refused() {
 }
 
 #[test]
-fn a_close_is_held_back_until_it_is_released_and_what_came_before_it_is_not() {
+fn a_close_is_held_back_until_it_is_released_but_messages_before_it_pass() {
     let bytes =
         [frame(TEXT, true, b"one"), frame(TEXT, true, b"two"), frame(CLOSE, true, &[3, 232])].concat();
     for portion in PORTIONS {
@@ -203,14 +205,14 @@ fn a_close_is_held_back_until_it_is_released_and_what_came_before_it_is_not() {
             );
         }
         assert!(ws.get_ref().frames.closing_since().is_some());
-        assert!(ws.get_ref().frames.incomplete_since().is_none(), "nothing more is waited for");
+        assert!(ws.get_ref().frames.incomplete_since().is_none(), "no message is incomplete");
         ws.get_mut().frames.release_close();
         assert!(matches!(ws.read(), Ok(Message::Close(Some(close))) if u16::from(close.code) == 1000));
     }
 }
 
 #[test]
-fn it_is_known_when_a_message_is_under_way() {
+fn a_message_is_incomplete_from_its_first_byte_to_its_last() {
     let mut frames = frames(1 << 20);
     let mut out = [0; 4096];
     let mut pass = |bytes: &[u8]| {
@@ -218,9 +220,9 @@ fn it_is_known_when_a_message_is_under_way() {
         frames.since.is_some()
     };
     let text = frame(TEXT, false, b"abc");
-    assert!(pass(&text[..1]), "from the first byte on");
+    assert!(pass(&text[..1]), "it begins with the first byte");
     assert!(pass(&text[1..]));
-    assert!(pass(&frame(PING, true, b"")), "a ping in between does not end it");
+    assert!(pass(&frame(PING, true, b"")), "a ping between fragments does not end it");
     assert!(!pass(&frame(CONTINUE, true, b"d")));
     let ping = frame(PING, true, b"x");
     assert!(pass(&ping[..3]));
@@ -228,7 +230,7 @@ fn it_is_known_when_a_message_is_under_way() {
 }
 
 #[test]
-fn fragments_without_end_have_an_end() {
+fn a_message_with_too_many_fragments_is_refused() {
     let mut frames = frames(1 << 20);
     let mut out = [0; 4096];
     frames.pass(&frame(TEXT, false, b""), &mut out, Instant::now).unwrap();
@@ -238,11 +240,11 @@ fn fragments_without_end_have_an_end() {
 }
 
 #[test]
-fn what_came_with_the_handshake_before_a_close_is_passed_on_before_the_close_is_held() {
+fn a_message_after_the_handshake_is_passed_on_before_the_close_after_it_is_held() {
     let close = frame(OpCode::Control(Control::Close), true, &1000_u16.to_be_bytes());
     let message = frame(TEXT, true, b"abc");
     let already_read = [message.clone(), close].concat();
-    let mut frames = Frames::new(already_read, &Limits::default(), &Budget::unbounded());
+    let mut frames = FrameReader::new(already_read, &Limits::default(), &Budget::unbounded());
     let (mut nothing, mut out) = (io::empty(), [0; 1000]);
     let count = frames.read(&mut nothing, &mut out, Instant::now).unwrap();
     assert_eq!((&out[..count], frames.closing_since()), (&message[..], None));
@@ -251,13 +253,13 @@ fn what_came_with_the_handshake_before_a_close_is_passed_on_before_the_close_is_
 }
 
 #[test]
-fn a_close_whose_payload_does_not_come_is_something_under_way() {
+fn a_released_close_without_its_payload_counts_as_incomplete() {
     let mut close = frame(OpCode::Control(Control::Close), true, &1000_u16.to_be_bytes());
     close.pop();
-    let mut frames = Frames::new(close, &Limits::default(), &Budget::unbounded());
+    let mut frames = FrameReader::new(close, &Limits::default(), &Budget::unbounded());
     let (mut nothing, mut out) = (io::empty(), [0; 1000]);
     frames.read(&mut nothing, &mut out, Instant::now).unwrap_err();
-    assert!(frames.incomplete_since().is_none(), "while it is held the peer owes nothing");
+    assert!(frames.incomplete_since().is_none(), "a held close is not incomplete");
     frames.release_close();
     assert!(frames.read(&mut nothing, &mut out, Instant::now).unwrap() > 0);
     assert!(frames.incomplete_since().is_some());

@@ -1,21 +1,25 @@
-//! The data message that is passing, as far as it must be known when it has to be ended early.
+//! What must be known about an incomplete data message, so that it can be ended early.
+//!
+//! Only the state of one message belongs here; [`super`] decides when it ends early.
 
-/// The data message that is passing.
+/// The data message that is arriving.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Message {
-    /// It has begun, and its last fragment has not come.
+    /// True from its first fragment until its last.
     pub is_open: bool,
     pub is_text: bool,
-    /// There was no memory for it: its end was passed on, and what still comes is thrown away.
+    /// True when there was no memory for it: its end was passed on, and the rest is discarded.
     pub is_refused: bool,
+    /// How many fragments have begun.
     pub fragments: usize,
-    /// Its last bytes, unmasked.
+    /// Its last three bytes, unmasked.
     pub tail: [u8; 3],
+    /// Bytes of payload so far.
     pub length: u64,
 }
 
 impl Message {
-    /// Follows payload bytes of a frame, of which `at` have come before; only the last ones are kept.
+    /// Records payload bytes of a frame. `at` is how many bytes of the frame came before them.
     pub fn passes(&mut self, bytes: &[u8], at: u64, mask: Option<[u8; 4]>) {
         let from = bytes.len().saturating_sub(self.tail.len());
         for (index, byte) in bytes.iter().enumerate().skip(from) {
@@ -26,8 +30,8 @@ impl Message {
         self.length += bytes.len() as u64;
     }
 
-    /// What completes the character that the text was cut in, if it was cut in one (RFC 3629 section 4): tungstenite
-    /// takes a text whose last character is not whole for an error of the peer's.
+    /// The bytes that complete the last character of a text that was cut short (RFC 3629 section 4); empty when it is
+    /// complete. tungstenite would treat an incomplete character as an error of the peer.
     pub fn padding(&self) -> &'static [u8] {
         let known = self.tail.len().min(usize::try_from(self.length).unwrap_or(usize::MAX));
         for back in 1..=known {
