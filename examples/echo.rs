@@ -15,7 +15,7 @@ use onnxd::error::RequestError;
 use onnxd::memory::{Budget, Share};
 use onnxd::net::connections::{Connections, Shared};
 use onnxd::net::listener::Listener;
-use onnxd::net::service::{Begun, Dialogue, Exchange, Incoming, Refusal, ReplySlot, Service, Step};
+use onnxd::net::service::{Begun, Dialogue, Exchange, Incoming, Progress, Refusal, ReplySlot, Service};
 use onnxd::net::tls::{Identity, IdentityFiles};
 use onnxd::readiness::{Readiness, State};
 use tungstenite::Message;
@@ -48,8 +48,8 @@ impl Service for Echo {
 impl Dialogue for Echo {
     type Pending = ();
 
-    fn receive(&mut self, message: Incoming<'_>, _: Share, _: &ReplySlot) -> Step<(), Message> {
-        Step::Now(match message {
+    fn receive(&mut self, message: Incoming<'_>, _: Share, _: &ReplySlot) -> Progress<(), Message> {
+        Progress::Answered(match message {
             Incoming::Text(text) => Message::text(text),
             Incoming::Binary(bytes) => Message::binary(bytes.to_vec()),
         })
@@ -67,8 +67,8 @@ impl Dialogue for Echo {
 impl Exchange for Echo {
     type Pending = ();
 
-    fn receive(&mut self, body: &[u8], _: Share, _: &ReplySlot) -> Step<(), Response<Vec<u8>>> {
-        Step::Now(Response::new(body.to_vec()))
+    fn receive(&mut self, body: &[u8], _: Share, _: &ReplySlot) -> Progress<(), Response<Vec<u8>>> {
+        Progress::Answered(Response::new(body.to_vec()))
     }
 
     fn answer(&mut self, (): (), _: Outcome, _: &mut Share) -> Response<Vec<u8>> {
