@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, LOCATION, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
-use http_auth::{ChallengeRef, parse_challenges};
 use serde::Deserialize;
 use ureq::{Agent, Body, SendBody};
 
@@ -195,21 +194,18 @@ impl Client {
 
     /// Answers the challenge of a 401; false when there is nothing (new) to say.
     fn authorize(&mut self, response: &Response<Body>) -> Result<bool, RegistryError> {
-        // A header that does not follow RFC 9110, 11.6.1, is ignored: another header may be answered.
-        let challenges: Vec<ChallengeRef<'_>> = response
+        let challenges: Vec<Challenge> = response
             .headers()
             .get_all(WWW_AUTHENTICATE)
             .iter()
-            .filter_map(|value| parse_challenges(value.to_str().ok()?).ok())
-            .flatten()
+            .filter_map(|value| Challenge::parse(value.to_str().ok()?))
             .collect();
-        let find = |scheme| challenges.iter().find(|challenge| challenge.scheme.eq_ignore_ascii_case(scheme));
-        if let Some(challenge) = find("bearer") {
+        if let Some(challenge) = challenges.iter().find(|challenge| challenge.scheme == "bearer") {
             let token = self.token(challenge)?;
             self.authorization = Some(format!("Bearer {token}"));
             return Ok(true);
         }
-        let basic = find("basic").is_some();
+        let basic = challenges.iter().any(|challenge| challenge.scheme == "basic");
         let Some(authorization) = self.credentials.as_ref().and_then(Credentials::basic).filter(|_| basic)
         else {
             return Ok(false);
@@ -221,16 +217,15 @@ impl Client {
 
     /// A token from the server that the challenge names (distribution specification, "token
     /// authentication": GET, or POST with a refresh token).
-    fn token(&self, challenge: &ChallengeRef<'_>) -> Result<String, RegistryError> {
-        let realm =
-            &parameter(challenge, "realm").ok_or_else(|| self.refused("it names no token server".into()))?;
+    fn token(&self, challenge: &Challenge) -> Result<String, RegistryError> {
+        let realm = challenge.get("realm").ok_or_else(|| self.refused("it names no token server".into()))?;
         if realm.starts_with("http://") && self.origin.starts_with("https://") {
             return Err(self.refused(format!("its token server {realm} would get the password in clear")));
         }
         // Some registries name another's repository here while nothing is asked of one.
         let scope = format!("repository:{}:pull,push", self.repository);
         let mut query = form_urlencoded::Serializer::new(String::new());
-        query.extend_pairs(parameter(challenge, "service").map(|service| ("service", service)));
+        query.extend_pairs(challenge.get("service").map(|service| ("service", service)));
         query.append_pair("scope", &scope);
         let failed = |error: ureq::Error| RegistryError::Unreachable {
             registry: format!("{}'s token server {realm}", self.registry),
@@ -357,10 +352,33 @@ fn words(error: &ureq::Error) -> String {
     agent::words(error, &Advice { own_authority: "--registry-ca FILE", plain: "--plain-http" })
 }
 
-/// The value of a challenge's parameter, without quotes and escapes. Names are compared without regard to case.
-fn parameter(challenge: &ChallengeRef<'_>, name: &str) -> Option<String> {
-    let found = challenge.params.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
-    found.map(|(_, value)| value.to_unescaped())
+/// One challenge of a `WWW-Authenticate` header: `Scheme key="value",key=value`.
+#[derive(Debug)]
+struct Challenge {
+    /// In lower case.
+    scheme: String,
+    parameters: Vec<(String, String)>,
+}
+
+impl Challenge {
+    fn parse(text: &str) -> Option<Challenge> {
+        let (scheme, mut rest) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+        let mut parameters = Vec::new();
+        while let Some((key, after)) = rest.split_once('=') {
+            let key = key.trim_matches([' ', ',']).to_ascii_lowercase();
+            let value;
+            (value, rest) = match after.strip_prefix('"') {
+                Some(quoted) => quoted.split_once('"')?,
+                None => after.split_once(',').unwrap_or((after, "")),
+            };
+            parameters.push((key, value.trim().to_owned()));
+        }
+        Some(Challenge { scheme: scheme.to_ascii_lowercase(), parameters })
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        self.parameters.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
 }
 
 #[cfg(test)]
@@ -370,23 +388,12 @@ mod tests {
     #[test]
     fn a_challenge_is_read_with_commas_inside_its_quotes() {
         let text = r#"Bearer realm="https://auth.example.org/token",service="registry",scope="repository:a/b:pull,push""#;
-        let challenges = parse_challenges(text).unwrap();
-        assert_eq!(challenges.len(), 1);
-        assert!(challenges[0].scheme.eq_ignore_ascii_case("bearer"));
-        let value = |name| parameter(&challenges[0], name);
-        assert_eq!(value("realm").as_deref(), Some("https://auth.example.org/token"));
-        assert_eq!(value("Service").as_deref(), Some("registry"));
-        assert_eq!(value("scope").as_deref(), Some("repository:a/b:pull,push"));
-        let basic = parse_challenges("Basic realm=x, charset=UTF-8").unwrap();
-        assert_eq!(parameter(&basic[0], "charset").as_deref(), Some("UTF-8"));
-        assert!(parse_challenges("Basic").unwrap()[0].scheme.eq_ignore_ascii_case("basic"));
-    }
-
-    #[test]
-    fn one_header_may_hold_two_challenges() {
-        let challenges = parse_challenges(r#"Basic realm="a", Bearer realm="https://b.org/token""#).unwrap();
-        let schemes: Vec<&str> = challenges.iter().map(|challenge| challenge.scheme).collect();
-        assert_eq!(schemes, ["Basic", "Bearer"]);
-        assert_eq!(parameter(&challenges[1], "realm").as_deref(), Some("https://b.org/token"));
+        let challenge = Challenge::parse(text).unwrap();
+        assert_eq!(challenge.scheme, "bearer");
+        assert_eq!(challenge.get("realm"), Some("https://auth.example.org/token"));
+        assert_eq!(challenge.get("service"), Some("registry"));
+        assert_eq!(challenge.get("scope"), Some("repository:a/b:pull,push"));
+        assert_eq!(Challenge::parse("Basic realm=x, charset=UTF-8").unwrap().get("charset"), Some("UTF-8"));
+        assert_eq!(Challenge::parse("Basic").unwrap().scheme, "basic");
     }
 }
