@@ -38,7 +38,7 @@ pub struct Entry {
     pub model: Result<Arc<ServedModel>, Failure>,
 }
 
-/// Why a version could not be loaded.
+/// The reason why a version could not be loaded, and when that happened.
 #[derive(Debug, Clone)]
 pub struct Failure {
     pub reason: String,
@@ -179,12 +179,12 @@ fn order(a: &str, b: &str) -> Ordering {
 }
 
 impl Models {
+    /// Begins with `catalogue` as the current one.
     pub fn new(catalogue: Catalogue) -> Models {
         Models { catalogue: RwLock::new(Arc::new(catalogue)) }
     }
 
-    /// What is served now.
-    /// A reload does not change the returned catalogue.
+    /// The current catalogue. A reload does not change the returned one.
     pub fn now(&self) -> Arc<Catalogue> {
         self.catalogue.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
