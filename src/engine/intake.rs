@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_taken_up_to_the_largest_batch_that_pays() {
+    fn a_worker_takes_waiting_jobs_up_to_the_largest_batch() {
         let (_queue, intake) = intake(Duration::ZERO, 11);
         let sizes: Vec<usize> = (0..3).map(|_| intake.take(|| 4, |_| 1).unwrap().len()).collect();
         assert_eq!(sizes, [4, 4, 3]);
@@ -118,26 +118,26 @@ mod tests {
     }
 
     #[test]
-    fn where_batches_do_not_pay_jobs_are_taken_one_by_one() {
+    fn without_batches_jobs_are_taken_one_by_one() {
         let (_queue, intake) = intake(Duration::from_secs(3600), 2);
         assert_eq!(intake.take(|| 1, |_| 1).unwrap().len(), 1);
     }
 
     #[test]
-    fn a_lone_request_waits_for_nobody() {
+    fn a_single_request_is_taken_at_once() {
         let (_queue, intake) = intake(Duration::from_secs(3600), 1);
         assert_eq!(intake.take(|| 8, |_| 1).unwrap().len(), 1);
     }
 
     #[test]
-    fn idle_workers_are_left_their_share() {
+    fn a_worker_leaves_a_share_to_idle_workers() {
         let (_queue, intake) = intake(Duration::ZERO, 6);
         intake.idle.store(2, Ordering::Relaxed);
         assert_eq!(intake.take(|| 8, |_| 1).unwrap().len(), 2);
     }
 
     #[test]
-    fn a_closed_queue_is_emptied_first() {
+    fn a_closed_queue_is_emptied_before_workers_end() {
         let (queue, intake) = intake(Duration::ZERO, 1);
         drop(queue);
         assert!(intake.take(|| 8, |_| 1).is_some());

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_frame_takes_the_place_of_one_that_waits_and_is_counted() {
+    fn a_newer_frame_replaces_the_waiting_one_which_is_counted() {
         let budget = Budget::new(100);
         let mailbox = Mailbox::default();
         assert!(put(&mailbox, 0, Share::none(&budget).take_beside(10).unwrap()));
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_frame_that_is_done_first_takes_no_answer_from_an_older_one() {
+    fn a_newer_frame_that_ends_first_does_not_take_the_answer_of_an_older_one() {
         let budget = Budget::new(0);
         let mailbox = Mailbox::default();
         for slot in 0..2 {

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_that_is_dropped_unsent_is_answered_all_the_same_and_once() {
+    fn a_dropped_reply_sends_exactly_one_error() {
         let (replies, inbox) = bounded(2);
         let waker = Arc::new(Count::default());
         drop(job(7, &replies, &waker));
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_is_lost_on_the_way_lets_its_sequence_go_on() {
+    fn a_sequence_continues_after_a_dropped_step() {
         let (queue, receiver) = Queue::new(1);
         let (replies, inbox) = bounded(8);
         let waker = Arc::new(Count::default());

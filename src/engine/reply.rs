@@ -73,7 +73,7 @@ impl ReplyTo {
             Ok(()) => self.waker.wake(),
             // The connection has ended, so no client waits for the reply.
             Err(TrySendError::Disconnected(_)) => {}
-            Err(TrySendError::Full(_)) => log::error!("a reply found no room, though its slot was open"),
+            Err(TrySendError::Full(_)) => log::error!("no room for a reply, though its slot was open"),
         }
     }
 }

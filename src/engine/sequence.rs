@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_wait_for_each_other_and_hand_their_state_on() {
+    fn steps_run_in_order_and_pass_their_state_on() {
         let sequence: Sequence<u8> = Sequence::new(Arc::new(state(0)));
         let mut begun = Vec::new();
         for step in 1..=3 {

@@ -171,7 +171,7 @@ impl Worker {
                 Err(panic) => {
                     self.runner = None;
                     self.pulse.set(None);
-                    log::error!("a worker panicked and begins anew: {}", panic_message(panic.as_ref()));
+                    log::error!("a worker panicked, and restarts: {}", panic_message(panic.as_ref()));
                 }
             }
         }
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn pooling_that_panics_is_that_requests_answer_alone() {
+    fn a_panic_in_pooling_fails_only_that_request() {
         let pooled = Embedding { pooling: Some(Pooling::Mean), normalize: None };
         // A mask that is not among the inputs.
         let embeddings = Embeddings::new(Mask::Input(9), vec![pooled]);
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_panics_leaves_its_sequence_as_it_was_and_the_next_goes_on() {
+    fn a_step_that_panics_changes_no_state_and_the_next_step_runs() {
         let state = StateOption { input: "state".into(), output: "state_out".into(), batch_axis: None };
         let options = Options { states: vec![state], ..Options::default() };
         let bench = Bench::start("running", options, Embeddings::default());
@@ -465,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_bounded_and_come_back() {
+    fn places_are_bounded_and_can_be_used_again() {
         let places = Places::default();
         let taken: Vec<Place> = (0..MOST_WORKERS).map(|_| places.take().unwrap()).collect();
         let error = places.take().err().expect("there is one too many").to_string();

@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_that_could_not_be_loaded_is_told_from_one_that_nobody_knows() {
+    fn a_failed_version_and_an_unknown_version_give_different_errors() {
         let catalogue = failed(FailedAt::Start);
         let failed = catalogue.find(None, None).unwrap_err();
         assert_eq!(failed.code, Code::Unavailable);
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_fails_at_the_start_holds_up_readiness_and_a_new_one_at_a_reload_does_not() {
+    fn only_a_failure_at_the_start_makes_the_server_not_ready() {
         assert_eq!(failed(FailedAt::Start).unready(), ["m version 1"]);
         assert!(failed(FailedAt::Reload).unready().is_empty());
     }

@@ -407,7 +407,7 @@ fn try_threads(workload: &mut Workload, count: usize) -> Result<ThreadFinding, S
     let finding = workload.session.try_threads(count, &item)?;
     let ThreadFinding { alone, together, .. } = finding;
     let verdict = if finding.helps() { "used" } else { "not used" };
-    log::info!("{count} threads a run: {together:.3} ms instead of {alone:.3} ms: {verdict}");
+    log::info!("{count} threads per run: {together:.3} ms instead of {alone:.3} ms: {verdict}");
     Ok(finding)
 }
 

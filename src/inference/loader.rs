@@ -165,7 +165,7 @@ impl Loader {
         let stay: Vec<usize> =
             all.filter(|(at, known)| same == Some(*at) || is_hidden(known)).map(|(at, _)| at).collect();
         if stay.is_empty() && matches!(found.files, Err(Unusable::Unreadable(_))) {
-            log::warn!("{}: what is there is not served: {error}", found.home.display());
+            log::warn!("{}: its files are not served: {error}", found.home.display());
             return Vec::new();
         }
         let stays = if stay.is_empty() { "" } else { "; what was served before stays" };

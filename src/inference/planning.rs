@@ -26,7 +26,7 @@ pub fn start(name: &str, planner: Planner, workload: &Arc<Workload>) -> std::io:
         // On Linux each thread has its own priority. When it cannot be lowered, the plans are made at the normal
         // one.
         if let Err(error) = setpriority_process(None, LOW) {
-            log::debug!("the priority of planning stays: {error}");
+            log::debug!("planning keeps its priority: {error}");
         }
         let planning = catch_unwind(AssertUnwindSafe(|| measure(&model, planner, &workload)));
         if let Err(panic) = planning {

@@ -2,12 +2,13 @@
 //!
 //! 1. A connection reads a request ([`wire::decode`](crate::wire::decode)) and calls [`ServedModel::submit`], or
 //!    [`ServedModel::submit_newest`] on a conversation with `stream=last`.
-//! 2. The request gets its deadline and, on a model with a state, its step of a sequence ([`sequences`](super::sequences)).
-//! 3. It becomes a [`Job`] and goes into the model's [`Queue`](crate::engine::Queue), or is refused without waiting. A step waits in
-//!    its sequence while the step before is under way.
-//! 4. A [`worker`](crate::engine::worker) takes the job, decodes files and text, finds the family of plans for its shapes, runs
-//!    it, and sends the reply through [`ReplyTo`].
-//! 5. The connection makes the response of that reply with [`ServedModel::answer`] and what [`Pending`] kept.
+//! 2. The request gets its deadline and, on a model with a state, its step of a sequence
+//!    ([`sequences`](super::sequences)).
+//! 3. It becomes a [`Job`] and goes into the model's [`Queue`](crate::engine::Queue), or is refused without
+//!    waiting. A step waits in its sequence while the step before it runs.
+//! 4. A [`worker`](crate::engine::worker) takes the job, decodes files and text, finds the family of plans for its
+//!    shapes, runs it, and sends the reply through [`ReplyTo`].
+//! 5. The connection makes the response from that reply with [`ServedModel::answer`] and [`Pending`].
 //!
 //! Invariant: exactly one reply comes, also when a step fails.
 
