@@ -63,6 +63,7 @@ pub struct RequestError {
 }
 
 impl RequestError {
+    /// Creates an error from a code and a sentence.
     pub fn new(code: Code, message: impl Into<String>) -> RequestError {
         RequestError { code, message: message.into() }
     }

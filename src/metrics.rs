@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Counter(AtomicU64);
 
 impl Counter {
+    /// Adds `count` events.
     pub fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
@@ -17,6 +18,7 @@ impl Counter {
         self.add(1);
     }
 
+    /// The number of events so far.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -87,6 +89,7 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// All causes, in the order of their declaration.
     pub const ALL: [Cause; 12] = [
         Cause::Closed,
         Cause::Lost,

@@ -42,10 +42,12 @@ impl Default for Readiness {
 }
 
 impl Readiness {
+    /// Changes the state for all threads.
     pub fn set(&self, state: State) {
         self.0.store(state as u8, Ordering::SeqCst);
     }
 
+    /// The current state.
     pub fn state(&self) -> State {
         match self.0.load(Ordering::SeqCst) {
             0 => State::Starting,

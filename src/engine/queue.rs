@@ -32,6 +32,7 @@ pub struct Job {
 }
 
 impl Job {
+    /// True when the connection has ended and the reply is not needed any more.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
     }
@@ -107,6 +108,7 @@ enum StepProgress {
 }
 
 impl SequenceStep {
+    /// Creates a step that has not begun. `restart` and `last` are explained at the fields.
     pub fn new(sequence: Arc<JobSequence>, restart: bool, last: bool) -> SequenceStep {
         SequenceStep { sequence, restart, last, progress: StepProgress::Apart }
     }

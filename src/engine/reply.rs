@@ -62,6 +62,7 @@ impl ReplyTo {
         self.slot
     }
 
+    /// Sends the reply and wakes the connection.
     pub fn send(mut self, outcome: Outcome) {
         self.deliver(outcome);
     }

@@ -49,6 +49,7 @@ pub struct WorkerThread {
 }
 
 impl WorkerThread {
+    /// True when the thread has ended.
     pub fn has_ended(&self) -> bool {
         has_ended(&self.alive)
     }

@@ -202,6 +202,7 @@ impl Models {
 pub struct Workers(Mutex<Vec<WorkerThread>>);
 
 impl Workers {
+    /// Adds threads, and removes those that have ended.
     pub fn add(&self, workers: Vec<WorkerThread>) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // The threads of replaced models are removed here once they have ended; the others are removed by a later
@@ -218,6 +219,7 @@ impl Workers {
         self.add(others.0.into_inner().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// The number of threads in this list.
     pub fn count(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }

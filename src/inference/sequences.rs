@@ -60,6 +60,7 @@ enum Named<'s> {
 type SharedTable = BTreeMap<String, (Arc<JobSequence>, Instant)>;
 
 impl Turn<'_> {
+    /// The step for the queue. Making it changes nothing in the sequence.
     pub fn step(&self) -> SequenceStep {
         SequenceStep::new(self.sequence.clone(), self.restart, self.last)
     }
@@ -117,6 +118,7 @@ pub struct SharedSequences {
 }
 
 impl SharedSequences {
+    /// Creates an empty table. `clock` measures the idle time.
     pub fn new(clock: Clock) -> SharedSequences {
         SharedSequences { clock, named: Mutex::default() }
     }

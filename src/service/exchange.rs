@@ -80,6 +80,7 @@ fn json_length(headers: &HeaderMap) -> Result<Option<usize>, RequestError> {
 }
 
 impl InferenceExchange {
+    /// Begins an exchange. Returns an error when the headers do not describe a valid body.
     pub fn new(
         model: Arc<ServedModel>,
         defaults: Defaults,
