@@ -1,4 +1,5 @@
-//! What a request is told when it fails: a code for programs and a sentence for people.
+//! The errors that clients receive: a code for programs and a sentence for people. Errors of the command line and
+//! of loading do not belong here.
 
 use std::borrow::Cow;
 
@@ -6,10 +7,10 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-/// Why a request failed, coarsely (ours; OIP has the sentence only).
+/// The kind of failure. The codes are our extension: OIP defines only the sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
-    /// The request is not as the protocol or the model's signature wants it.
+    /// The request does not follow the protocol or the model's signature.
     InvalidRequest,
     /// There is no such model or version.
     UnknownModel,
@@ -26,6 +27,7 @@ pub enum Code {
 }
 
 impl Code {
+    /// The code in an error reply.
     pub fn name(self) -> &'static str {
         match self {
             Code::InvalidRequest => "invalid_request",
@@ -38,7 +40,7 @@ impl Code {
         }
     }
 
-    /// The status of the same failure over HTTP.
+    /// The HTTP status for this code.
     pub fn status(self) -> StatusCode {
         match self {
             Code::InvalidRequest => StatusCode::BAD_REQUEST,
@@ -51,29 +53,32 @@ impl Code {
     }
 }
 
+/// A failed request: its code and its sentence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct RequestError {
     pub code: Code,
-    /// Names the field, what was expected and what came.
+    /// A sentence that names the field, what was expected, and what was received.
     pub message: String,
 }
 
 impl RequestError {
+    /// Creates an error from a code and a sentence.
     pub fn new(code: Code, message: impl Into<String>) -> RequestError {
         RequestError { code, message: message.into() }
     }
 
+    /// An error with [`Code::InvalidRequest`].
     pub fn invalid(message: impl Into<String>) -> RequestError {
         RequestError::new(Code::InvalidRequest, message)
     }
 
-    /// The same failure, said of a part of the request.
+    /// The same error, with the name of a part of the request before its sentence.
     pub fn within(self, part: &str) -> RequestError {
         RequestError { message: format!("{part}: {}", self.message), ..self }
     }
 
-    /// The error reply, `{"error", "code", "id"?}`.
+    /// The error reply as JSON: `{"error", "code", "id"?}`.
     pub fn to_json(&self, id: Option<&RawValue>) -> String {
         #[derive(Serialize)]
         struct Body<'a> {
@@ -87,7 +92,7 @@ impl RequestError {
     }
 }
 
-/// What a client sent, short enough for a sentence.
+/// Shortens a client's text for use in a sentence: at most 80 bytes, then `…`.
 pub fn shorten(text: &str) -> Cow<'_, str> {
     const LONGEST: usize = 80;
     if text.len() <= LONGEST {
@@ -96,8 +101,8 @@ pub fn shorten(text: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{}…", &text[..text.floor_char_boundary(LONGEST)]))
 }
 
-/// A parser's sentence, which may quote what a client sent: its beginning, and its end, where it says
-/// line and column.
+/// Shortens a parser's message, which may quote the client. Keeps about 150 bytes at each end: parsers write line
+/// and column at the end.
 pub fn shorten_middle(text: &str) -> Cow<'_, str> {
     const HALF: usize = 150;
     if text.len() <= 2 * HALF {
@@ -107,7 +112,7 @@ pub fn shorten_middle(text: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{}…{}", &text[..head], &text[tail..]))
 }
 
-/// A shape that a client sent, short enough for a sentence.
+/// Shows a client's shape in a sentence: at most 8 dimensions, then their number.
 pub fn show_shape<T: std::fmt::Display>(shape: &[T]) -> String {
     const MOST: usize = 8;
     let mut text: Vec<String> = shape.iter().take(MOST).map(T::to_string).collect();

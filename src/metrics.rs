@@ -1,20 +1,24 @@
-//! What is counted, from the start of the program on: what happened at the sockets, and how often.
+//! Counters of events at the sockets, from the start of the program. Counters of models do not belong here.
+//! Invariant: a counter never decreases.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A number that only grows.
+/// A count of events. It never decreases.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
+    /// Adds `count` events.
     pub fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
+    /// Adds one event.
     pub fn one(&self) {
         self.add(1);
     }
 
+    /// The number of events so far.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -25,18 +29,19 @@ impl Counter {
 pub struct Counters {
     /// Connections that got a place.
     pub connections: Counter,
-    /// Connections for which there was none: the limit was reached.
+    /// Connections that were refused because the limit on connections was reached.
     pub connections_refused: Counter,
-    /// Times that accepting or serving a connection failed, mostly for want of descriptors or memory.
+    /// Failures to accept or serve a connection, mostly because file descriptors or memory ran out.
     pub accept_errors: Counter,
     /// TLS handshakes that failed or took too long.
     pub handshakes_failed: Counter,
-    /// Heads that were no HTTP, too large or too slow.
+    /// Request heads that were not valid HTTP, too large, or too slow.
     pub heads_refused: Counter,
     /// Plain HTTP requests that were answered.
     pub exchanges: Counter,
     /// Upgrades that were refused.
     pub upgrades_refused: Counter,
+    /// Conversations that began.
     pub conversations: Counter,
     /// Conversations that ended, by [`Cause`].
     ended: [Counter; Cause::ALL.len()],
@@ -48,6 +53,7 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// The number of conversations that ended for `cause`.
     pub fn ended(&self, cause: Cause) -> &Counter {
         &self.ended[cause as usize]
     }
@@ -62,11 +68,11 @@ pub enum Cause {
     Lost,
     /// The server stops (1001).
     Drained,
-    /// Its model was replaced, and its time with it is over (1012).
+    /// Its model was replaced, and the time for its conversations is over (1012).
     Replaced,
     /// No request for too long (1000).
     Idle,
-    /// No sign of life after a ping.
+    /// The peer sent nothing after a ping.
     Silent,
     /// The peer does not read.
     Stalled,
@@ -76,13 +82,14 @@ pub enum Cause {
     TooSlow,
     /// Its token was taken away (1008).
     Revoked,
-    /// A message kind that the model cannot take (1003).
+    /// The model does not take this kind of message (1003).
     Unsupported,
-    /// RFC 6455 was broken (1002, 1007).
+    /// The peer broke a rule of RFC 6455 (1002, 1007).
     Protocol,
 }
 
 impl Cause {
+    /// All causes, in the order of their declaration.
     pub const ALL: [Cause; 12] = [
         Cause::Closed,
         Cause::Lost,

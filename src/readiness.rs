@@ -1,8 +1,11 @@
-//! Whether the server takes work: what probes ask, and what connections look at.
+//! The state of the server: probes report it, and connections check it before they accept work. The state of
+//! single models does not belong here.
+//!
+//! Invariant: the states follow each other in the order of [`State`].
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// The server's state, in the order in which it is gone through.
+/// The server's states, in the order in which they follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum State {
@@ -10,13 +13,14 @@ pub enum State {
     Starting,
     /// Requests are served.
     Ready,
-    /// A signal to stop came, and routers are told by the probes; requests are served as before.
+    /// A stop signal came. Probes report this to routers; requests are still served.
     Leaving,
-    /// The time for that is over: what is accepted is answered, nothing more is taken.
+    /// The time for leaving is over. Accepted requests are answered; new requests are refused.
     Draining,
 }
 
 impl State {
+    /// The name of the state, as the server reports it.
     pub fn name(self) -> &'static str {
         match self {
             State::Starting => "starting",
@@ -38,10 +42,12 @@ impl Default for Readiness {
 }
 
 impl Readiness {
+    /// Changes the state for all threads.
     pub fn set(&self, state: State) {
         self.0.store(state as u8, Ordering::SeqCst);
     }
 
+    /// The current state.
     pub fn state(&self) -> State {
         match self.0.load(Ordering::SeqCst) {
             0 => State::Starting,
@@ -51,10 +57,12 @@ impl Readiness {
         }
     }
 
+    /// True only in [`State::Ready`].
     pub fn is_ready(&self) -> bool {
         self.state() == State::Ready
     }
 
+    /// True when new requests must be refused.
     pub fn is_draining(&self) -> bool {
         self.state() == State::Draining
     }

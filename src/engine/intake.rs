@@ -1,11 +1,13 @@
-//! The workers' end of a model's queue: which jobs a worker takes at once.
+//! The workers' end of a model's queue. It decides which jobs a worker takes together.
 //!
-//! One worker at a time stands at the gate. It takes the first job, and with it as many more as are waiting and make a
-//! batch that pays; the others wait behind it. While other workers are idle it leaves them their share: two jobs are
-//! done sooner by two workers than by one.
+//! Only one worker at a time takes jobs; the others wait for the lock. The worker takes the first job, and more
+//! waiting jobs up to the batch size that the session recommends. When other workers are idle, it leaves them a
+//! share: two workers finish two jobs sooner than one worker does.
 //!
-//! It waits for more jobs (`max_queue_delay_microseconds`) only when some can be expected: when the job before came less
-//! than that delay ago. So a lone request on an idle server waits for nothing.
+//! A worker waits for more jobs (`max_queue_delay_microseconds`) only when more are likely: when the previous job
+//! arrived less than that delay before this one. So a single request on an idle server is run at once.
+//!
+//! How a batch is run does not belong here: see [`worker`](super::worker).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -15,24 +17,25 @@ use crossbeam_channel::Receiver;
 
 use super::queue::Job;
 
-/// Shared by the workers of a model.
+/// The receiving end of one model's queue. All workers of the model share it.
 #[derive(Debug)]
 pub struct Intake {
     jobs: Receiver<Job>,
-    /// When the job before came.
+    /// The time at which the previous job arrived. A worker holds the lock while it takes jobs.
     gate: Mutex<Option<Instant>>,
-    /// Workers that wait for work.
+    /// The number of workers that wait for a job.
     idle: AtomicUsize,
     delay: Duration,
 }
 
 impl Intake {
+    /// `delay` is the longest time that a job waits for others to join its batch.
     pub fn new(jobs: Receiver<Job>, delay: Duration) -> Intake {
         Intake { jobs, gate: Mutex::new(None), idle: AtomicUsize::new(0), delay }
     }
 
-    /// Waits for work: at least one job, and more as long as `rows` of them together are below `most()`. `None` when
-    /// the queue is closed and empty.
+    /// Waits for a job, and takes more jobs while the sum of their `rows` is less than `most()`. Returns at least
+    /// one job, or `None` when the queue is closed and empty.
     pub fn take(&self, most: impl Fn() -> usize, rows: impl Fn(&Job) -> usize) -> Option<Vec<Job>> {
         self.idle.fetch_add(1, Ordering::Relaxed);
         let mut before = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
@@ -46,7 +49,7 @@ impl Intake {
         let mut taken = rows(&first);
         let mut batch = vec![first];
         while taken < most {
-            // Its share of what is waiting, itself included.
+            // This worker's share of the jobs: those that it has and those that wait.
             let share = (batch.len() + self.jobs.len()).div_ceil(idle + 1);
             let next = if self.jobs.is_empty() && hot {
                 self.jobs.recv_deadline(deadline).ok()
@@ -102,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_taken_up_to_the_largest_batch_that_pays() {
+    fn a_worker_takes_waiting_jobs_up_to_the_largest_batch() {
         let (_queue, intake) = intake(Duration::ZERO, 11);
         let sizes: Vec<usize> = (0..3).map(|_| intake.take(|| 4, |_| 1).unwrap().len()).collect();
         assert_eq!(sizes, [4, 4, 3]);
@@ -115,26 +118,26 @@ mod tests {
     }
 
     #[test]
-    fn where_batches_do_not_pay_jobs_are_taken_one_by_one() {
+    fn without_batches_jobs_are_taken_one_by_one() {
         let (_queue, intake) = intake(Duration::from_secs(3600), 2);
         assert_eq!(intake.take(|| 1, |_| 1).unwrap().len(), 1);
     }
 
     #[test]
-    fn a_lone_request_waits_for_nobody() {
+    fn a_single_request_is_taken_at_once() {
         let (_queue, intake) = intake(Duration::from_secs(3600), 1);
         assert_eq!(intake.take(|| 8, |_| 1).unwrap().len(), 1);
     }
 
     #[test]
-    fn idle_workers_are_left_their_share() {
+    fn a_worker_leaves_a_share_to_idle_workers() {
         let (_queue, intake) = intake(Duration::ZERO, 6);
         intake.idle.store(2, Ordering::Relaxed);
         assert_eq!(intake.take(|| 8, |_| 1).unwrap().len(), 2);
     }
 
     #[test]
-    fn a_closed_queue_is_emptied_first() {
+    fn a_closed_queue_is_emptied_before_workers_end() {
         let (queue, intake) = intake(Duration::ZERO, 1);
         drop(queue);
         assert!(intake.take(|| 8, |_| 1).is_some());

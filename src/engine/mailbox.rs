@@ -1,9 +1,11 @@
-//! A place in the queue whose request is chosen when it is its turn: the newest that has come by then. For live video,
-//! where an answer to an old frame is worth nothing.
+//! A mailbox holds the newest frame of a conversation until a worker is free. It is for live video, where the
+//! answer to an old frame has no value. One job in the queue stands for the mailbox; the worker takes the newest
+//! frame when it begins that job.
 //!
-//! The mailbox is the only owner of a frame and of what makes its answer. A frame that a newer one replaces is dropped
-//! with all that belongs to it; one that a worker has begun with waits here for its reply, under the slot of its job. So
-//! several workers can run frames of one conversation at once, and the memory is bounded by the slots.
+//! Invariants: the mailbox is the only owner of a frame and of the values that are needed for its answer. When a
+//! newer frame replaces a waiting one, the old frame and its memory are dropped. When a worker begins a frame, the
+//! mailbox keeps the values for the answer under the slot of the job. So several workers can run frames of one
+//! conversation at once, and the slots bound the memory.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,36 +14,40 @@ use std::time::Instant;
 use crate::memory::Share;
 use crate::model::Input;
 
-/// What a worker sees of a mailbox.
+/// The part of a mailbox that a worker uses.
 pub trait NewestFrame: std::fmt::Debug + Send + Sync {
-    /// When inference of the newest frame must have begun.
+    /// The time by which inference of the newest frame must begin; `None` when no frame waits.
     fn deadline(&self) -> Option<Instant>;
 
-    /// Takes the newest frame, for the job of `slot`.
+    /// Takes the inputs of the newest frame and the memory that they hold, for the job of `slot`. `None` when no
+    /// frame waits.
     fn begin(&self, slot: u64) -> Option<(Vec<Input>, Share)>;
 }
 
-/// A conversation's newest frame that no worker has begun with, and the frames that are being run. `P` makes the
-/// answer of a frame.
+/// The newest waiting frame of a conversation, and the frames that workers run now. `P` is the type of the values
+/// that are needed for a frame's answer.
 #[derive(Debug)]
 pub struct Mailbox<P>(Mutex<Letters<P>>);
 
 #[derive(Debug)]
 struct Letters<P> {
     newest: Option<Frame<P>>,
-    /// Frames that were replaced since the last one was begun.
+    /// The number of frames that were replaced since a worker last began one.
     dropped: u64,
-    /// By the slot of the job: what makes the answer, and how many frames were dropped before this one.
+    /// The frames that workers have begun, by the slot of the job: the values for the answer, and the number of
+    /// frames that were dropped before this one.
     begun: BTreeMap<u64, (P, u64)>,
 }
 
 /// A frame that waits for a worker.
 #[derive(Debug)]
 pub struct Frame<P> {
+    /// The values that are needed for the answer.
     pub pending: P,
     pub inputs: Vec<Input>,
+    /// Inference must begin by this time.
     pub deadline: Instant,
-    /// The memory that the inputs take.
+    /// The memory that the inputs hold.
     pub share: Share,
 }
 
@@ -56,19 +62,20 @@ impl<P> Mailbox<P> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Leaves a frame. True when a job has to be queued for it; false when it takes the place of one that had not been
-    /// begun.
+    /// Stores a frame. Returns true when the caller must queue a job for it, and false when it replaced a frame
+    /// that still waited: then a job is queued already.
     pub fn put(&self, frame: Frame<P>) -> bool {
         let mut letters = self.letters();
         let replaced = letters.newest.replace(frame);
         letters.dropped += u64::from(replaced.is_some());
         drop(letters);
-        // Its memory is given back outside the lock.
+        // The replaced frame is dropped after the lock is released.
         replaced.is_none()
     }
 
-    /// What makes the answer for the job of `slot`, and how many frames were dropped before it. A job that was refused
-    /// before it began answers for the newest frame.
+    /// Removes and returns the values for the answer of the job of `slot`, and the number of frames that were
+    /// dropped before it. A job that was refused before a worker began it answers for the newest frame. `None`
+    /// when there is no such frame.
     pub fn end(&self, slot: u64) -> Option<(P, u64)> {
         let mut letters = self.letters();
         if let Some(begun) = letters.begun.remove(&slot) {
@@ -103,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_frame_takes_the_place_of_one_that_waits_and_is_counted() {
+    fn a_newer_frame_replaces_the_waiting_one_which_is_counted() {
         let budget = Budget::new(100);
         let mailbox = Mailbox::default();
         assert!(put(&mailbox, 0, Share::none(&budget).take_beside(10).unwrap()));
@@ -118,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_frame_that_is_done_first_takes_no_answer_from_an_older_one() {
+    fn a_newer_frame_that_ends_first_does_not_take_the_answer_of_an_older_one() {
         let budget = Budget::new(0);
         let mailbox = Mailbox::default();
         for slot in 0..2 {

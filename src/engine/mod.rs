@@ -1,11 +1,12 @@
-//! Running requests: a bounded [`queue`] of jobs a model, and a fixed pool of [`worker`]s that take them, prepare their
-//! inputs, run them in an [`onnx::Session`](crate::onnx::Session) and reply.
+//! Runs requests: each model has a bounded [`queue`] of jobs and a fixed number of [`worker`]s. A worker takes
+//! jobs, prepares their inputs, runs them in an [`onnx::Session`](crate::onnx::Session) and sends the replies.
 //!
-//! What belongs here: who runs when, with whom in one batch, in which order, and until when. What does not: how a model is
-//! read or run ([`onnx`](crate::onnx)), and what a request looked like on the wire ([`wire`](crate::wire)).
+//! This module decides when a job runs, which jobs run together in a batch, in which order, and until which
+//! deadline. It does not read or run models ([`onnx`](crate::onnx)), and it does not know the format of a request
+//! ([`wire`](crate::wire)).
 //!
-//! Invariants: each accepted job gets exactly one [`Reply`], also when its worker panics; every channel is bounded; the
-//! steps of one sequence run one after the other, in the order in which they came.
+//! Invariants: each accepted job gets exactly one [`Reply`], also when its worker panics; every channel is
+//! bounded; the steps of one sequence run one after the other, in the order in which they arrived.
 
 pub mod intake;
 pub mod mailbox;

@@ -1,4 +1,6 @@
-//! What stands between connections and workers: jobs one way, replies the other, both bounded.
+//! The queue between connections and workers. Jobs go to the workers through it, and replies go back through
+//! [`reply`](super::reply). Both channels are bounded. The rules of a sequence's order are in
+//! [`sequence`](super::sequence).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,34 +14,35 @@ use super::sequence::Sequence;
 use crate::error::{Code, RequestError};
 use crate::model::{Input, Row, Tensor};
 
-/// One inference to be done.
+/// One request for inference.
 #[derive(Debug)]
 pub struct Job {
     pub inputs: Inputs,
-    /// What is known of the request's rows before they are read; empty when nothing is.
+    /// The known facts about each row of the request, before its files are decoded; empty when there are none.
     pub rows: Vec<Row>,
-    /// The step of a sequence that it is, if it is one.
+    /// The job's step of a sequence; `None` when the model has no state.
     pub sequence: Option<SequenceStep>,
-    /// When it was queued: a batch waits from then on.
+    /// The time at which the job was created. The delay of a batch is counted from this time.
     pub arrived: Instant,
-    /// When inference must have begun.
+    /// Inference must begin by this time.
     pub deadline: Instant,
-    /// Raised by the connection when it goes away: nobody wants the reply.
+    /// The connection sets this to true when it ends: then the reply is not needed any more.
     pub cancelled: Arc<AtomicBool>,
     pub reply: ReplyTo,
 }
 
 impl Job {
+    /// True when the connection has ended and the reply is not needed any more.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
     }
 
-    /// The same, as its sequence's step that is under way.
+    /// Marks the job's step as begun.
     fn begun(self) -> Job {
         self.with(StepProgress::Begun)
     }
 
-    /// The same, as a step that its sequence does not wait for.
+    /// Marks the job's step as one that its sequence does not wait for.
     fn apart(self) -> Job {
         self.with(StepProgress::Apart)
     }
@@ -52,15 +55,15 @@ impl Job {
     }
 }
 
-/// What a job is run with, in the signature's order.
+/// The inputs of a job, in the signature's order.
 #[derive(Debug)]
 pub enum Inputs {
     Own(Vec<Input>),
-    /// The newest frame, when it is the job's turn.
+    /// The job runs the newest frame that the mailbox holds when a worker begins the job.
     Newest(Arc<dyn NewestFrame>),
 }
 
-/// A sequence of requests, and the queue that its steps go to.
+/// A sequence of requests, and the queue that receives its steps.
 #[derive(Debug)]
 pub struct JobSequence {
     steps: Sequence<Job>,
@@ -68,12 +71,13 @@ pub struct JobSequence {
 }
 
 impl JobSequence {
-    /// At its start, with the states `initial`.
+    /// Creates a sequence that begins with the states `initial`.
     pub fn new(initial: Arc<Vec<Tensor>>, queue: Queue) -> Arc<JobSequence> {
         Arc::new(JobSequence { steps: Sequence::new(initial), queue })
     }
 
-    /// The states that the step under way begins with: those that the one before left, or the initial ones.
+    /// The states with which the current step begins: the initial states when `restart` is true, else the states
+    /// after the last successful step.
     pub fn states(&self, restart: bool) -> Vec<Tensor> {
         self.steps.states(restart)
     }
@@ -84,32 +88,33 @@ impl JobSequence {
     }
 }
 
-/// A step of a sequence. When one that has begun is dropped, for whatever reason, the sequence goes on with the next.
+/// A step of a sequence. When a begun step is dropped for any reason, the sequence continues with the next step.
 #[derive(Debug)]
 pub struct SequenceStep {
     pub sequence: Arc<JobSequence>,
-    /// It begins with the initial state, whatever was before.
+    /// The step begins with the initial states, not with those of the step before.
     pub restart: bool,
-    /// The sequence begins anew behind it.
+    /// The next step after this one begins with the initial states.
     pub last: bool,
     progress: StepProgress,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum StepProgress {
-    /// Not with the workers: it has not begun, or is over.
+    /// No worker runs the step: it has not begun, or it has ended.
     Apart,
-    /// With the workers: the sequence waits for its end.
+    /// The step was given to the workers. The sequence waits for its end.
     Begun,
 }
 
 impl SequenceStep {
+    /// Creates a step that has not begun. `restart` and `last` are explained at the fields.
     pub fn new(sequence: Arc<JobSequence>, restart: bool, last: bool) -> SequenceStep {
         SequenceStep { sequence, restart, last, progress: StepProgress::Apart }
     }
 
-    /// Ends the step, with new states unless it failed, and queues the next one. When the queue has no room for that, it
-    /// comes back and must be run: it was accepted long ago.
+    /// Ends the step and queues the next one. `states` are the new states, or `None` when the step failed. When
+    /// the queue is full, the next step is returned and the caller must run it, because it was accepted earlier.
     pub fn end(mut self, states: Option<Vec<Tensor>>) -> Option<Job> {
         self.progress = StepProgress::Apart;
         let next = self.sequence.steps.end_step(states)?;
@@ -122,7 +127,8 @@ impl Drop for SequenceStep {
         if self.progress == StepProgress::Apart {
             return;
         }
-        // A loop, because a refused step that is dropped here would otherwise call this again for the one behind it.
+        // This is a loop because dropping a refused step here would call this function again for the step after
+        // it.
         while let Some(next) = self.sequence.steps.end_step(None) {
             let Err((refused, error)) = self.sequence.queue.put(next.begun()) else { return };
             refused.apart().reply.send(Err(error));
@@ -130,23 +136,22 @@ impl Drop for SequenceStep {
     }
 }
 
-/// A model's queue, as connections see it. Dropping it (every clone) ends the workers once they have
-/// emptied it.
+/// The sending end of a model's queue. When all clones are dropped, the workers empty the queue and end.
 #[derive(Debug, Clone)]
 pub struct Queue {
     jobs: Sender<Job>,
 }
 
 impl Queue {
-    /// A queue of at most `capacity` waiting jobs, and the workers' end of it.
+    /// Creates a queue of at most `capacity` waiting jobs. Returns the sending end and the workers' end.
     pub fn new(capacity: usize) -> (Queue, Receiver<Job>) {
         let (jobs, receiver) = bounded(capacity);
         (Queue { jobs }, receiver)
     }
 
-    /// Puts a job in at once or not at all; the refused job comes back with its reply still to give. A step of a
-    /// sequence waits in that until it is its turn.
-    // The refused job is as large as the one given, and moves back to where it came from.
+    /// Adds a job without waiting. When the queue is full, the job is returned with an error, and the caller must
+    /// send its reply. A step of a sequence waits in the sequence while another step of it runs.
+    // The error is as large as the job because it returns the job to the caller.
     #[allow(clippy::result_large_err)]
     pub fn submit(&self, job: Job) -> Result<(), (Job, RequestError)> {
         let Some(step) = &job.sequence else { return self.put(job) };
@@ -154,7 +159,7 @@ impl Queue {
         sequence.steps.submit(job, |job| self.put(job.begun()).map_err(|(job, error)| (job.apart(), error)))
     }
 
-    /// Puts a job in that has nothing to wait for.
+    /// Adds a job that does not wait for another step.
     #[allow(clippy::result_large_err)]
     fn put(&self, job: Job) -> Result<(), (Job, RequestError)> {
         self.jobs.try_send(job).map_err(|refused| match refused {
@@ -213,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_that_is_dropped_unsent_is_answered_all_the_same_and_once() {
+    fn a_dropped_reply_sends_exactly_one_error() {
         let (replies, inbox) = bounded(2);
         let waker = Arc::new(Count::default());
         drop(job(7, &replies, &waker));
@@ -225,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_is_lost_on_the_way_lets_its_sequence_go_on() {
+    fn a_sequence_continues_after_a_dropped_step() {
         let (queue, receiver) = Queue::new(1);
         let (replies, inbox) = bounded(8);
         let waker = Arc::new(Count::default());

@@ -1,5 +1,5 @@
-//! The way back: each accepted request gets exactly one reply, whatever becomes of its job. `tests/loom` checks this
-//! together with the wake-up.
+//! The path of a reply from a worker back to the connection. Invariant: each accepted request gets exactly one
+//! reply, whatever happens to its job. `tests/loom` checks this together with the wake-up.
 
 use std::sync::Arc;
 
@@ -8,36 +8,36 @@ use crate::memory::Share;
 use crate::model::{Row, Tensor};
 use crate::sync::{Sender, TrySendError};
 
-/// What comes back for a job.
+/// The reply to one job.
 #[derive(Debug)]
 pub struct Reply {
     /// The slot that the connection gave the request.
     pub slot: u64,
-    /// Boxed: every connection's channel has room for all its slots from the start.
+    /// This is boxed to keep the channel small: it has room for all slots of the connection from the start.
     pub outcome: Box<Outcome>,
-    /// The memory that the outcome takes.
+    /// The memory that the outcome holds.
     pub share: Share,
 }
 
-/// What a model gave for a request, or why it gave nothing.
+/// The outputs of a request, or the error that the client receives.
 pub type Outcome = Result<Outputs, RequestError>;
 
-/// The results of a request.
+/// The outputs of a successful request.
 #[derive(Debug, Default, PartialEq)]
 pub struct Outputs {
     /// In the signature's order.
     pub tensors: Vec<Tensor>,
-    /// What is known of the request's rows; empty when nothing is.
+    /// The known facts about each row of the request; empty when there are none.
     pub rows: Vec<Row>,
 }
 
-/// Rouses whoever waits for replies. Called after a reply was put into its channel.
+/// Wakes the thread that waits for replies. It is called after a reply was put into the channel.
 pub trait Wake: Send + Sync {
     fn wake(&self);
 }
 
-/// Where one reply goes. Consumed by [`ReplyTo::send`]; when it is dropped unsent, the connection is
-/// told so: every accepted request gets exactly one reply.
+/// The destination of one reply. [`ReplyTo::send`] consumes it. When it is dropped without a reply, it sends an
+/// error reply, so that every accepted request gets exactly one reply.
 pub struct ReplyTo {
     slot: u64,
     replies: Option<Sender<Reply>>,
@@ -46,13 +46,13 @@ pub struct ReplyTo {
 }
 
 impl ReplyTo {
-    /// `replies` must have room for every slot that is open at once; `share` is the memory of the request, and later of
-    /// its outcome.
+    /// `replies` must have room for one reply for each open slot. `share` is the memory of the request, and later
+    /// of its outcome.
     pub fn new(slot: u64, replies: Sender<Reply>, waker: Arc<dyn Wake>, share: Share) -> ReplyTo {
         ReplyTo { slot, replies: Some(replies), waker, share }
     }
 
-    /// The memory that the request takes on its way.
+    /// The memory that the request holds.
     pub fn share(&mut self) -> &mut Share {
         &mut self.share
     }
@@ -62,6 +62,7 @@ impl ReplyTo {
         self.slot
     }
 
+    /// Sends the reply and wakes the connection.
     pub fn send(mut self, outcome: Outcome) {
         self.deliver(outcome);
     }
@@ -71,9 +72,9 @@ impl ReplyTo {
         let share = self.share.take();
         match replies.try_send(Reply { slot: self.slot, outcome: Box::new(outcome), share }) {
             Ok(()) => self.waker.wake(),
-            // The connection is gone, and with it whoever asked.
+            // The connection has ended, so no client waits for the reply.
             Err(TrySendError::Disconnected(_)) => {}
-            Err(TrySendError::Full(_)) => log::error!("a reply found no room, though its slot was open"),
+            Err(TrySendError::Full(_)) => log::error!("no room for a reply, though its slot was open"),
         }
     }
 }

@@ -1,16 +1,19 @@
-//! Sequences: requests that share a state, each of which begins with what the one before left.
+//! The order of the steps of one sequence. A sequence is a list of requests that share states: each step begins
+//! with the states that the step before produced.
 //!
-//! A sequence has at most one step with the workers. The next one waits here until that has come back, so steps keep
-//! their order whatever the pool does, and the state travels with the step. A step that fails changes nothing: the next
-//! begins with the state that the failed one began with.
+//! Invariants: at most one step of a sequence is with the workers. The next step waits here until that one has
+//! ended, so the steps keep their order with any number of workers. A failed step changes no state: the next step
+//! begins with the same states as the failed one.
+//!
+//! The names of sequences and their limits do not belong here: see `inference::sequences`.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::model::Tensor;
 
-/// One sequence, and its steps that wait (jobs of whatever kind). They are bounded by what its connection may have in
-/// flight.
+/// One sequence and its waiting steps. `J` is the type of a job. The number of waiting steps is bounded by the
+/// number of requests that a connection may have in flight.
 #[derive(Debug)]
 pub struct Sequence<J> {
     initial: Arc<Vec<Tensor>>,
@@ -26,7 +29,7 @@ struct Progress<J> {
 }
 
 impl<J> Sequence<J> {
-    /// At its start.
+    /// Creates a sequence that begins with the states `initial`.
     pub fn new(initial: Arc<Vec<Tensor>>) -> Sequence<J> {
         let states = initial.as_ref().clone();
         Sequence {
@@ -39,8 +42,9 @@ impl<J> Sequence<J> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the next step: it waits here while another is under way, else `put` hands it to the workers. What `put`
-    /// refuses has not begun. `put` must not wait: meanwhile no other step gets in, so none can wait behind a refused one.
+    /// Adds a step. When another step is running, the new one waits here; else `put` gives it to the workers. When
+    /// `put` refuses the step, it has not begun. `put` must not wait, because it runs under the lock: the lock
+    /// prevents other steps from waiting behind a refused one.
     pub fn submit<E>(&self, job: J, put: impl FnOnce(J) -> Result<(), E>) -> Result<(), E> {
         let mut progress = self.progress();
         if progress.running {
@@ -52,12 +56,13 @@ impl<J> Sequence<J> {
         Ok(())
     }
 
-    /// What the step that is being run begins with.
+    /// The states with which the current step begins; with `restart`, the initial states.
     pub fn states(&self, restart: bool) -> Vec<Tensor> {
         if restart { self.initial.as_ref().clone() } else { self.progress().states.clone() }
     }
 
-    /// The step that had begun is over, with new states unless it failed; the next one, which has begun.
+    /// Ends the running step. `states` are the new states, or `None` when the step failed. Returns the next step,
+    /// which then counts as begun.
     pub fn end_step(&self, states: Option<Vec<Tensor>>) -> Option<J> {
         let mut progress = self.progress();
         if let Some(states) = states {
@@ -84,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_wait_for_each_other_and_hand_their_state_on() {
+    fn steps_run_in_order_and_pass_their_state_on() {
         let sequence: Sequence<u8> = Sequence::new(Arc::new(state(0)));
         let mut begun = Vec::new();
         for step in 1..=3 {

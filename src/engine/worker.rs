@@ -1,9 +1,10 @@
-//! The threads that run a model: take jobs, prepare their inputs, run, reply.
+//! The threads that run a model. A worker takes jobs, prepares their inputs, runs them and sends the replies.
+//! Which jobs it takes is decided in [`intake`](super::intake).
 //!
-//! A worker never ends before its queue does. A failed run, or a panic inside the engine, is that
-//! request's answer and nobody else's trouble: the session's state is thrown away and made again, and
-//! a batch that failed is run once more, item by item. A panic anywhere else costs the jobs in hand: they are
-//! answered, their sequences go on, and the worker begins anew.
+//! Invariants: a worker ends only after its queue is closed and empty. A failed run, or a panic inside the engine,
+//! is an error for that request only: the worker drops its runner and creates a new one. A batch that failed is
+//! run again, one job at a time. After a panic elsewhere, the jobs that the worker holds get error replies, their
+//! sequences continue, and the worker starts again.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -27,10 +28,10 @@ use crate::panic::panic_message;
 use crate::processing::embedding::Embeddings;
 use crate::processing::{Allowance, Prepared, Preprocessor};
 
-/// Bytes of stack a worker has: graphs with deep sub-graphs recurse.
+/// The stack of a worker, in bytes. Graphs with deep sub-graphs need recursion.
 const STACK: usize = 8 << 20;
 
-/// What every worker of a model shares.
+/// The parts of a model that all its workers share.
 #[derive(Debug)]
 pub struct Workload {
     pub session: Session,
@@ -38,8 +39,8 @@ pub struct Workload {
     pub embeddings: Embeddings,
 }
 
-/// A worker's thread. `alive` is disconnected when the thread has ended, which can be waited for with
-/// a time-out; a `JoinHandle` cannot.
+/// A worker's thread. The channel `alive` is disconnected when the thread has ended. One can wait for that with a
+/// time-out, which a `JoinHandle` does not offer.
 #[derive(Debug)]
 pub struct WorkerThread {
     pub alive: Receiver<Infallible>,
@@ -48,6 +49,7 @@ pub struct WorkerThread {
 }
 
 impl WorkerThread {
+    /// True when the thread has ended.
     pub fn has_ended(&self) -> bool {
         has_ended(&self.alive)
     }
@@ -58,7 +60,8 @@ pub fn has_ended(alive: &Receiver<Infallible>) -> bool {
     matches!(alive.try_recv(), Err(TryRecvError::Disconnected))
 }
 
-/// Since when a worker has been busy with one thing: decoding a request's files, running the engine once, pooling.
+/// The time since which a worker has been busy with one piece of work: decoding a request's files, one run of the
+/// engine, or pooling. `None` inside means that it is not busy.
 #[derive(Debug, Clone, Default)]
 pub struct Pulse(Arc<Mutex<Option<Instant>>>);
 
@@ -67,12 +70,12 @@ impl Pulse {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = busy;
     }
 
-    /// How long that has taken until now.
+    /// How long the current piece of work has taken; `None` when the worker is not busy.
     pub fn busy(&self) -> Option<Duration> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).map(|since| since.elapsed())
     }
 
-    /// Does one thing. The engine, and a file's decoder, may panic on what came: that is an error like others.
+    /// Does one piece of work. A panic in the engine or in a file's decoder becomes the error `inference_failed`.
     fn during<T>(&self, work: impl FnOnce() -> Result<T, RequestError>) -> Result<T, RequestError> {
         self.set(Some(Instant::now()));
         let done = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
@@ -84,15 +87,15 @@ impl Pulse {
     }
 }
 
-/// Workers of all models together. Where the system has no room for another thread's stack, it ends the whole program
-/// instead of refusing the thread: so they are counted, and stay far below.
+/// The most workers that all models together may have. When the system has no memory for another thread's stack,
+/// the whole program can end instead of returning an error. This limit stays far below that point.
 pub const MOST_WORKERS: usize = 4096;
 
-/// The workers that there are, of all models.
+/// Counts the workers of all models.
 #[derive(Debug, Clone, Default)]
 pub struct Places(Arc<AtomicUsize>);
 
-/// One worker's place, free again when this is dropped.
+/// The place of one worker. Dropping it makes the place free again.
 struct Place(Arc<AtomicUsize>);
 
 impl Places {
@@ -137,26 +140,26 @@ pub fn spawn(
 
 struct Worker {
     workload: Arc<Workload>,
-    /// None before the first run, and after one that failed: whatever that left behind went with it.
+    /// `None` before the first run and after a failed run, so that nothing of a failed run is used again.
     runner: Option<Runner>,
     clock: Clock,
     intake: Arc<Intake>,
-    /// Steps of sequences for which there was no room in the queue.
+    /// Steps of sequences that found no room in the queue.
     overflow: VecDeque<Job>,
     pulse: Pulse,
 }
 
-/// Whether there is more to do.
+/// Whether the worker continues.
 enum Turn {
     More,
     Over,
 }
 
-/// A job that is ready to be run.
+/// A job whose inputs are prepared.
 struct Ready {
     job: Job,
     item: Item,
-    /// The family of plans that runs it.
+    /// The index of the family of plans that runs the job.
     family: usize,
 }
 
@@ -169,13 +172,13 @@ impl Worker {
                 Err(panic) => {
                     self.runner = None;
                     self.pulse.set(None);
-                    log::error!("a worker panicked and begins anew: {}", panic_message(panic.as_ref()));
+                    log::error!("a worker panicked, and restarts: {}", panic_message(panic.as_ref()));
                 }
             }
         }
     }
 
-    /// Takes what is to be run together, and runs it.
+    /// Takes jobs and runs them. Returns [`Turn::Over`] when the queue is closed and empty.
     fn turn(&mut self) -> Turn {
         let jobs = match self.overflow.pop_front() {
             Some(job) => vec![job],
@@ -194,7 +197,7 @@ impl Worker {
 
     fn serve(&mut self, jobs: Vec<Job>) {
         let mut ready: Vec<Ready> = jobs.into_iter().filter_map(|job| self.prepare(job)).collect();
-        // Nearly always they are all of one family.
+        // In most cases all jobs belong to one family.
         while let Some(family) = ready.first().map(|first| first.family) {
             let (together, others) = ready.into_iter().partition(|ready| ready.family == family);
             self.run_together(together, family);
@@ -202,7 +205,8 @@ impl Worker {
         }
     }
 
-    /// Looks whether a job is still wanted, and makes its inputs ready; answers it when there is nothing to be run.
+    /// Checks that a job is still needed, and prepares its inputs. When it is not needed or the inputs are
+    /// invalid, it sends the error reply and returns `None`.
     fn prepare(&mut self, mut job: Job) -> Option<Ready> {
         if let Inputs::Newest(mailbox) = &job.inputs {
             job.deadline = mailbox.deadline().unwrap_or(job.deadline);
@@ -281,7 +285,7 @@ impl Worker {
         }
     }
 
-    /// Makes the outcome of a run's result, and gives the inputs' memory back; `memory` is the result's.
+    /// Releases the memory of the inputs and replies with the result. `memory` is the memory of the result.
     fn finish_with(&mut self, mut job: Job, item: Item, result: Result<Item, RequestError>, memory: Share) {
         let result = result.and_then(|result| self.embed(&item, result));
         drop(item);
@@ -289,7 +293,7 @@ impl Worker {
         self.finish(job, result);
     }
 
-    /// Runs the engine, with a new state where there is none.
+    /// Runs the engine. It creates a runner when there is none, and drops it after a failed run.
     fn run<T>(
         &mut self,
         work: impl FnOnce(&mut Runner) -> Result<T, RequestError>,
@@ -302,14 +306,14 @@ impl Worker {
         result
     }
 
-    /// Pools and normalises where that is declared; the mask is among the run's inputs.
+    /// Pools and normalises the outputs for which `model.json` asks this. The mask is one of the inputs.
     fn embed(&self, item: &Item, result: Item) -> Result<Item, RequestError> {
         let Item { tensors, states } = result;
         let tensors = self.pulse.during(|| self.workload.embeddings.finish(&item.tensors, tensors))?;
         Ok(Item { tensors, states })
     }
 
-    /// Lets the job's sequence go on, and replies.
+    /// Ends the job's step of its sequence, and sends the reply.
     fn finish(&mut self, job: Job, result: Result<Item, RequestError>) {
         let Job { sequence, rows, mut reply, .. } = job;
         let (outcome, states) = match result {
@@ -317,10 +321,11 @@ impl Worker {
             Err(error) => (Err(error), None),
         };
         if let Some(step) = sequence {
-            // A step that was to begin anew and failed leaves nothing of what was before.
+            // When a step with `restart` fails, the sequence must not keep the states from before it.
             let anew = step.last || step.restart && states.is_none();
             let states = if anew { Some(step.sequence.states(true)) } else { states };
-            // Behind the others; when there is no room it is run at once, for a sequence must not lose a step on the way.
+            // `end` queues the next step. When the queue is full, this worker runs the step itself: a sequence
+            // must not lose an accepted step.
             self.overflow.extend(step.end(states));
         }
         let bytes = outcome.as_ref().map_or(0, |outputs| outputs.tensors.iter().map(Tensor::memory).sum());
@@ -329,7 +334,7 @@ impl Worker {
     }
 }
 
-/// Whether a job is still to be gone on with.
+/// Returns an error when the job's connection has ended or its deadline has passed.
 fn is_due(cancelled: &AtomicBool, deadline: Instant, clock: &Clock) -> Result<(), RequestError> {
     if cancelled.load(Ordering::Relaxed) {
         return Err(RequestError::new(Code::Unavailable, "the connection is gone"));
@@ -341,7 +346,7 @@ fn is_due(cancelled: &AtomicBool, deadline: Instant, clock: &Clock) -> Result<()
     Ok(())
 }
 
-/// How many rows a job brings, files counted as a row each.
+/// The number of rows of a job. A file counts as one row.
 fn rows(session: &Session, job: &Job) -> usize {
     match &job.inputs {
         Inputs::Own(inputs) => session.rows(inputs),
@@ -431,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn pooling_that_panics_is_that_requests_answer_alone() {
+    fn a_panic_in_pooling_fails_only_that_request() {
         let pooled = Embedding { pooling: Some(Pooling::Mean), normalize: None };
         // A mask that is not among the inputs.
         let embeddings = Embeddings::new(Mask::Input(9), vec![pooled]);
@@ -445,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_panics_leaves_its_sequence_as_it_was_and_the_next_goes_on() {
+    fn a_step_that_panics_changes_no_state_and_the_next_step_runs() {
         let state = StateOption { input: "state".into(), output: "state_out".into(), batch_axis: None };
         let options = Options { states: vec![state], ..Options::default() };
         let bench = Bench::start("running", options, Embeddings::default());
@@ -461,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_bounded_and_come_back() {
+    fn places_are_bounded_and_can_be_used_again() {
         let places = Places::default();
         let taken: Vec<Place> = (0..MOST_WORKERS).map(|_| places.take().unwrap()).collect();
         let error = places.take().err().expect("there is one too many").to_string();

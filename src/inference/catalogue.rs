@@ -1,5 +1,5 @@
-//! The models of a server, by name and version. A reload puts another catalogue in this one's place; whoever holds a
-//! model keeps it until he lets go.
+//! The models of a server, by name and version, and their worker threads. A reload replaces the whole catalogue; a
+//! model lives as long as someone holds it. How models are loaded does not belong here: see `loader`.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -18,42 +18,44 @@ use crate::model::signature::quoted;
 /// What is served now.
 #[derive(Debug)]
 pub struct Models {
+    /// The current catalogue. A reload replaces it.
     catalogue: RwLock<Arc<Catalogue>>,
 }
 
-/// What was served at one time.
+/// The models and versions that a server has between two reloads.
 #[derive(Debug, Default)]
 pub struct Catalogue {
     by_name: BTreeMap<String, Vec<Entry>>,
-    /// The model that `/` means.
+    /// The name of the model that answers at the path `/`.
     default: Option<String>,
 }
 
-/// A version of a model, oldest first among its like.
+/// One version of a model. In a catalogue, the versions of a model are sorted from oldest to newest.
 #[derive(Debug, Clone)]
 pub struct Entry {
     pub version: String,
-    /// Why it is not there, if it could not be loaded.
+    /// The model, or the reason why it could not be loaded.
     pub model: Result<Arc<ServedModel>, Failure>,
 }
 
-/// Why a version could not be loaded.
+/// The reason why a version could not be loaded, and when that happened.
 #[derive(Debug, Clone)]
 pub struct Failure {
     pub reason: String,
     pub when: FailedAt,
 }
 
-/// Whether the server is the worse for it.
+/// When a version failed to load. This decides whether the server counts as ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailedAt {
-    /// The server does not do what it was started for: it is not ready until the model is mended.
+    /// At the start: the server is not ready until the model is repaired.
     Start,
-    /// What was served is served on: a new model that does not load must not take every replica out of service.
+    /// In a reload: the server stays ready, because a new model that fails to load must not take every replica out
+    /// of service.
     Reload,
 }
 
-/// A version that is served, held by nothing.
+/// A version that is served. It holds only a weak reference, so it does not keep the model alive.
 #[derive(Debug)]
 pub struct Known {
     pub name: String,
@@ -64,7 +66,8 @@ pub struct Known {
 }
 
 impl Catalogue {
-    /// `default` is the model that `/` means; without one it is the only model, if there is just one.
+    /// Creates a catalogue. `default` names the model that answers at `/`; without it, that is the only model, if
+    /// there is exactly one. Returns an error when `default` is not among the entries.
     pub fn new(entries: Vec<(String, Entry)>, default: Option<&str>) -> Result<Catalogue, String> {
         let mut by_name: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
         for (name, entry) in entries {
@@ -87,7 +90,7 @@ impl Catalogue {
         self.by_name.values().flatten().filter_map(|entry| entry.model.as_ref().ok())
     }
 
-    /// What is served, without keeping it: a reload must not hold up the end of the server.
+    /// All served versions, as weak references: a reload must not delay the end of the server.
     pub fn known(&self) -> Vec<Known> {
         let known = |model: &Arc<ServedModel>| Known {
             name: model.name.clone(),
@@ -103,7 +106,7 @@ impl Catalogue {
         self.by_name.iter().flat_map(|(name, versions)| versions.iter().map(move |entry| (name, entry)))
     }
 
-    /// Names and versions that could not be loaded at the start, nor since.
+    /// Names and versions that failed to load at the start and have not been loaded since.
     pub fn failed_at_start(&self) -> Vec<(String, String)> {
         let is_failed =
             |entry: &Entry| entry.model.as_ref().is_err_and(|failure| failure.when == FailedAt::Start);
@@ -111,7 +114,8 @@ impl Catalogue {
         failed.map(|(name, entry)| (name.clone(), entry.version.clone())).collect()
     }
 
-    /// Names and versions for which the server is not ready: they could not be loaded at the start, or have no worker.
+    /// Names and versions that make the server not ready: they failed to load at the start, or have no running
+    /// worker.
     pub fn unready(&self) -> Vec<String> {
         let is_unready = |entry: &Entry| match &entry.model {
             Ok(model) => !model.is_ready(),
@@ -126,8 +130,8 @@ impl Catalogue {
         self.by_name.get(name).into_iter().flatten().map(|entry| entry.version.as_str()).collect()
     }
 
-    /// The model that a path names; `None` for the name means the default model, for the version the newest that is
-    /// served.
+    /// Finds the model for a path. Without a name, it is the default model; without a version, it is the newest
+    /// version that is served. Returns an error when no such version is served.
     pub fn find(&self, name: Option<&str>, version: Option<&str>) -> Result<&Arc<ServedModel>, RequestError> {
         let unknown = |message: String| RequestError::new(Code::UnknownModel, message);
         let known = || quoted(self.by_name.keys().map(String::as_str));
@@ -150,7 +154,7 @@ impl Catalogue {
             }
         }
         Err(match (failed, version) {
-            // Why is for the operator, in the log: it may name paths.
+            // The reason is only in the log for the operator, because it may contain paths.
             (Some(version), _) => RequestError::new(
                 Code::Unavailable,
                 format!("version {version} of model `{name}` could not be loaded: see the server's log"),
@@ -164,7 +168,7 @@ impl Catalogue {
     }
 }
 
-/// Numbers by their value, before names.
+/// Compares versions: numbers come before names and are compared by value.
 fn order(a: &str, b: &str) -> Ordering {
     match (a.parse::<u64>(), b.parse::<u64>()) {
         (Ok(a), Ok(b)) => a.cmp(&b),
@@ -175,31 +179,34 @@ fn order(a: &str, b: &str) -> Ordering {
 }
 
 impl Models {
+    /// Begins with `catalogue` as the current one.
     pub fn new(catalogue: Catalogue) -> Models {
         Models { catalogue: RwLock::new(Arc::new(catalogue)) }
     }
 
-    /// What is served now.
+    /// The current catalogue. A reload does not change the returned one.
     pub fn now(&self) -> Arc<Catalogue> {
         self.catalogue.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Serves another catalogue from now on; the one before.
+    /// Replaces the current catalogue, and returns the previous one.
     pub fn replace(&self, catalogue: Catalogue) -> Arc<Catalogue> {
         let mut now = self.catalogue.write().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut now, Arc::new(catalogue))
     }
 }
 
-/// The worker threads of all models. They end when every [`ServedModel`] is gone and their queues are
-/// empty.
+/// The worker threads of all models. The threads of a model end when its [`ServedModel`] is dropped and its queue
+/// is empty.
 #[derive(Debug, Default)]
 pub struct Workers(Mutex<Vec<WorkerThread>>);
 
 impl Workers {
+    /// Adds threads, and removes those that have ended.
     pub fn add(&self, workers: Vec<WorkerThread>) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those of models that were replaced have ended by now, or will have the next time.
+        // The threads of replaced models are removed here once they have ended; the others are removed by a later
+        // call.
         let (ended, running): (Vec<_>, Vec<_>) = all.drain(..).partition(WorkerThread::has_ended);
         *all = running;
         all.extend(workers);
@@ -207,16 +214,17 @@ impl Workers {
         ended.into_iter().for_each(join);
     }
 
-    /// Takes over those of another.
+    /// Moves the threads of `others` into this list.
     pub fn absorb(&self, others: Workers) {
         self.add(others.0.into_inner().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// The number of threads in this list.
     pub fn count(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// The worker that has been busy with one thing for longest, and how long.
+    /// The worker that has been busy with one piece of work for the longest time, and that time.
     pub fn busiest(&self) -> Option<(String, Duration)> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let busy = all.iter().filter_map(|worker| Some((worker, worker.pulse.busy()?)));
@@ -224,7 +232,7 @@ impl Workers {
         Some((worker.handle.thread().name().unwrap_or_default().to_owned(), busy))
     }
 
-    /// Waits for the workers to end, at most until `deadline`; says how many did not.
+    /// Waits until the workers end, at most until `deadline`. Returns the number of workers that have not ended.
     pub fn join(&self, deadline: Instant) -> usize {
         let all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         let mut stuck = 0;
@@ -256,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_that_could_not_be_loaded_is_told_from_one_that_nobody_knows() {
+    fn a_failed_version_and_an_unknown_version_give_different_errors() {
         let catalogue = failed(FailedAt::Start);
         let failed = catalogue.find(None, None).unwrap_err();
         assert_eq!(failed.code, Code::Unavailable);
@@ -265,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_fails_at_the_start_holds_up_readiness_and_a_new_one_at_a_reload_does_not() {
+    fn only_a_failure_at_the_start_makes_the_server_not_ready() {
         assert_eq!(failed(FailedAt::Start).unready(), ["m version 1"]);
         assert!(failed(FailedAt::Reload).unready().is_empty());
     }

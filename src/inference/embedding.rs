@@ -1,4 +1,5 @@
-//! What `model.json` says about text and embeddings, held against the model.
+//! Applies the text and embedding settings of `model.json` to a model, and checks them against its signature. The
+//! computations are in [`processing`](crate::processing).
 
 use crate::config::Limits;
 use crate::model::manifest::TextInput;
@@ -9,11 +10,11 @@ use crate::processing::text::{MEDIA_TYPES, Part, TextEncoder};
 
 use super::sources::Sources;
 
-/// The usual name of the input that tells tokens from filling, and of the one with each token's segment.
+/// The usual names of the input that marks real tokens, and of the input that gives each token's segment.
 const ATTENTION_MASK: &str = "attention_mask";
 const TOKEN_TYPE_IDS: &str = "token_type_ids";
 
-/// An encoder for each input that takes text; the signature then says so.
+/// Makes an encoder for each input that takes text, and marks these inputs in the signature.
 pub fn texts(
     signature: &mut Signature,
     sources: &Sources,
@@ -41,7 +42,8 @@ pub fn texts(
     Ok(encoders)
 }
 
-/// The inputs that one text fills, the one that takes it first. Those of the usual names need not be named.
+/// The inputs that one text fills; the first is the one that takes the text. Inputs with the usual names are found
+/// without a setting.
 fn parts(text: &TextInput, source: &str, signature: &Signature) -> Result<Vec<(usize, Part)>, String> {
     let inputs = &signature.inputs;
     let known = |name: &str| declared("inputs", name, inputs).map(|_| place(name, inputs));
@@ -64,7 +66,7 @@ fn place(name: &str, tensors: &[TensorMetadata]) -> Option<usize> {
     tensors.iter().position(|tensor| tensor.name == name)
 }
 
-/// What becomes of the outputs; the signature then has the shapes that are answered.
+/// Makes the pooling and normalisation of the outputs, and changes the signature to the resulting shapes.
 pub fn embeddings(
     signature: &mut Signature,
     manifest: &Manifest,
@@ -73,7 +75,7 @@ pub fn embeddings(
     let mut embeddings = vec![Embedding::default(); signature.outputs.len()];
     for said in &manifest.outputs {
         let (pooling, normalize) = (said.pooling, said.normalize);
-        // A name that the model does not have is told with the other words about outputs.
+        // An unknown output name is reported with the other errors about outputs.
         let Some(index) = place(&said.name, &signature.outputs) else { continue };
         let output = &mut signature.outputs[index];
         if (pooling.is_some() || normalize.is_some()) && !output.datatype.is_float() {
@@ -101,7 +103,8 @@ fn pooled(output: &TensorMetadata) -> Result<Vec<Dim>, String> {
     }
 }
 
-/// A mask that is an input tells best, whoever made it; next best are token ids, of which one only fills up.
+/// Chooses the mask. An attention mask among the inputs is preferred. Without one, the token ids are used: one id
+/// means padding.
 fn mask(signature: &Signature, manifest: &Manifest, texts: &[TextEncoder]) -> Mask {
     let said = manifest.inputs.iter().filter_map(|input| input.text.as_ref()?.attention_mask.as_deref());
     let name = said.chain([ATTENTION_MASK]).find_map(|name| place(name, &signature.inputs));

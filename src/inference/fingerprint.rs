@@ -1,4 +1,5 @@
-//! Whether a model's files are still what was loaded: by what the file system says of each, which costs a look.
+//! Detects whether a model's files have changed since they were loaded. It compares what the file system reports
+//! about each file and does not read the contents.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -7,23 +8,23 @@ use std::time::SystemTime;
 use crate::model::repository::MANIFEST;
 use crate::model::{ModelFiles, Store};
 
-/// What a model is made of. Equal when nothing has changed since.
+/// The state of a model's files. Two fingerprints are equal when no file has changed.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Fingerprint {
-    /// What is fetched is known by its digest.
+    /// The digest of a fetched model.
     sha256: Option<String>,
     /// The manifest, labels and tokenizers.
     files: Vec<Seen>,
     onnx: Option<Seen>,
-    /// The files that the ONNX file keeps tensors in; `None` when nobody has read yet which those are.
+    /// The data files in which the ONNX file stores tensors; `None` while their names are not read yet.
     data: Option<Vec<Seen>>,
 }
 
-/// A file, and how it was.
+/// A file and its state when it was checked.
 #[derive(Debug, Clone, PartialEq)]
 struct Seen {
     path: PathBuf,
-    /// `None` when it cannot be looked at.
+    /// `None` when the state cannot be read.
     state: Option<FileState>,
 }
 
@@ -31,19 +32,20 @@ struct Seen {
 struct FileState {
     length: u64,
     modified: SystemTime,
-    /// Of the file's metadata: a copy may bring its old time of modification along.
+    /// The time of the last metadata change, in seconds and nanoseconds. A copy may keep an old modification time,
+    /// but not this one.
     changed: (i64, i64),
-    /// Another file under the same name has another number.
+    /// The inode number: another file with the same name has another number.
     inode: u64,
 }
 
 impl Fingerprint {
-    /// Of files as they were found, before anything is fetched. Which data files belong to an ONNX file is taken from one
-    /// of `known` that saw the same ONNX file.
+    /// Makes the fingerprint of a model's files before anything is fetched. The names of the data files are taken
+    /// from a fingerprint in `known` that has the same ONNX file.
     pub fn of<'k>(files: &ModelFiles, known: impl IntoIterator<Item = &'k Fingerprint>) -> Fingerprint {
         let manifest = &files.manifest;
         let mut paths: Vec<PathBuf> = files.manifest_file.iter().cloned().collect();
-        // A fetched model is known by its digest, and the one in the program never changes.
+        // A fetched model is identified by its digest, and the model inside the program never changes.
         let is_elsewhere = manifest.url.is_some() || files.store == Store::Program;
         if !is_elsewhere {
             let labels = manifest.outputs.iter().filter_map(|output| output.labels.as_ref());
@@ -52,7 +54,7 @@ impl Fingerprint {
         }
         let onnx = (!is_elsewhere).then(|| Seen::at(files.onnx.clone()));
         let data = match &onnx {
-            // It has none, or they are fetched with it.
+            // The model has no data files, or they are fetched with it.
             None => Some(Vec::new()),
             Some(onnx) => {
                 known.into_iter().find(|known| known.onnx.as_ref() == Some(onnx)).and_then(|known| {
@@ -69,24 +71,25 @@ impl Fingerprint {
         }
     }
 
-    /// Of a folder, and a version's folder in it, of whose content nobody could make sense.
+    /// Makes the fingerprint of a model folder, and of a version's folder in it, when their content is not a valid
+    /// model.
     pub fn of_folder(home: &Path, version: &str) -> Fingerprint {
         let paths = [home.to_path_buf(), home.join(MANIFEST), home.join(version).join(MANIFEST)];
         Fingerprint { files: paths.into_iter().map(Seen::at).collect(), ..Fingerprint::default() }
     }
 
-    /// True when the ONNX file has not been asked yet which data files it has.
+    /// True while the names of the data files are not read yet.
     pub fn lacks_data(&self) -> bool {
         self.data.is_none()
     }
 
-    /// Looks at the data files that the ONNX file names: paths below its folder.
+    /// Adds the state of the data files that the ONNX file names. `names` are paths relative to its folder.
     pub fn add_data(&mut self, onnx: &Path, names: &[String]) {
         let folder = onnx.parent().unwrap_or(Path::new(""));
         self.data = Some(names.iter().map(|name| Seen::at(folder.join(name))).collect());
     }
 
-    /// The first file that is not as it was.
+    /// The path of the first file that has changed since; `None` when there is none.
     pub fn changed_since(&self) -> Option<&Path> {
         let data = self.data.iter().flatten();
         let mut all = self.files.iter().chain(&self.onnx).chain(data);

@@ -1,4 +1,5 @@
-//! From files to a model in service: read, narrow by the manifest, plan, warm up, start workers.
+//! Makes a served model from its files: it reads them, applies the manifest to the graph, makes plans, runs the
+//! warm-up, and starts the workers. Which models are loaded is decided in `loader`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
@@ -25,7 +26,7 @@ use crate::processing::text::TextEncoder;
 use crate::processing::{Decoder, Preprocessor};
 use crate::wire::elements;
 
-/// Why a model is not served.
+/// The reason why a model could not be loaded.
 #[derive(Debug, thiserror::Error)]
 #[error("model `{model}`: {message}")]
 pub struct LoadError {
@@ -33,24 +34,24 @@ pub struct LoadError {
     pub message: String,
 }
 
-/// A model that is loaded and warm, its workers not started yet.
+/// A model that is loaded and warmed up. Its workers are not started yet.
 #[derive(Debug)]
 pub struct Loaded {
     pub files: ModelFiles,
     pub workload: Workload,
     pub postprocessors: Vec<Postprocessor>,
-    /// What makes plans for batches, where they may pay.
+    /// Makes and measures plans for batches; `None` when the model uses no batches.
     pub planner: Option<Planner>,
-    /// What a sequence begins with; empty without a state.
+    /// The states with which a sequence begins; empty for a model without states.
     initial: Vec<Tensor>,
     audio: Option<AudioStream>,
-    /// Outputs that are dictionaries in the file, and their keys.
+    /// The outputs that are dictionaries in the ONNX file, with their keys.
     pub class_labels: Vec<ClassLabels>,
-    /// Whether threads inside a run help, where they were asked for.
+    /// Whether several threads make one run faster; `None` when the manifest does not ask for them.
     pub threads: Option<ThreadFinding>,
-    /// Of the warm-up's runs.
+    /// The time that each run of the warm-up took.
     pub warmup: Vec<Duration>,
-    /// Why the warm-up failed, when it did. Some models cannot run on a [`sample`] and serve well.
+    /// The error of the warm-up, if it failed. Some models fail on a [`sample`] but work on real requests.
     pub warmup_error: Option<String>,
 }
 
@@ -60,7 +61,7 @@ pub fn load(files: ModelFiles, limits: &Limits) -> Result<Loaded, LoadError> {
     Sources::read(files, &mut fingerprint).and_then(|sources| load_read(sources, limits))
 }
 
-/// Loads what was read. Whatever panics on the way is an error of this model.
+/// Loads a model from sources that were read before. A panic becomes an error of this model.
 pub fn load_read(sources: Sources, limits: &Limits) -> Result<Loaded, LoadError> {
     let model = sources.files.name.clone();
     catch_unwind(AssertUnwindSafe(|| try_load(sources, limits))).unwrap_or_else(|panic| {
@@ -100,7 +101,7 @@ fn try_load(sources: Sources, limits: &Limits) -> Result<Loaded, LoadError> {
     })
 }
 
-/// What a model needs to answer requests, before anything has been run.
+/// The parts that a model needs to answer requests, before its first run.
 struct Ready {
     workload: Workload,
     postprocessors: Vec<Postprocessor>,
@@ -108,7 +109,7 @@ struct Ready {
     initial: Vec<Tensor>,
 }
 
-/// Plans the graph as model.json narrows it, and makes what stands before and behind it.
+/// Makes the plans of the graph with the limits of model.json, and makes the preprocessor and postprocessors.
 fn prepare(sources: &Sources, limits: &Limits) -> Result<Ready, String> {
     let (files, graph) = (&sources.files, &sources.graph);
     let options = options(graph, &files.manifest, limits)?;
@@ -133,7 +134,8 @@ fn prepare(sources: &Sources, limits: &Limits) -> Result<Ready, String> {
 }
 
 impl Loaded {
-    /// Starts the workers of the model, and the thread that plans batches. Requests may come when it returns.
+    /// Starts the workers of the model, and the thread that measures batches. When it returns, the model accepts
+    /// requests. Returns an error when a thread cannot be started.
     pub fn start(
         self,
         limits: &Limits,
@@ -156,7 +158,7 @@ impl Loaded {
             let (intake, workload) = (intake.clone(), workload.clone());
             worker::spawn(&self.files.name, index, intake, workload, clock.clone(), places)
         });
-        // When one cannot be started, those that were end by themselves: their queue is gone.
+        // When one thread cannot be started, the others end by themselves, because the queue is dropped.
         let threads: Vec<WorkerThread> = threads.collect::<Result<_, _>>()?;
         let alive = threads.iter().map(|thread| thread.alive.clone()).collect();
         workers.add(threads);
@@ -192,7 +194,7 @@ impl Loaded {
     }
 }
 
-/// What the manifest says about the graph, held against the graph.
+/// Makes the options of a session from the manifest, and checks them against the graph.
 fn options(graph: &Graph, manifest: &Manifest, limits: &Limits) -> Result<Options, String> {
     let mut shapes = Vec::new();
     for said in &manifest.inputs {
@@ -241,7 +243,7 @@ fn options(graph: &Graph, manifest: &Manifest, limits: &Limits) -> Result<Option
     })
 }
 
-/// What every sequence begins with, in the order of the session's states.
+/// The states with which each sequence begins, in the order of the session's states.
 fn initial_states(session: &Session, manifest: &Manifest) -> Result<Vec<Tensor>, String> {
     let said = manifest.sequence.iter().flat_map(|sequence| &sequence.states);
     let states = session.states().iter().zip(said);
@@ -255,7 +257,7 @@ fn initial_states(session: &Session, manifest: &Manifest) -> Result<Vec<Tensor>,
     initial.collect()
 }
 
-/// A tensor of the whole shape from JSON: all of it, or one number for each element.
+/// Makes the initial tensor of a state from JSON: all its elements, or one number that is used for each element.
 fn filled(state: &TensorMetadata, value: &serde_json::Value) -> Result<Tensor, String> {
     let shape = state.shape_with_open(1);
     if !value.is_number() {
@@ -267,7 +269,8 @@ fn filled(state: &TensorMetadata, value: &serde_json::Value) -> Result<Tensor, S
     Tensor::new(shape, Tensor::concat(0, &vec![&one; count])?.into_elements())
 }
 
-/// A manifest may fix what the file leaves open, and name again what the file fixes.
+/// Combines a shape in the manifest with the one in the file. The manifest may set dimensions that are open in the
+/// file, and may repeat those that are fixed. Any other difference is an error.
 fn narrowed(input: &TensorMetadata, said: &[i64]) -> Result<Vec<Dim>, String> {
     // A file that declares no shape at all takes the manifest's.
     let unknown_rank = input.shape.is_empty() && !said.is_empty();
@@ -292,7 +295,8 @@ fn narrowed(input: &TensorMetadata, said: &[i64]) -> Result<Vec<Dim>, String> {
         .collect()
 }
 
-/// A shape that no request could bring is a mistake, and memory for a trial of it may not be there.
+/// Checks that a tensor of this shape is within `--max-tensor-bytes`. No request could bring a larger one, and a
+/// trial run with it may need more memory than there is.
 fn check_size(field: &str, input: &TensorMetadata, shape: &[Dim], limits: &Limits) -> Result<(), String> {
     let shape: Vec<usize> = shape.iter().map(|dim| dim.fixed().unwrap_or(1)).collect();
     let bytes = volume(&shape).and_then(|count| count.checked_mul(input.datatype.size().unwrap_or(1)));
@@ -306,7 +310,7 @@ fn check_size(field: &str, input: &TensorMetadata, shape: &[Dim], limits: &Limit
     ))
 }
 
-/// A constant from JSON; a single number fills an input whose shape is [] or all ones.
+/// Makes a constant from JSON. A single number is allowed for an input whose shape is [] or has only ones.
 fn constant(input: &TensorMetadata, value: &serde_json::Value) -> Result<Tensor, String> {
     let (nesting, values) = elements::parse(&value.to_string(), input.datatype)?;
     let shape = if input.admits(&nesting) { nesting } else { input.shape_with_open(1) };
@@ -403,11 +407,11 @@ fn try_threads(workload: &mut Workload, count: usize) -> Result<ThreadFinding, S
     let finding = workload.session.try_threads(count, &item)?;
     let ThreadFinding { alone, together, .. } = finding;
     let verdict = if finding.helps() { "used" } else { "not used" };
-    log::info!("{count} threads a run: {together:.3} ms instead of {alone:.3} ms: {verdict}");
+    log::info!("{count} threads per run: {together:.3} ms instead of {alone:.3} ms: {verdict}");
     Ok(finding)
 }
 
-/// What a model is tried on: zeros, and a sentence where it takes text.
+/// The inputs for a trial run: zeros, and a sentence for an input that takes text.
 pub fn sample(workload: &Workload) -> Result<Item, String> {
     let Item { tensors, states } = zeros(&workload.session)?;
     let tensors = workload.preprocessor.sample(tensors, workload.session.signature());

@@ -1,4 +1,7 @@
-//! From a repository to a catalogue: finds models, fetches and loads what is new, keeps what has not changed.
+//! Makes a catalogue from a repository: it finds models, fetches and loads new ones, and keeps unchanged ones. How
+//! one model is loaded is in `load`.
+//!
+//! Invariant: a model that is served continues to be served when its new files cannot be loaded.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,45 +21,45 @@ use crate::memory::Budget;
 use crate::model::{ModelFiles, ModelSource};
 use crate::panic::panic_message;
 
-/// Loads the models of one repository, again and again.
+/// Loads the models of one repository, at the start and for each reload.
 #[derive(Debug)]
 pub struct Loader {
     pub model: ModelSource,
     pub fetcher: Fetcher,
     pub default_model: Option<String>,
-    /// Workers a model, over what its manifest says.
+    /// The number of workers for each model. It replaces the number in the manifest.
     pub workers: Option<usize>,
     pub limits: Limits,
-    /// What all clients together may make the server hold.
+    /// The memory that all clients together may use on the server, in bytes.
     pub memory: Arc<Budget>,
-    /// The workers that there are.
+    /// Counts the workers of all models.
     pub places: Places,
     pub clock: Clock,
 }
 
-/// What was served before a load, held by nothing: a load must not hold up the end of the server.
+/// The models that were served before a load, as weak references: a load must not delay the end of the server.
 #[derive(Debug, Default)]
 pub struct Before {
     pub known: Vec<Known>,
-    /// Names and versions that could not be loaded at the start, nor since.
+    /// Names and versions that failed to load at the start and have not been loaded since.
     pub failed_at_start: Vec<(String, String)>,
-    /// What lay in the repository before; `None` at the start.
+    /// The previous scan of the repository; `None` at the start.
     pub scan: Option<Scan>,
 }
 
-/// What a repository holds now, in comparison.
+/// The number of versions that a load changed or kept.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     pub loaded: usize,
     pub kept: usize,
     pub failed: usize,
-    /// Served on, though they were not there for the first time.
+    /// Versions that were not found for the first time. They are still served.
     pub missing: usize,
 }
 
-/// What becomes of a version.
+/// The result of a load for one version.
 enum Outcome {
-    /// One of [`Before::known`] is served on, by its index, and why.
+    /// A version of [`Before::known`] stays in service: its index there, and the reason.
     Kept(usize, Why),
     Loaded(Arc<ServedModel>),
     Failed(Failure),
@@ -65,27 +68,29 @@ enum Outcome {
 #[derive(Debug, Clone, Copy)]
 enum Why {
     Unchanged,
-    /// What is there now cannot be loaded.
+    /// The version's current files cannot be loaded.
     Failed,
     Missing,
 }
 
 impl Loader {
-    /// What lies in the repository, to be loaded.
+    /// Scans the repository before a load. The names of new data files are read later, by the load.
     pub fn scan(&self, before: &Scan) -> Result<Scan, FetchError> {
         Scan::of(&self.model, &self.fetcher, before)
     }
 
-    /// The same, to be compared: whether a reload is worth it.
+    /// Scans the repository and reads the names of all data files. The result is compared with the scan before, to
+    /// decide whether a reload is needed.
     pub fn look(&self, before: &Scan) -> Result<Scan, FetchError> {
         let mut scan = self.scan(before)?;
         scan.complete();
         Ok(scan)
     }
 
-    /// Loads of a scan what is not known, several models at a time, and completes the scan by what the models were in
-    /// fact loaded from. A version that cannot be loaded is an entry that says so; one that was served before is served
-    /// on. `None` when `is_wanted` said no meanwhile.
+    /// Loads the new and changed versions of a scan, several models at a time, and completes the scan with the
+    /// files from which the models were loaded. A version that fails to load gets an entry with the reason; when
+    /// it was served before, the old model stays in service. Returns `None` when `is_wanted` returned false during
+    /// the load.
     pub fn load(
         &self,
         scan: &mut Scan,
@@ -110,7 +115,7 @@ impl Loader {
                 }
             };
             for _ in 1..threads {
-                // Where there is no thread to be had this one does all of it.
+                // When no thread can be started, this thread does all the work.
                 if std::thread::Builder::new().name("load".into()).spawn_scoped(scope, work).is_err() {
                     break;
                 }
@@ -127,7 +132,7 @@ impl Loader {
         catalogue(outcomes, before, self.default_model.as_deref())
     }
 
-    /// What becomes of what was found; nothing where there may be no model.
+    /// Loads or keeps one found version. The result is empty when the folder may hold no model at all.
     fn version(
         &self,
         found: &mut Found,
@@ -150,7 +155,7 @@ impl Loader {
             }
             Err(Unusable::Broken(error) | Unusable::Unreadable(error)) => error.clone(),
         };
-        // What cannot be read may go by another name, and may hold several versions.
+        // Files that cannot be read may belong to a model with another name, or to several versions.
         let is_hidden = |known: &Known| {
             let is_found =
                 names.iter().any(|(name, version)| (name, version) == (&known.name, &known.version));
@@ -160,7 +165,7 @@ impl Loader {
         let stay: Vec<usize> =
             all.filter(|(at, known)| same == Some(*at) || is_hidden(known)).map(|(at, _)| at).collect();
         if stay.is_empty() && matches!(found.files, Err(Unusable::Unreadable(_))) {
-            log::warn!("{}: what is there is not served: {error}", found.home.display());
+            log::warn!("{}: its files are not served: {error}", found.home.display());
             return Vec::new();
         }
         let stays = if stay.is_empty() { "" } else { "; what was served before stays" };
@@ -178,7 +183,7 @@ impl Loader {
         kept.collect()
     }
 
-    /// Fetches, loads, warms up and starts workers. Whatever panics is an error of this model.
+    /// Fetches and loads a model, warms it up, and starts its workers. A panic becomes an error of this model.
     fn serve(
         &self,
         files: ModelFiles,
@@ -218,8 +223,8 @@ impl Loader {
     }
 }
 
-/// What was served and is not there. It is gone when it was not there the last time either: whoever replaces a file may
-/// have taken the old one away a moment ago.
+/// The versions that were served and are not found now. A version is removed only when it is missing in two scans
+/// in a row: a person who replaces a file may have removed the old one a moment ago.
 fn missing(
     scan: &Scan,
     before: &Before,
@@ -243,7 +248,8 @@ fn missing(
     missing
 }
 
-/// Puts together what is served from now on; `None` when what was served is gone, and the server with it.
+/// Makes the new catalogue. Returns `None` when a model to keep has been dropped, which means that the server is
+/// stopping.
 fn catalogue(
     outcomes: Vec<(String, String, Outcome)>,
     before: &Before,
@@ -252,7 +258,7 @@ fn catalogue(
     let mut changes = Changes::default();
     let mut entries: Vec<(String, Entry)> = Vec::new();
     for (name, version, outcome) in outcomes {
-        // Several versions that cannot be read may each have kept it.
+        // Several unreadable versions may each have kept the same model.
         if entries.iter().any(|(known, entry)| *known == name && entry.version == version) {
             continue;
         }

@@ -1,7 +1,10 @@
-//! A model in service: the one place where wire, processing and engine meet. Takes a request that
-//! the wire has read, puts it into the model's queue, and makes the response out of what comes back.
+//! Models that answer requests. This module connects wire, processing, onnx and engine: it loads models, takes a
+//! decoded request, puts it into the model's queue, and makes the response from the worker's reply.
 //!
-//! Both ways in use it, the WebSocket conversation and HTTP; it knows neither.
+//! The WebSocket conversation and HTTP both use this module. It does not know sockets or HTTP.
+//!
+//! Invariants: a request gets exactly one reply, also when it is refused here. A model stays usable for everyone
+//! who holds it, also after a reload has replaced it.
 
 mod catalogue;
 mod embedding;
@@ -48,53 +51,54 @@ pub struct ServedModel {
     pub name: String,
     pub version: String,
     pub signature: Signature,
-    /// One an output, in the signature's order.
+    /// One postprocessor for each output, in the signature's order.
     postprocessors: Vec<Postprocessor>,
     queue: Queue,
-    /// For a model with a state.
+    /// The sequences of a model with states; `None` for a model without.
     pub sequences: Option<(SequenceRules, SharedSequences)>,
-    /// For a model whose single input is a stream of sound.
+    /// The audio stream of a model whose only input is audio; `None` for other models.
     pub audio: Option<AudioStream>,
-    /// Of its workers' threads: each is disconnected when its thread has ended.
+    /// One channel for each worker thread. A channel is disconnected when its thread has ended.
     alive: Vec<Receiver<Infallible>>,
     request_timeout: Duration,
     clock: Clock,
-    /// What it was loaded from, and where that lies.
+    /// The state of the files from which the model was loaded.
     pub fingerprint: Fingerprint,
+    /// The folder of the model, as in [`ModelFiles::home`](crate::model::ModelFiles).
     pub home: PathBuf,
-    /// When its conversations must end, once another has taken its place.
+    /// The time at which its conversations must end. It is set when another model replaces this one.
     over: OnceLock<Instant>,
 }
 
-/// What a connection keeps of a request while its inference is under way.
+/// The parts of a request that a connection keeps until the reply comes: they are needed for the response.
 #[derive(Debug)]
 pub struct Pending {
     id: Option<Box<RawValue>>,
     form: Form,
     outputs: Vec<WantedOutput>,
-    /// For a request of `stream=last`: the frames that were passed over since the answer before.
+    /// With `stream=last`: the number of frames that were dropped since the previous answer. `None` otherwise.
     pub dropped: Option<u64>,
 }
 
 impl ServedModel {
-    /// True while there is somebody to run its requests.
+    /// True while at least one worker runs.
     pub fn is_ready(&self) -> bool {
         self.alive.iter().any(|alive| !has_ended(alive))
     }
 
-    /// Another has taken its place: its conversations must end after `drain`.
+    /// Marks the model as replaced: its conversations must end after `drain`.
     pub fn retire(&self, drain: Duration) {
-        // A model is retired once; a second time changes nothing.
+        // Only the first call sets the time; later calls change nothing.
         let _ = self.over.set(self.clock.now() + drain);
     }
 
-    /// True when its conversations must end.
+    /// True when its conversations must end now.
     pub fn is_over(&self) -> bool {
         self.over.get().is_some_and(|over| self.clock.now() >= *over)
     }
 
-    /// Makes the response of what the worker sent: the encoded outputs, or the error and the id of an error reply. `share`
-    /// is the memory of the outcome, and then of the response.
+    /// Makes the answer from the worker's outcome. `share` is the memory of the outcome; afterwards it is the
+    /// memory of the response.
     pub fn answer(&self, pending: Pending, outcome: Outcome, share: &mut Share) -> Answer {
         let Pending { id, form, outputs, dropped } = pending;
         let encoded = outcome.and_then(|Outputs { tensors, rows }| {
@@ -135,7 +139,7 @@ impl ServedModel {
     }
 }
 
-/// What a request is answered with.
+/// The answer to a request: the encoded response, or an error and the request's id.
 #[derive(Debug)]
 pub enum Answer {
     Response(Encoded),

@@ -1,4 +1,5 @@
-//! Finding out, beside the service, which batches pay; and saying so.
+//! Measures which batch sizes are faster than single rows, while the model already serves requests, and logs the
+//! results. The measurements themselves are in [`onnx::Planner`](crate::onnx::Planner).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
@@ -10,21 +11,22 @@ use crate::engine::worker::Workload;
 use crate::onnx::{Finding, Planner, Verdict};
 use crate::panic::panic_message;
 
-/// The lowest priority there is (nice 19): requests go first.
+/// The lowest priority (nice 19), so that requests run first.
 const LOW: i32 = 19;
 
-/// Bytes of stack, as the workers have it.
+/// The stack of the thread in bytes, the same as for a worker.
 const STACK: usize = 8 << 20;
 
-/// Prepares and measures plans for batches in a thread of its own. It is not waited for: it ends by itself, and soon
-/// when the model goes.
+/// Prepares and measures plans for batches in a thread of its own. No other thread waits for it. It ends when it
+/// is done, or soon after the model is dropped. Returns an error when the thread cannot be started.
 pub fn start(name: &str, planner: Planner, workload: &Arc<Workload>) -> std::io::Result<()> {
     let (model, workload) = (name.to_owned(), Arc::downgrade(workload));
     let builder = std::thread::Builder::new().name(format!("{name}-plan")).stack_size(STACK);
     builder.spawn(move || {
-        // On Linux a thread has its own. Where it may not be lowered the plans come all the same.
+        // On Linux each thread has its own priority. When it cannot be lowered, the plans are made at the normal
+        // one.
         if let Err(error) = setpriority_process(None, LOW) {
-            log::debug!("the priority of planning stays: {error}");
+            log::debug!("planning keeps its priority: {error}");
         }
         let planning = catch_unwind(AssertUnwindSafe(|| measure(&model, planner, &workload)));
         if let Err(panic) = planning {
@@ -60,7 +62,7 @@ fn summary(findings: &[Finding], workload: &Weak<Workload>) -> String {
     format!("batches of {} are used; their plans have {bytes} bytes of weights", used.join(", "))
 }
 
-/// One finding in words; the first of `others` is the single row's.
+/// Describes one finding in words. The first of `others` must be the finding for a single row.
 pub fn describe(finding: &Finding, others: &[Finding]) -> String {
     let rows = finding.rows;
     let time = finding.per_row.map(|time| {

@@ -1,4 +1,4 @@
-//! A look at the repository: which models are there, and in which state their files are.
+//! A scan of the repository: the models that it holds, and the state of their files. It loads nothing.
 
 use std::path::PathBuf;
 
@@ -8,28 +8,28 @@ use crate::model::repository::Broken;
 use crate::model::{ModelFiles, ModelSource};
 use crate::onnx::external::data_files;
 
-/// What was found at one time.
+/// The versions that one scan found.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Scan {
     pub found: Vec<Found>,
 }
 
-/// A version of a model as it was found.
+/// One version of a model in a scan.
 #[derive(Debug, Clone)]
 pub struct Found {
     pub name: String,
     pub version: String,
-    /// As [`ModelFiles::home`].
+    /// The folder of the model; see [`ModelFiles::home`].
     pub home: PathBuf,
     pub fingerprint: Fingerprint,
     pub files: Result<ModelFiles, Unusable>,
 }
 
-/// Why nothing can be loaded from where a model was found.
+/// The reason why a found model cannot be loaded.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Unusable {
     Broken(String),
-    /// Nobody can tell whether there is a model at all.
+    /// The folder cannot be read, so it is unknown whether it holds a model.
     Unreadable(String),
 }
 
@@ -41,7 +41,8 @@ impl PartialEq for Found {
 }
 
 impl Scan {
-    /// Looks what is there. Of ONNX files that `before` saw as they are now, the data files are known from there.
+    /// Scans the repository. For an ONNX file that has not changed since `before`, the names of its data files are
+    /// taken from there.
     pub fn of(source: &ModelSource, fetcher: &Fetcher, before: &Scan) -> Result<Scan, FetchError> {
         let known = || before.found.iter().map(|found| &found.fingerprint);
         let found = fetcher.find(source)?.into_iter().map(|found| match found {
@@ -57,19 +58,19 @@ impl Scan {
         Ok(Scan { found: found.collect() })
     }
 
-    /// Reads of new ONNX files which data files they have.
+    /// Reads the names of the data files from new ONNX files.
     pub fn complete(&mut self) {
         for found in &mut self.found {
             let Ok(files) = &found.files else { continue };
             if found.fingerprint.lacks_data() {
-                // Whoever loads it says what is wrong with it.
+                // An error is ignored here: the load of the file reports it.
                 let names = data_files(&files.onnx).unwrap_or_default();
                 found.fingerprint.add_data(&files.onnx, &names);
             }
         }
     }
 
-    /// True when this version of this model is there.
+    /// True when the scan found this version of this model.
     pub fn has(&self, name: &str, version: &str) -> bool {
         self.found.iter().any(|found| found.name == name && found.version == version)
     }

@@ -1,5 +1,6 @@
-//! Which sequence a request is a step of: the conversation's own, one of several that it names, or one that is named
-//! over HTTP.
+//! Finds the sequence to which a request belongs: the unnamed sequence of its conversation, a named sequence of
+//! its conversation, or a named sequence over HTTP. It enforces the limits on their number. The order of the steps
+//! is kept in [`engine::sequence`](crate::engine::sequence).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,13 +13,15 @@ use crate::error::{Code, RequestError};
 use crate::model::Tensor;
 use crate::wire::SequenceParameters;
 
-/// How a model's sequences begin, and how many there may be.
+/// How a model's sequences begin, and their limits.
 #[derive(Debug)]
 pub struct SequenceRules {
     pub initial: Arc<Vec<Tensor>>,
+    /// The most named sequences of one conversation; for HTTP, of all clients together.
     pub most: usize,
+    /// Over HTTP, an idle sequence is removed after this time.
     pub idle: Duration,
-    /// Where steps go.
+    /// The queue that receives the steps.
     pub queue: Queue,
 }
 
@@ -28,16 +31,16 @@ impl SequenceRules {
     }
 }
 
-/// Where a request's sequence is looked for.
+/// Where the server looks for a request's sequence.
 #[derive(Debug)]
 pub enum Sequences<'c> {
     Conversation(&'c mut ConversationSequences),
-    /// Over HTTP: those that all clients share.
+    /// The sequences over HTTP. All clients share them.
     Shared,
 }
 
-/// The step that a request is, found and not taken yet. Nothing has changed so far: only [`Turn::take`] begins or ends a
-/// sequence, so a request that the queue refuses may be sent again.
+/// A request's step, before the queue has accepted it. Nothing has changed so far: only [`Turn::take`] begins or
+/// ends a sequence, so a client may send a refused request again.
 #[derive(Debug)]
 pub struct Turn<'s> {
     sequence: Arc<JobSequence>,
@@ -46,22 +49,24 @@ pub struct Turn<'s> {
     named: Option<Named<'s>>,
 }
 
-/// The table that has the sequence's name.
+/// The table that holds the sequence under its name.
 #[derive(Debug)]
 enum Named<'s> {
     Conversation(String, &'s mut BTreeMap<String, Arc<JobSequence>>),
-    /// The lock is held until the step is taken, so that no other step comes in between.
+    /// The lock is held until the step is taken, so that no other step comes first.
     Shared(String, MutexGuard<'s, SharedTable>, Instant),
 }
 
 type SharedTable = BTreeMap<String, (Arc<JobSequence>, Instant)>;
 
 impl Turn<'_> {
+    /// The step for the queue. Making it changes nothing in the sequence.
     pub fn step(&self) -> SequenceStep {
         SequenceStep::new(self.sequence.clone(), self.restart, self.last)
     }
 
-    /// The queue has taken the step: a sequence begins with it, goes on, or ends.
+    /// Call this when the queue has accepted the step. It adds the sequence to its table, or removes it when the
+    /// step is the last one.
     pub fn take(self) {
         match (self.named, self.last) {
             (None, _) => {}
@@ -73,7 +78,7 @@ impl Turn<'_> {
     }
 }
 
-/// The sequences of one conversation. Nobody else can reach them.
+/// The sequences of one conversation. No other client can use them.
 #[derive(Debug, Default)]
 pub struct ConversationSequences {
     own: Option<Arc<JobSequence>>,
@@ -81,7 +86,8 @@ pub struct ConversationSequences {
 }
 
 impl ConversationSequences {
-    /// The request's step: of the sequence that it names, or of the conversation's own.
+    /// Finds the request's step. Returns an error when the named sequence does not exist and the request does not
+    /// start it, or when there are too many sequences.
     pub fn turn(
         &mut self,
         parameters: SequenceParameters,
@@ -103,8 +109,8 @@ impl ConversationSequences {
     }
 }
 
-/// A model's sequences over HTTP. There is no conversation that could end, so a sequence is forgotten when no step comes
-/// for [`SequenceRules::idle`].
+/// A model's sequences over HTTP. HTTP has no conversation whose end could end them, so a sequence is removed when
+/// no step comes for [`SequenceRules::idle`].
 #[derive(Debug)]
 pub struct SharedSequences {
     clock: Clock,
@@ -112,12 +118,14 @@ pub struct SharedSequences {
 }
 
 impl SharedSequences {
+    /// Creates an empty table. `clock` measures the idle time.
     pub fn new(clock: Clock) -> SharedSequences {
         SharedSequences { clock, named: Mutex::default() }
     }
 
-    /// The request's step. A request without an id is a sequence of one step. While the turn of a named one is held, the other
-    /// clients' named steps wait: it must not be held for long.
+    /// Finds the request's step. A request without an id is a sequence of one step. The turn of a named sequence
+    /// holds a lock, and the named steps of other clients wait for it: do not hold it for long. The errors are
+    /// those of [`ConversationSequences::turn`].
     pub fn turn(
         &self,
         parameters: SequenceParameters,
@@ -179,7 +187,7 @@ mod tests {
         SequenceParameters { id: Some("7".into()), start, end }
     }
 
-    /// Takes the step, or leaves it as a full queue does.
+    /// Takes the step, or refuses it as a full queue does.
     fn finish(turn: Result<Turn<'_>, RequestError>, takes: bool) -> Result<(), RequestError> {
         let turn = turn?;
         if !takes {
@@ -189,7 +197,7 @@ mod tests {
         Ok(())
     }
 
-    /// What must hold for both kinds of sequences.
+    /// Checks the rules that both kinds of sequences must keep.
     fn a_refused_step_changes_nothing(
         mut step: impl FnMut(SequenceParameters, bool) -> Result<(), RequestError>,
     ) {

@@ -1,5 +1,4 @@
-//! Everything that a model is made of, read at once and before anything is made of it: what happens to its files later
-//! does not matter.
+//! Reads all files of a model before the model is made. Later changes to the files do not affect the load.
 
 use std::collections::BTreeMap;
 
@@ -8,21 +7,22 @@ use crate::model::ModelFiles;
 use crate::onnx::Graph;
 use crate::onnx::external::OnnxFile;
 
-/// Bytes of a tokenizer's file, and of a file of labels. The largest tokenizers have some 30 MB.
+/// The most bytes of a tokenizer file or a labels file. The largest known tokenizers have about 30 MB.
 const MOST_BYTES: u64 = 256 << 20;
 
-/// A model's files, and what they hold.
+/// A model's files and their contents.
 #[derive(Debug)]
 pub struct Sources {
     pub files: ModelFiles,
     pub graph: Graph,
-    /// Tokenizers and labels, by the names that the manifest has for them.
+    /// The contents of tokenizer and labels files, by the names in the manifest.
     named: BTreeMap<String, Vec<u8>>,
 }
 
 impl Sources {
-    /// Reads them. `fingerprint` is completed by what the ONNX file names, also when reading fails: somebody may put there
-    /// what is missing. A file that changes meanwhile is an error, for nobody knows what was read of it.
+    /// Reads the files. It adds the data files that the ONNX file names to `fingerprint`, also when reading fails,
+    /// so that a reload notices when a missing file appears. A file that changes during the read is an error,
+    /// because its content may be mixed.
     pub fn read(files: ModelFiles, fingerprint: &mut Fingerprint) -> Result<Sources, LoadError> {
         let failed = |message: String| LoadError { model: files.name.clone(), message };
         let onnx = match files.embedded_onnx() {
@@ -48,7 +48,7 @@ impl Sources {
         Ok(Sources { files, graph, named })
     }
 
-    /// The content of a file that the manifest names.
+    /// The content of a file that the manifest names; empty when the manifest does not name it.
     pub fn named(&self, name: &str) -> &[u8] {
         self.named.get(name).map(Vec::as_slice).unwrap_or_default()
     }

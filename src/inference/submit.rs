@@ -2,14 +2,15 @@
 //!
 //! 1. A connection reads a request ([`wire::decode`](crate::wire::decode)) and calls [`ServedModel::submit`], or
 //!    [`ServedModel::submit_newest`] on a conversation with `stream=last`.
-//! 2. The request gets its deadline and, on a model with a state, its step of a sequence ([`sequences`](super::sequences)).
-//! 3. It becomes a [`Job`] and goes into the model's [`Queue`](crate::engine::Queue), at once or not at all. A step waits in
-//!    its sequence while the step before is under way.
-//! 4. A [`worker`](crate::engine::worker) takes the job, decodes files and text, finds the family of plans for its shapes, runs
-//!    it, and sends the reply through [`ReplyTo`].
-//! 5. The connection makes the response of that reply with [`ServedModel::answer`] and what [`Pending`] kept.
+//! 2. The request gets its deadline and, on a model with a state, its step of a sequence
+//!    ([`sequences`](super::sequences)).
+//! 3. It becomes a [`Job`] and goes into the model's [`Queue`](crate::engine::Queue), or is refused without
+//!    waiting. A step waits in its sequence while the step before it runs.
+//! 4. A [`worker`](crate::engine::worker) takes the job, decodes files and text, finds the family of plans for its
+//!    shapes, runs it, and sends the reply through [`ReplyTo`].
+//! 5. The connection makes the response from that reply with [`ServedModel::answer`] and [`Pending`].
 //!
-//! Whatever goes wrong on the way, exactly one reply comes.
+//! Invariant: exactly one reply comes, also when a step fails.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -23,8 +24,9 @@ use crate::memory::Share;
 use crate::wire::{InferRequest, SequenceParameters};
 
 impl ServedModel {
-    /// Queues a request. Its reply comes through `reply`, also when the request is refused here. The returned value makes
-    /// the response of that reply. `cancelled` is raised when nobody wants the reply any more.
+    /// Queues a request. Its reply comes through `reply`, also when the request is refused here. The returned
+    /// value is needed to make the response from that reply. The connection sets `cancelled` when the reply is not
+    /// needed any more.
     pub fn submit(
         &self,
         request: InferRequest,
@@ -59,8 +61,9 @@ impl ServedModel {
         pending
     }
 
-    /// Leaves a request in `mailbox`, where a worker takes the newest one. Queues a job for it unless one waits there
-    /// already; `reply` is called for the reply of that job. Says whether a job was queued.
+    /// Stores a request in `mailbox`, from which a worker takes the newest one. When no job waits for the mailbox,
+    /// this queues one and calls `reply` to create the destination of its reply. Returns true when a job was
+    /// queued.
     pub fn submit_newest(
         &self,
         request: InferRequest,
@@ -90,14 +93,15 @@ impl ServedModel {
         is_new
     }
 
-    /// When inference must have begun: after the request's own time-out, and at the latest after the server's.
+    /// The time by which inference must begin. It is set by the request's time-out, but is never later than the
+    /// server's time-out allows.
     fn deadline(&self, timeout: Option<Duration>) -> Instant {
         // Triton: a time-out of 0 means that the client sets none.
         let timeout = timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(self.request_timeout);
         self.clock.now() + timeout.min(self.request_timeout)
     }
 
-    /// The step that the request is, on a model with a state.
+    /// The request's step of a sequence; `None` for a model without states.
     fn turn<'s>(
         &'s self,
         parameters: SequenceParameters,

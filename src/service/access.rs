@@ -1,8 +1,10 @@
-//! Who may ask, on a box without a gateway in front: bearer tokens, and the origins of browsers.
+//! Access control for a server without a gateway in front: bearer tokens, and the allowed origins of browsers.
 //!
-//! The health of the server as a whole stays open to every probe; that of a model, and its name, does not. A token comes as `Authorization: Bearer …`, or, from a browser's
-//! WebSocket, which cannot set headers, as the query parameter `access_token`. Tokens are compared in
-//! constant time and never logged; nothing of a query string is.
+//! The health of the whole server is open to every probe. The health and the name of a model need a token. A
+//! client sends its token as `Authorization: Bearer …`. A browser cannot set headers on a WebSocket, so it may use
+//! the query parameter `access_token` instead.
+//!
+//! Invariants: tokens are compared in constant time. Tokens and query strings are never logged.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,24 +17,25 @@ use subtle::ConstantTimeEq;
 use crate::ops::routes;
 use crate::plain;
 
-/// The rules; without any, everybody may ask.
+/// The rules of access. Without rules, everyone may send requests.
 #[derive(Debug, Default)]
 pub struct Access {
     tokens: Option<TokenFile>,
-    /// As browsers send them: `https://example.org`, with a port where it is not the scheme's own.
+    /// The allowed origins in the form that browsers send: `https://example.org`, with a port unless it is the
+    /// scheme's default port.
     origins: Vec<String>,
-    /// How often the tokens have been read again.
+    /// The number of times that the token file was read again.
     epoch: AtomicU64,
 }
 
-/// What a peer came in with: a token, where one is needed.
+/// The proof that a peer was admitted: its token, if the server requires one.
 pub struct Pass {
     token: Option<Box<str>>,
-    /// Which reading of the tokens it was held against.
+    /// The value of [`Access::epoch`] when the token was checked.
     epoch: u64,
 }
 
-/// A file of tokens, one a line; empty lines and those that begin with `#` are no tokens.
+/// A file of tokens, one per line. Empty lines and lines that begin with `#` are ignored.
 struct TokenFile {
     path: PathBuf,
     tokens: RwLock<Vec<String>>,
@@ -45,8 +48,8 @@ impl std::fmt::Debug for TokenFile {
 }
 
 impl Access {
-    /// Reads the token file, if there is one; a file without a token would lock everybody out, and is
-    /// an error.
+    /// Reads the token file, if there is one. Returns an error when the file cannot be read, or holds no token:
+    /// then nobody could connect.
     pub fn new(tokens: Option<&Path>, origins: Vec<String>) -> Result<Access, String> {
         let tokens = match tokens {
             None => None,
@@ -55,7 +58,7 @@ impl Access {
         Ok(Access { tokens, origins, epoch: AtomicU64::new(0) })
     }
 
-    /// Reads the token file again. When that fails the old tokens stay.
+    /// Reads the token file again. When that fails, the old tokens stay valid and the error is returned.
     pub fn reload(&self) -> Result<(), String> {
         if let Some(file) = &self.tokens {
             let tokens = read_tokens(&file.path)?;
@@ -65,14 +68,14 @@ impl Access {
         Ok(())
     }
 
-    /// Lets a request pass, or says with which response it is refused.
+    /// Checks the origin and the token of a request. Returns the error response (403 or 401) when it is refused.
     pub fn check(&self, request: &Request<()>) -> Result<Pass, Box<Response<Vec<u8>>>> {
         self.check_origin(request)?;
         self.check_token(request)
     }
 
-    /// False when the token that a peer came in with is none any more. Costs nothing until the tokens have
-    /// been read again.
+    /// False when the token of an admitted peer is not valid any more. This compares one number, until the tokens
+    /// are read again.
     pub fn still_holds(&self, pass: &mut Pass) -> bool {
         let epoch = self.epoch.load(Ordering::SeqCst);
         if epoch == pass.epoch {
@@ -85,7 +88,7 @@ impl Access {
         }
     }
 
-    /// RFC 6455 section 10.2: a browser tells whose page is asking; others tell nothing.
+    /// Checks the `Origin` header (RFC 6455 section 10.2). Browsers send it; other clients do not, and pass.
     fn check_origin(&self, request: &Request<()>) -> Result<(), Box<Response<Vec<u8>>>> {
         let Some(origin) = request.headers().get(ORIGIN).filter(|_| !self.origins.is_empty()) else {
             return Ok(());
@@ -98,7 +101,7 @@ impl Access {
     }
 
     fn check_token(&self, request: &Request<()>) -> Result<Pass, Box<Response<Vec<u8>>>> {
-        // Before the tokens are looked at: what changes meanwhile is then looked at again.
+        // The epoch is read before the tokens: when they change meanwhile, the token is checked again later.
         let epoch = self.epoch.load(Ordering::SeqCst);
         let Some(file) = &self.tokens else { return Ok(Pass { token: None, epoch }) };
         let message = match token(request) {
@@ -113,14 +116,14 @@ impl Access {
 }
 
 impl TokenFile {
-    /// Every token is compared, so that the time tells nothing of which one matched.
+    /// Compares with every token, so that the time does not show which one matched.
     fn holds(&self, token: &str) -> bool {
         let tokens = self.tokens.read().unwrap_or_else(PoisonError::into_inner);
         tokens.iter().fold(false, |held, known| held | bool::from(known.as_bytes().ct_eq(token.as_bytes())))
     }
 }
 
-/// The token that a request brings. The header goes before the query.
+/// The token of a request. The header takes precedence over the query.
 fn token(request: &Request<()>) -> Option<String> {
     if let Some(value) = request.headers().get(AUTHORIZATION) {
         let (scheme, token) = value.to_str().ok()?.split_once(' ')?;

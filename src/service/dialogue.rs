@@ -1,4 +1,5 @@
-//! A conversation with one model.
+//! A WebSocket conversation with one model: it makes requests from messages, and messages from replies. Sockets
+//! and frames belong to [`net`](crate::net); the formats belong to [`wire`](crate::wire).
 
 use std::sync::Arc;
 
@@ -15,32 +16,34 @@ use crate::processing::audio::Windows;
 use crate::wire::response::{Encoded, v2_message};
 use crate::wire::{Defaults, Framing, InferRequest, Rejected, Stream, decode};
 
+/// The state of one conversation.
 pub struct InferenceDialogue {
     model: Arc<ServedModel>,
-    /// From the upgrade's query string.
+    /// The settings from the query string of the upgrade request.
     defaults: Defaults,
     access: Arc<Access>,
     pass: Pass,
     sequences: ConversationSequences,
-    /// Raw binary messages are a stream of sound.
+    /// The audio windows, when raw binary messages form an audio stream; `None` otherwise.
     windows: Option<Windows>,
-    /// The memory of the sound that is in no window yet.
+    /// The memory of the audio that is not in a window yet.
     sound: Option<Share>,
-    /// Of requests that wait, only the newest is wanted.
+    /// The mailbox for `stream=last`: only the newest waiting request is run. `None` otherwise.
     frames: Option<Arc<Mailbox<Pending>>>,
 }
 
-/// What makes the answer of a reply.
+/// The values that are needed to make the answer from a reply.
 pub enum Waiting {
     Request(Pending),
-    /// For the frame that was the newest.
+    /// With `stream=last`: the mailbox holds the values under this slot.
     Frame {
         slot: u64,
     },
 }
 
 impl InferenceDialogue {
-    /// Refused where `stream=last` would lose what an answer depends on.
+    /// Begins a conversation. Returns an error for `stream=last` when answers depend on all earlier requests,
+    /// because dropped requests would change them.
     pub fn new(
         model: Arc<ServedModel>,
         defaults: Defaults,
@@ -107,7 +110,7 @@ impl Dialogue for InferenceDialogue {
                 decode::from_v2(message, signature, defaults, &mut share)
             }
         };
-        // What is left are the tensors: the message is dropped as soon as this returns.
+        // Only the memory of the tensors stays counted: the message is dropped when this function returns.
         share.shrink(held);
         let step = read.and_then(|request| self.submit(request, share, slot));
         step.unwrap_or_else(|rejected| Progress::Answered(refusal(&rejected)))
@@ -173,7 +176,7 @@ fn refusal(rejected: &Rejected) -> Message {
     failure(&rejected.error, rejected.id.as_deref())
 }
 
-/// An error reply. Its sentence may quote the request, so the log has its code alone.
+/// Makes an error reply. Its sentence may quote the request, so the log gets only the code.
 fn failure(error: &RequestError, id: Option<&RawValue>) -> Message {
     log::debug!("a request is answered `{}`", error.code.name());
     Message::text(error.to_json(id))

@@ -1,4 +1,5 @@
-//! `POST /v2/models/{m}/infer`: one request, one response.
+//! HTTP inference, `POST /v2/models/{m}/infer`: one request and one response. Reading bytes from the socket
+//! belongs to [`net`](crate::net); the formats belong to [`wire`](crate::wire).
 
 use std::sync::Arc;
 
@@ -18,25 +19,26 @@ use crate::wire::example::example;
 use crate::wire::response::Encoded;
 use crate::wire::{Defaults, InferRequest, Rejected, decode, form};
 
-/// OIP's header for how many bytes of the body are JSON; 0 for a raw payload.
+/// OIP's header for the number of bytes of JSON at the start of the body; 0 means a raw payload.
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
+/// One HTTP request for inference.
 pub struct InferenceExchange {
     model: Arc<ServedModel>,
     defaults: Defaults,
     body: Body,
 }
 
-/// What the body holds, by its head.
+/// The format of the body, according to the headers.
 #[derive(Debug, Clone)]
 enum Body {
-    /// Or an image file, where the model takes one: many clients send no Content-Type that fits.
+    /// JSON; or an image file when the model takes images, because many clients send a wrong Content-Type.
     Json,
-    /// The payload of the single input: a length header of 0, or a content type that is no JSON.
+    /// The raw payload of the only input: the length header is 0, or the content type is not JSON.
     Raw,
-    /// What a text message on a WebSocket holds: JSON, or the text itself.
+    /// The same as a text message on a WebSocket: JSON, or the text itself.
     Text,
-    /// A form, with the payload of the single input as its first file.
+    /// A form. Its first file is the payload of the only input.
     Form {
         boundary: String,
     },
@@ -63,7 +65,8 @@ impl Body {
     }
 }
 
-/// The bytes of JSON that the body begins with, if that is said.
+/// The number of bytes of JSON at the start of the body; `None` without the header. Returns an error when the
+/// value is not a number.
 fn json_length(headers: &HeaderMap) -> Result<Option<usize>, RequestError> {
     let mut values = headers.get_all(&JSON_LENGTH).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -77,6 +80,7 @@ fn json_length(headers: &HeaderMap) -> Result<Option<usize>, RequestError> {
 }
 
 impl InferenceExchange {
+    /// Begins an exchange. Returns an error when the headers do not describe a valid body.
     pub fn new(
         model: Arc<ServedModel>,
         defaults: Defaults,
@@ -119,12 +123,12 @@ fn takes_images(signature: &Signature) -> bool {
     single.is_some_and(|(_, input)| input.accepts.iter().any(|media_type| media_type.starts_with("image/")))
 }
 
-/// True for a body that may be meant as a request in JSON.
+/// True when the body may be a JSON request.
 fn is_object(body: &[u8]) -> bool {
     body.trim_ascii_start().starts_with(b"{") && std::str::from_utf8(body).is_ok()
 }
 
-/// Says how a body that is no JSON is to be sent.
+/// Makes the error for a body that is not JSON. It says how to send such a body.
 fn no_json(signature: &Signature) -> RequestError {
     let how = match signature.single() {
         None => {

@@ -1,6 +1,10 @@
-//! Inference as the net room's [`Service`]: which model a path means, and how its conversations and
-//! exchanges go. Everything between a message and a job, and between a reply and a message, is called
-//! from here.
+//! Implements [`Service`] for inference: it finds the model for a path, checks access, and begins conversations
+//! and HTTP exchanges.
+//!
+//! This module connects [`net`](crate::net) with [`inference`](crate::inference). It does not read sockets, and it
+//! does not decode tensors.
+//!
+//! Invariant: access is checked before a model is looked up.
 
 pub mod access;
 mod dialogue;
@@ -25,15 +29,16 @@ use access::Access;
 use dialogue::InferenceDialogue;
 use exchange::InferenceExchange;
 
-/// The models, behind the sockets.
+/// The service that the listener calls for each connection.
 pub struct InferenceService {
     pub models: Arc<Models>,
     pub readiness: Arc<Readiness>,
     pub access: Arc<Access>,
-    /// What a gateway puts in front of the known paths, without a slash at its end; often nothing.
+    /// The prefix that a gateway adds to each path, without a slash at its end; may be empty.
     pub path_prefix: String,
+    /// The most nested levels in a JSON request.
     pub max_json_depth: usize,
-    /// Files and texts of one request, at most.
+    /// The most files and texts in one request.
     pub max_files: usize,
 }
 
@@ -68,7 +73,7 @@ impl Service for InferenceService {
             Err(_) if route.is_some_and(Route::is_open) => Names::Kept,
             Err(refusal) => return Begun::Respond(*refusal),
         };
-        // RFC 9110 section 7.8: without `Connection: upgrade` it is a plain request, and here it has come as one.
+        // RFC 9110 section 7.8: without `Connection: upgrade` the request is a plain HTTP request.
         if route == Some(Route::Root) && head::names_websocket(request.headers()) {
             let message = "the request has `Upgrade: websocket`, but no `Connection: upgrade` in HTTP/1.1, so it is a \
                            plain request: a proxy in front must pass both headers on";
@@ -105,7 +110,8 @@ impl Service for InferenceService {
 }
 
 impl InferenceService {
-    /// The path without the prefix, when it has it: probes from inside come without.
+    /// The path without the prefix. A path without the prefix is accepted too, because internal probes do not go
+    /// through the gateway.
     fn known_path<'r>(&self, request: &'r Request<()>) -> &'r str {
         let path = request.uri().path();
         match path.strip_prefix(self.path_prefix.as_str()) {
@@ -120,6 +126,7 @@ impl InferenceService {
         Ok(Defaults { max_json_depth: self.max_json_depth, max_files: self.max_files, ..defaults })
     }
 
+    /// Returns an error while the server drains.
     fn takes_work(&self) -> Result<(), RequestError> {
         if self.readiness.is_draining() {
             return Err(RequestError::new(Code::Unavailable, "the server is stopping"));

@@ -1,4 +1,5 @@
-//! A test: whatever a client nests, the parsers of a connection's thread stay within a small part of its stack.
+//! Tests that the parsers on a connection's thread use only a small part of its stack, for any nesting that a
+//! client sends.
 
 use crate::memory::{Budget, Share};
 use crate::model::{Datatype, Dim, Signature, TensorMetadata};
@@ -19,7 +20,7 @@ fn signature() -> Signature {
     Signature { inputs, outputs, max_batch_size: None, has_state: true }
 }
 
-/// Something as deep as may be, `within` levels below the top: lists, and objects.
+/// Lists and objects that are nested as deep as allowed, when they begin `within` levels below the top.
 fn deep(within: usize) -> [String; 2] {
     let levels = PARSER_DEPTH - within;
     let lists = format!("{}{}", "[".repeat(levels), "]".repeat(levels));
@@ -27,7 +28,7 @@ fn deep(within: usize) -> [String; 2] {
     [lists, objects]
 }
 
-/// Requests with something deep wherever a request may have something.
+/// Requests with a deep value in each place that takes a value.
 fn requests() -> Vec<String> {
     let at = |within: usize, before: &str, behind: &str| {
         deep(within).map(|deep| format!("{before}{deep}{behind}"))
@@ -64,13 +65,13 @@ fn requests() -> Vec<String> {
     .collect()
 }
 
-/// Reads everything that a connection's thread reads.
+/// Calls every parser that a connection's thread calls.
 fn read_everything() {
     let (signature, defaults) = (signature(), Defaults::default());
     let memory = &mut Share::none(&Budget::unbounded());
     for request in requests() {
         let bytes = request.as_bytes();
-        // What comes out is of no matter here; most of it is an error.
+        // The results do not matter here; most are errors.
         let _ = decode::from_text(&request, &signature, &defaults, memory);
         let _ = decode::from_text_body(bytes, &signature, &defaults, memory);
         let _ = decode::from_raw(bytes, &signature, &defaults, memory);
@@ -96,9 +97,9 @@ fn read_everything() {
 
 #[test]
 fn every_parser_of_a_connections_thread_stays_within_a_quarter_of_its_stack_at_any_depth() {
-    // The whole stack is what a connection has; the quarter leaves room for a debug build, another compiler, and TLS.
+    // A connection has the whole stack. The quarter leaves room for debug builds, other compilers, and TLS.
     for stack in [listener::STACK, listener::STACK / 4] {
-        // A thread that goes beyond its stack ends the whole test with SIGSEGV.
+        // When a thread overflows its stack, the whole test program ends with SIGSEGV.
         std::thread::Builder::new().stack_size(stack).spawn(read_everything).unwrap().join().unwrap();
     }
 }
