@@ -67,7 +67,7 @@ impl TryFrom<&ServeFlags> for Settings {
             workers: flags.workers.map(usize::from),
             tls: flags.tls.clone(),
             access: flags.access.clone(),
-            limits: flags.limits.limits()?,
+            limits: flags.limits.checked()?,
             fetching: flags.fetch.fetching()?,
             reload: flags.reload.clone(),
             clock: Clock::system(),

@@ -234,7 +234,7 @@ fn arguments(flags: &PackFlags) -> Result<Vec<String>, PackError> {
     let serve: Vec<String> = std::iter::once("/model".to_owned()).chain(flags.arguments.clone()).collect();
     let wrong = |error: String| PackError::Input(format!("behind `--`: {error}"));
     let parsed = Serve::try_parse_from(&serve).map_err(|error| wrong(error.to_string()))?;
-    parsed.flags.limits.limits().map_err(wrong)?;
+    parsed.flags.limits.checked().map_err(wrong)?;
     parsed.flags.fetch.fetching().map_err(wrong)?;
     Ok(std::iter::once("serve".to_owned()).chain(serve).collect())
 }

@@ -1,15 +1,15 @@
-//! How much memory this process may have: what its container allows, or what the machine has.
+//! How much memory this process may use: what its container allows, or what the machine has.
 //!
-//! A container's limit is that of a control group. The process is in one, which may lie in others with limits of their
-//! own; the smallest counts. Both versions of control groups are read, for a machine may have one, the other, or both.
+//! A container limits memory by a control group. Control groups are nested, and each may have a limit; the smallest one
+//! counts. A machine may have control groups of version 1, of version 2, or both, so both are read.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// Bytes when nothing is known: what small machines have.
+/// Bytes to assume when no limit can be read: the memory of a small machine.
 const UNKNOWN: u64 = 512 << 20;
 
-/// Bytes of memory that this process may have, as it was when it was first asked for: every flag with a default asks.
+/// Bytes of memory that this process may use. Read at the first call; later calls return the same value.
 pub fn memory() -> u64 {
     static MEMORY: OnceLock<u64> = OnceLock::new();
     *MEMORY.get_or_init(read_memory)
@@ -24,13 +24,14 @@ fn read_memory() -> u64 {
     limits.into_iter().flatten().min().unwrap_or(UNKNOWN)
 }
 
-/// `MemTotal` of `/proc/meminfo`.
+/// The machine's memory in bytes: `MemTotal` of `/proc/meminfo`.
 fn machine(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     line.trim().strip_suffix("kB")?.trim_end().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// The smallest limit of the groups that `/proc/self/cgroup` names, by the mounts of `/proc/self/mountinfo`.
+/// The smallest limit, in bytes, of the process's control groups. `groups` is the text of `/proc/self/cgroup`, `mounts`
+/// that of `/proc/self/mountinfo`, and `read` reads a file.
 fn limit(groups: &str, mounts: &str, read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
     let folders = mounts.lines().filter_map(Mount::parse).filter_map(|mount| {
         let path = groups.lines().find_map(|line| mount.group(line))?;
@@ -39,17 +40,18 @@ fn limit(groups: &str, mounts: &str, read: impl Fn(&Path) -> Option<String>) -> 
     let limits = folders.flat_map(|(folder, mount)| {
         let within = folder.ancestors().take_while(|folder| folder.starts_with(&mount.at));
         let files: Vec<PathBuf> = within.map(|folder| folder.join(mount.file())).collect();
-        // A limit of none is the word `max`, or a number beyond all memory.
+        // "No limit" is written as `max` (version 2) or as a very large number (version 1).
         let numbers = files.into_iter().filter_map(|file| read(&file)?.trim().parse::<u64>().ok());
         numbers.filter(|bytes| *bytes < 1 << 60).collect::<Vec<_>>()
     });
     limits.min()
 }
 
-/// Where control groups that bound memory can be seen.
+/// A mounted file system that shows control groups with memory limits.
 struct Mount {
-    /// The group that the mount shows.
+    /// The group that is shown at the top of the mount.
     root: PathBuf,
+    /// The folder where it is mounted.
     at: PathBuf,
     version: Version,
 }
@@ -61,7 +63,7 @@ enum Version {
 }
 
 impl Mount {
-    /// A line of `mountinfo` (proc(5)): `36 35 98:0 /root /at options - type source more`.
+    /// Reads a line of `mountinfo`, described in proc(5): `36 35 98:0 /root /at options - type source more`.
     fn parse(line: &str) -> Option<Mount> {
         let (front, back) = line.split_once(" - ")?;
         let mut front = front.split(' ').skip(3);
@@ -75,7 +77,8 @@ impl Mount {
         Some(Mount { root: root.into(), at: at.into(), version })
     }
 
-    /// The path in a line of `/proc/self/cgroup` that is about this kind of groups: `4:memory:/path`, or `0::/path`.
+    /// The group's path in a line of `/proc/self/cgroup`, if the line is for this version: `4:memory:/path` (version 1)
+    /// or `0::/path` (version 2).
     fn group<'l>(&self, line: &'l str) -> Option<&'l str> {
         let mut parts = line.splitn(3, ':');
         let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
@@ -86,7 +89,8 @@ impl Mount {
         ours.then_some(path)
     }
 
-    /// The group's folder. A container often sees its own group as the mount, whatever the path says.
+    /// The folder of the group `path`. In a container the mount often shows the container's own group, and `path` is not
+    /// below it; then the folder is that of the mount.
     fn folder(&self, path: &str) -> PathBuf {
         match Path::new(path).strip_prefix(&self.root) {
             Ok(below) => self.at.join(below),
@@ -94,6 +98,7 @@ impl Mount {
         }
     }
 
+    /// The file that holds the limit.
     fn file(&self) -> &'static str {
         match self.version {
             Version::One => "memory.limit_in_bytes",
@@ -117,7 +122,7 @@ mod tests {
                        36 31 0:33 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu";
 
     #[test]
-    fn the_smallest_limit_on_the_way_up_counts() {
+    fn the_smallest_limit_of_nested_groups_counts() {
         let files = [
             ("/sys/fs/cgroup/a/b/memory.max", "max"),
             ("/sys/fs/cgroup/a/memory.max", "67108864\n"),
@@ -128,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn version_one_has_its_own_files_and_a_number_for_none() {
+    fn version_one_has_its_own_files_and_a_large_number_means_no_limit() {
         let groups = "9:cpu:/c\n4:memory:/c\n0::/\n";
         let none = ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
         let own = ("/sys/fs/cgroup/memory/c/memory.limit_in_bytes", "67108864\n");
@@ -138,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_sees_its_own_group_as_the_mount_has_its_limit() {
+    fn a_mount_that_shows_the_containers_own_group_gives_its_limit() {
         let mount = "35 31 0:32 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory";
         let file = [("/sys/fs/cgroup/memory/memory.limit_in_bytes", "1000000")];
         assert_eq!(found("4:memory:/docker/abc", mount, &file), Some(1_000_000));
@@ -146,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_tells_its_memory() {
+    fn the_memory_of_the_machine_is_read() {
         assert_eq!(machine("MemTotal:       24683520 kB\nMemFree: 1 kB\n"), Some(24_683_520 << 10));
         assert!(memory() > 1 << 20);
     }

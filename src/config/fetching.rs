@@ -1,4 +1,4 @@
-//! How models are fetched: flags, and every bound with its default and reason.
+//! How models are downloaded: the flags, and every limit of a download with its default and reason.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,28 +8,28 @@ use http::HeaderValue;
 
 use super::duration::duration;
 
-/// Models that `model.json` names by `url`, or that are named by a URL themselves.
+/// Flags for models that `model.json` names by `url`, or that the user names by a URL.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Fetching (models with a `url`)")]
 pub struct FetchFlags {
-    /// Where what is fetched is kept [default: $XDG_CACHE_HOME/onnxd, or $HOME/.cache/onnxd]
+    /// The folder for downloads [default: $XDG_CACHE_HOME/onnxd, or $HOME/.cache/onnxd]
     #[arg(long, env = "ONNXD_CACHE", value_name = "FOLDER")]
     pub cache: Option<PathBuf>,
 
-    /// The SHA-256 of a model that is named by its URL, 64 hexadecimal digits
+    /// The SHA-256 of the model, if MODEL is a URL: 64 hexadecimal digits
     #[arg(long, env = "ONNXD_SHA256", value_name = "HEX")]
     pub sha256: Option<String>,
 
-    /// Fetch over http:// too, where everybody on the way sees what is asked and sent
+    /// Allow http:// too, where anybody on the network path can read requests and models
     #[arg(long, env = "ONNXD_ALLOW_HTTP", value_parser = clap::builder::BoolishValueParser::new())]
     pub allow_http: bool,
 
-    /// PEM: the authorities that a server's certificate may be from, instead of the public ones
+    /// PEM: the certificate authorities to trust for downloads, instead of the public ones
     #[arg(long, env = "ONNXD_FETCH_CA", value_name = "FILE")]
     pub fetch_ca: Option<PathBuf>,
 
-    /// The Authorization header for the hosts that a `url` names (not for those they redirect to); better
-    /// in the environment, where no list of processes shows it
+    /// The Authorization header for the hosts that a `url` names (not for those they redirect to); safer in the
+    /// environment, because lists of processes show flags
     #[arg(long, env = "ONNXD_FETCH_AUTHORIZATION", hide_env_values = true, value_name = "HEADER")]
     pub fetch_authorization: Option<String>,
 
@@ -43,43 +43,48 @@ pub struct FetchFlags {
           value_parser = clap::value_parser!(u64).range(1..))]
     pub max_unpacked_bytes: u64,
 
-    /// For a server that sends nothing; a slow one may take as long as it needs
+    /// For a server that sends nothing; a server that is only slow has no limit
     #[arg(long, env = "ONNXD_FETCH_SILENCE", value_parser = duration, default_value = "60s")]
     pub fetch_silence: Duration,
 
-    /// After which no further attempt is begun
+    /// After this time no further attempt starts
     #[arg(long, env = "ONNXD_FETCH_PATIENCE", value_parser = duration, default_value = "30m")]
     pub fetch_patience: Duration,
 }
 
-/// What fetching may do, and how long it tries.
+/// What a download may do, and how long it tries.
 #[derive(Debug, Clone)]
 pub struct Fetching {
-    /// Where what is fetched is kept; none when neither a flag nor the environment names a place.
+    /// The folder for downloads; `None` if neither a flag nor the environment names one.
     pub cache: Option<PathBuf>,
-    /// Of a model that is named by its URL.
+    /// The SHA-256 of a model that is named by its URL, as 64 hexadecimal digits.
     pub sha256: Option<String>,
+    /// Whether a URL may be http://.
     pub allow_http: bool,
-    /// PEM: the authorities to trust, instead of the public ones.
+    /// PEM: the certificate authorities to trust, instead of the public ones.
     pub ca_file: Option<PathBuf>,
+    /// The Authorization header for the hosts that a `url` names.
     pub authorization: Option<HeaderValue>,
-    /// Bytes of a download. Default 4 GiB: what the engine's own memory makes of more fits few machines.
+    /// Bytes of a download. Default 4 GiB: few machines have the memory to run a larger model.
     pub max_download_bytes: u64,
-    /// Bytes of an archive when it is unpacked. Default 8 GiB: twice the above; weights compress badly.
+    /// Bytes of an archive when it is unpacked. Default 8 GiB, twice the download: weights
+    /// hardly compress.
     pub max_unpacked_bytes: u64,
-    /// Files and folders of an archive. Default 10,000: a model with a file for each tensor stays below.
+    /// Files and folders of an archive. Default 10,000: enough for a model that has a file for each
+    /// tensor.
     pub max_entries: usize,
-    /// How long a server may send nothing. Default 60 s: object storages take that to wake an object.
+    /// How long a server may send nothing. Default 60 s: object storages may need that long before the
+    /// first byte.
     pub silence: Duration,
-    /// After which no further attempt is begun. Default 30 min: a network that comes and goes comes back.
+    /// After this time no further attempt starts. Default 30 min: most network failures are shorter.
     pub patience: Duration,
-    /// Attempts in a row that bring nothing further. Default 8, which take about a minute.
+    /// Attempts in a row that bring no new bytes. Default 8, which take about a minute.
     pub attempts: u32,
-    /// The wait after a first fruitless attempt; it doubles with each. Default 500 ms.
+    /// The wait after the first attempt that brings no new bytes. It doubles with each such attempt. Default 500 ms.
     pub first_wait: Duration,
-    /// What the waits do not grow above, unless the server asks for more. Default 30 s.
+    /// The longest wait between attempts, unless the server asks for more. Default 30 s.
     pub longest_wait: Duration,
-    /// Redirects of one request. Default 10, as browsers and curl have (20 and 50) with room to spare.
+    /// Redirects of one request. Default 10. Browsers allow 20 and curl 50.
     pub redirects: u32,
 }
 
@@ -105,10 +110,11 @@ impl Default for Fetching {
 }
 
 impl FetchFlags {
+    /// The settings that these flags make. The error names the flag that is wrong, and never shows the secret.
     pub fn fetching(&self) -> Result<Fetching, String> {
         let authorization = self.fetch_authorization.as_ref().map(|header| {
             let mut value = HeaderValue::from_str(header).map_err(
-                |_| "--fetch-authorization holds what no header may: expected for example `Bearer …`",
+                |_| "--fetch-authorization has characters that a header cannot have: expected for example `Bearer …`",
             )?;
             value.set_sensitive(true);
             Ok::<_, &str>(value)
@@ -128,7 +134,7 @@ impl FetchFlags {
     }
 }
 
-/// By the XDG base directory specification, which wants relative paths ignored.
+/// The default folder, by the XDG base directory specification: relative paths in these variables are ignored.
 fn home() -> Option<PathBuf> {
     let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let caches = folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")));

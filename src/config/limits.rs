@@ -1,105 +1,197 @@
-//! Every bound of the server in one place: default, unit, and the reason for the default.
+//! Every limit of the server, declared once: name, unit, default and reason.
+//!
+//! The flags, the environment variables and the help are made from this list, and a test compares it with the tables in
+//! `docs/operations.md`. Limits of downloads are in [`super::fetching`].
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use super::container;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-/// What nothing may exceed. Cheap to clone; handed down by the composition root.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Connections at once; a further one is answered 503 and closed. Default 1,024: with
-    /// one file descriptor a connection, and one more while it waits for a reply, it stays within the
-    /// common limit of 4,096. In a small container one for each 256 KiB of its memory: a connection takes some 40 KiB,
-    /// the kernel's part included.
-    pub max_connections: usize,
-    /// Connections at once on the private address; a further one is answered 503 and closed. Default 64: probes and
-    /// scrapers are few, and each is a thread and a descriptor.
-    pub max_ops_connections: usize,
-    /// Bytes of a request head (request line and headers). Default 16 KiB: twice what gateways send
-    /// at most.
-    pub max_head_bytes: usize,
-    /// Bytes of a WebSocket message or an HTTP body. Default 16 MiB: a little over what the
-    /// platform's gateway lets through (12 MB).
-    pub max_message_bytes: usize,
-    /// Bytes of one frame of a message. Default 16 MiB: many clients send a message as a single frame.
-    pub max_frame_bytes: usize,
-    /// Fragments that a WebSocket message may come in. Default 131,072: twice what the conformance suite
-    /// sends; their time is bounded too.
-    pub max_fragments: usize,
-    /// Requests of one conversation that are accepted and not answered yet. At the limit, further messages wait
-    /// undecoded, and control frames are still read. Default 32.
-    pub max_in_flight: usize,
-    /// Bytes of those requests and of the messages that wait, as they came. At the limit the connection stops reading,
-    /// and TCP slows the client down. One request may be larger. Default 32 MiB: two of the largest.
-    pub max_in_flight_bytes: usize,
-    /// Jobs that wait for a worker, a model. When full, requests are answered `overloaded`.
-    /// Default 1,024.
-    pub queue_capacity: usize,
-    /// Replies gathered before they are pushed to the socket, in bytes; one reply may be larger.
-    /// Default 64 KiB, what the platform's gateway forwards as one frame.
-    pub write_buffer_bytes: usize,
-    /// Pixels of an image, width × height, told by its header. Default 25 million: what common
-    /// cameras make. Decoding takes 1 to 4 bytes a pixel, and 2 more a component of a progressive JPEG (see
-    /// [`crate::processing::image`]); they come from `max_memory`.
-    pub max_image_pixels: u64,
-    /// Files and texts of one request. Default 1,024: a file takes a worker some 50 µs however small it is, so that
-    /// many tiny ones are done in the time of one photograph. Between files the deadline is looked at.
-    pub max_files: usize,
-    /// Bytes of any one tensor that a request makes: of an input decoded from files, and of what a
-    /// plan with open dimensions would compute for it. Default 256 MiB, or `max_memory` where that is less: more could
-    /// not be taken.
-    pub max_tensor_bytes: usize,
-    /// Bytes of weights that plans for batches may pack, a model, beside the plan for a single row. Default 256 MiB:
-    /// small models have room for all sizes, and a large one does not take its memory several times over.
-    pub max_plan_bytes: usize,
-    /// Bytes that all clients together may make the server hold: messages, requests in flight, what decoding and
-    /// inference take, and answers that were not taken. See [`crate::memory`]. Default three eighths of what the
-    /// container allows ([`super::container`]): in the smallest that we name, 64 MB, the program and its default model
-    /// have 22 MB, connections 10 MB, and some is lost between allocations.
-    pub max_memory: usize,
-    /// Bytes of log lines that wait to be written; more are dropped and counted. Default 1 MiB: some ten thousand lines,
-    /// which a reader that stumbles catches up with.
-    pub max_log_bytes: usize,
-    /// How deep the JSON of a request may nest. Default 128, which is as deep as the parser goes; real
-    /// requests stay below 12.
-    pub max_json_depth: usize,
-    /// From the first moment of a connection to the end of its TLS handshake. Default 10 s: it is a few
-    /// packets, and some milliseconds of work.
-    pub tls_timeout: Duration,
-    /// From the first moment of a connection (or the end of its TLS handshake), or of its next request, to
-    /// the end of the head.
-    /// Default 10 s.
-    pub head_timeout: Duration,
-    /// How long an idle HTTP connection is kept for a next request. Default 75 s, above the 60 s
-    /// after which common gateways close theirs, so that they are the ones to close.
-    pub keep_alive_timeout: Duration,
-    /// For a whole HTTP request body. Default 30 s.
-    pub body_timeout: Duration,
-    /// From the first byte of a WebSocket message to its last. Default 30 s.
-    pub message_timeout: Duration,
-    /// How long a conversation may be silent before the server pings it; 0 is never. Default 20 s, which
-    /// keeps it alive at every gateway of the platform.
-    pub ping_interval: Duration,
-    /// How long after a ping the peer may show no sign of life. Default 20 s.
-    pub ping_timeout: Duration,
-    /// How long a conversation may bring no request; 0 is for ever. Default 0: the platform's gateway
-    /// decides that.
-    pub idle_timeout: Duration,
-    /// How long a write may make no progress before the connection is dropped. Default 30 s.
-    pub write_timeout: Duration,
-    /// For the peer's half of the closing handshake. Default 5 s.
-    pub close_timeout: Duration,
-    /// From a request's acceptance to the start of its inference, when the request does not say.
-    /// Default 30 s: less than the platform's 40 s.
-    pub request_timeout: Duration,
-    /// How long a worker may be busy with one thing (decoding a request's files, one run of the engine); then the
-    /// server ends with exit code 3; 0 is for ever. Default 0: nobody but the user knows how long a model may take.
-    pub stuck_timeout: Duration,
-    /// After a signal to stop, how long requests are served on, new conversations too, while the probes
-    /// say "not ready" and a router catches up. Default 0; the platform's older service wants 60 s.
-    pub drain_delay: Duration,
-    /// For accepted requests to be answered after a signal to stop. Default 30 s.
-    pub drain_timeout: Duration,
+use super::container;
+use super::limit::{Amount, Bytes, Count, Declared, Limit, Pixels, Unit, Zero, limits};
+
+/// The JSON parser goes no deeper.
+const PARSER_JSON_DEPTH: usize = 128;
+
+limits! { memory;
+    /// Connections at once; a further one gets 503
+    ///
+    /// A connection uses one file descriptor, and one more while it waits for a reply. 1,024 connections stay below the
+    /// usual maximum of 4,096 descriptors. A connection takes about 40 KiB of memory, including the kernel's part, so a
+    /// small container gets one connection for each 256 KiB.
+    max_connections: Count, zero Refused, default (memory / (256 << 10)).clamp(16, 1024),
+        "1,024; in a container with less than 256 MiB of memory, one for each 256 KiB, and at least 16";
+
+    /// Connections at once on the private address; a further one gets 503
+    ///
+    /// Health probes and metrics scrapers are few, and each uses a thread and a file descriptor.
+    max_ops_connections: Count, zero Refused, default 64;
+
+    /// Bytes of a request head; more gets 431
+    ///
+    /// The head is the request line and the headers. The default is twice what gateways send at most.
+    max_head_bytes: Bytes, zero Refused, default 16 << 10;
+
+    /// Bytes of a message or an HTTP body; more gets close 1009 or 413
+    ///
+    /// The default is a little more than the platform's gateway lets through (12 MB).
+    max_message_bytes: Bytes, zero Refused, default 16 << 20;
+
+    /// Bytes of one frame of a message; more gets close 1009
+    ///
+    /// The default is that of a whole message, because many clients send a message as a single frame.
+    max_frame_bytes: Bytes, zero Refused, default 16 << 20;
+
+    /// Fragments of a message; more gets close 1008
+    ///
+    /// The default is twice what the conformance suite sends. `message_timeout` limits their time too.
+    max_fragments: Count, zero Refused, default 1 << 17;
+
+    /// Unanswered requests of a conversation; further messages wait undecoded
+    ///
+    /// At the limit, the server still reads control frames. 32 requests keep the workers busy while replies travel.
+    max_in_flight: Count, zero Refused, default 32;
+
+    /// Bytes of a conversation's unanswered requests; then reading stops
+    ///
+    /// Counts these requests and the messages that wait, as they came. At the limit the connection stops reading, and TCP
+    /// slows the client down. A single request may be larger. The default is two messages of the maximum size.
+    max_in_flight_bytes: Bytes, zero Refused, default 32 << 20;
+
+    /// Bytes of replies that are gathered before they are pushed to the socket; one may be larger
+    ///
+    /// The platform's gateway forwards 64 KiB as one frame.
+    write_buffer_bytes: Bytes, zero Refused, default 64 << 10;
+
+    /// Requests that wait for a worker, for each model; more get `overloaded`
+    ///
+    /// A queue that is longer only makes clients wait longer before they learn that the server is overloaded.
+    queue_capacity: Count, zero Refused, default 1024;
+
+    /// Pixels of an image (width × height), by its header
+    ///
+    /// Common cameras make up to 25 million pixels. Decoding takes 1 to 4 bytes for each pixel, and a progressive JPEG 2
+    /// more for each component (see [`crate::processing::image`]). These bytes are taken from `max_memory`.
+    max_image_pixels: Pixels, zero Allowed, default 25_000_000;
+
+    /// Files and texts of one request
+    ///
+    /// Even a tiny file takes a worker about 50 µs. 1,024 of them take as long as one photograph. The deadline is checked
+    /// between files.
+    max_files: Count, zero Refused, default 1024;
+
+    /// Bytes that all clients together may make the server hold
+    ///
+    /// Counts messages, requests in flight, the memory for decoding and inference, and answers that the client has not
+    /// read. See [`crate::memory`]. In the smallest container that we support (64 MB), this leaves 22 MB for the program
+    /// and its default model, 10 MB for connections, and some for gaps between allocations.
+    max_memory: Bytes, zero Refused, default memory / 8 * 3, "three eighths of the container's memory";
+
+    /// Bytes of any one tensor that a request makes, from files or by open dimensions
+    ///
+    /// Limits each input that is decoded from files, and each tensor that a plan with open dimensions would compute. A
+    /// tensor above `max_memory` could never be allocated, so the default is not above it.
+    max_tensor_bytes: Bytes, zero Refused, default max_memory.min(256 << 20), "256 MiB, or --max-memory if that is less";
+
+    /// Bytes of weights that the plans for batches may pack, for each model; 0 is no batches
+    ///
+    /// Does not count the plan for a single row. Small models have room for all batch sizes, and a large model does not
+    /// take its memory several times.
+    max_plan_bytes: Bytes, zero Allowed, default 256 << 20;
+
+    /// Bytes of log lines that wait to be written; more are dropped and counted
+    ///
+    /// 1 MiB is about ten thousand lines: enough for a reader that stops for a moment.
+    max_log_bytes: Bytes, zero Refused, default 1 << 20;
+
+    /// Depth of a request's JSON, at most 128
+    ///
+    /// The JSON parser goes no deeper. Real requests stay below 12.
+    max_json_depth: Count, zero Refused, default PARSER_JSON_DEPTH;
+
+    /// For a whole TLS handshake
+    ///
+    /// Counted from the start of the connection. A handshake is a few packets and some milliseconds of work.
+    tls_timeout: Duration, zero Refused, default Duration::from_secs(10);
+
+    /// For a whole request head
+    ///
+    /// Counted from the start of the connection, from the end of its TLS handshake, or from the start of its next request.
+    /// A head is a few packets.
+    head_timeout: Duration, zero Refused, default Duration::from_secs(10);
+
+    /// For an idle HTTP connection's next request
+    ///
+    /// Common gateways close idle connections after 60 s. The server waits longer, so that the gateway closes first.
+    keep_alive_timeout: Duration, zero Refused, default Duration::from_secs(75);
+
+    /// For a whole HTTP body
+    ///
+    /// A body of the maximum size arrives in this time at 4.5 Mbit/s.
+    body_timeout: Duration, zero Refused, default Duration::from_secs(30);
+
+    /// For a whole WebSocket message, from its first byte; more gets close 1008
+    ///
+    /// A message of the maximum size arrives in this time at 4.5 Mbit/s.
+    message_timeout: Duration, zero Refused, default Duration::from_secs(30);
+
+    /// Silence after which a conversation is pinged; 0 is never
+    ///
+    /// A ping every 20 s keeps a conversation open at every gateway of the platform.
+    ping_interval: Duration, zero Allowed, default Duration::from_secs(20);
+
+    /// For a sign of life after a ping
+    ///
+    /// Any byte from the peer counts. A network that is down for a moment gets time to recover.
+    ping_timeout: Duration, zero Refused, default Duration::from_secs(20);
+
+    /// For a conversation without a request; 0 is without limit
+    ///
+    /// The platform's gateway has its own limit for this.
+    idle_timeout: Duration, zero Allowed, default Duration::ZERO;
+
+    /// For a peer that reads nothing
+    ///
+    /// After a write that made no progress for so long, the connection is dropped. 30 s are enough for a network that is
+    /// down for a moment.
+    write_timeout: Duration, zero Refused, default Duration::from_secs(30);
+
+    /// For the peer's half of a close
+    ///
+    /// A peer that is still there answers a close at once.
+    close_timeout: Duration, zero Refused, default Duration::from_secs(5);
+
+    /// From a request's arrival to the start of its inference; a request's own `timeout` may be shorter
+    ///
+    /// The default is below the platform's limit of 40 s.
+    request_timeout: Duration, zero Refused, default Duration::from_secs(30);
+
+    /// For one run of a model; a longer one ends the server with exit code 3, to be started again; 0 is without limit
+    ///
+    /// Counts any one piece of work of a worker: decoding a request's files, or one run of the engine. Only the user knows
+    /// how long a model may take.
+    stuck_timeout: Duration, zero Allowed, default Duration::ZERO;
+
+    /// After SIGTERM, how long to serve on while the probes say "not ready"; 0 is not at all
+    ///
+    /// In this time new conversations are served too, while a router learns that the server is going away. The platform's
+    /// older service needs 60 s.
+    drain_delay: Duration, zero Allowed, default Duration::ZERO;
+
+    /// For accepted requests to be answered after SIGTERM
+    ///
+    /// The same as `request_timeout`: the longest time that an accepted request may wait before its inference starts.
+    drain_timeout: Duration, zero Refused, default Duration::from_secs(30);
+}
+
+/// All limits in the order of the help, with their defaults on this machine.
+pub fn all() -> &'static [Limit] {
+    static ALL: LazyLock<Vec<Limit>> = LazyLock::new(|| {
+        let defaults = Limits::default().amounts();
+        DECLARED.iter().zip(defaults).map(|(declared, default)| Limit::new(declared, default)).collect()
+    });
+    &ALL
 }
 
 impl Default for Limits {
@@ -109,42 +201,48 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The defaults for a process that may have so many bytes of memory.
-    pub fn within(memory: u64) -> Limits {
-        let memory = usize::try_from(memory).unwrap_or(usize::MAX);
-        let max_memory = memory / 8 * 3;
-        Limits {
-            max_connections: (memory / (256 << 10)).clamp(16, 1024),
-            max_ops_connections: 64,
-            max_head_bytes: 16 << 10,
-            max_message_bytes: 16 << 20,
-            max_frame_bytes: 16 << 20,
-            max_fragments: 1 << 17,
-            max_in_flight: 32,
-            max_in_flight_bytes: 32 << 20,
-            queue_capacity: 1024,
-            write_buffer_bytes: 64 << 10,
-            max_image_pixels: 25_000_000,
-            max_files: 1024,
-            max_tensor_bytes: max_memory.min(256 << 20),
-            max_plan_bytes: 256 << 20,
-            max_memory,
-            max_log_bytes: 1 << 20,
-            max_json_depth: 128,
-            tls_timeout: Duration::from_secs(10),
-            head_timeout: Duration::from_secs(10),
-            keep_alive_timeout: Duration::from_secs(75),
-            body_timeout: Duration::from_secs(30),
-            message_timeout: Duration::from_secs(30),
-            ping_interval: Duration::from_secs(20),
-            ping_timeout: Duration::from_secs(20),
-            idle_timeout: Duration::ZERO,
-            write_timeout: Duration::from_secs(30),
-            close_timeout: Duration::from_secs(5),
-            request_timeout: Duration::from_secs(30),
-            stuck_timeout: Duration::ZERO,
-            drain_delay: Duration::ZERO,
-            drain_timeout: Duration::from_secs(30),
+    /// The limits, if the server can work with them. Flags that were parsed are not checked yet. The error names the
+    /// first flag that is wrong.
+    pub fn checked(&self) -> Result<Limits, String> {
+        for (limit, amount) in all().iter().zip(self.amounts()) {
+            if amount == 0 && limit.zero == Zero::Refused {
+                return Err(format!(
+                    "--{} is 0, so the server could do no work: expected 1 or more",
+                    limit.flag
+                ));
+            }
         }
+        if self.max_json_depth > PARSER_JSON_DEPTH {
+            return Err(format!(
+                "--max-json-depth is {}, but the JSON parser allows at most {PARSER_JSON_DEPTH}",
+                self.max_json_depth
+            ));
+        }
+        Ok(self.clone())
     }
 }
+
+impl Args for Limits {
+    fn augment_args(command: Command) -> Command {
+        let command = command.next_help_heading("Limits (times as 500ms, 30s, 2m, 1h, 1d)");
+        command.args(all().iter().map(Limit::arg))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Limits::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Limits {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Limits, clap::Error> {
+        Ok(Limits::set(container::memory(), Some(matches)))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Limits::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
