@@ -65,7 +65,7 @@ pub(super) struct Envelope<'a> {
 }
 
 /// The parameters of a request. Parameters that are not listed here belong to other servers and are ignored, as OIP
-/// demands.
+/// says.
 #[derive(Deserialize, Default)]
 pub(super) struct RequestParameters<'a> {
     /// The timeout in microseconds (Triton).
