@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_are_the_same_however_the_stream_is_chopped() {
+    fn windows_do_not_depend_on_the_pieces_of_the_stream() {
         for (window, hop, context) in [(4, 4, 0), (4, 2, 0), (4, 4, 2), (4, 7, 1), (3, 1, 5)] {
             let stream = stream(window, hop, context);
             let whole = windows(&stream, 40, 1000);
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_has_its_context_in_front_which_is_silence_at_the_begin() {
+    fn a_window_begins_with_its_context_and_the_first_context_is_silence() {
         let cut = windows(&stream(4, 4, 2), 10, 3);
         assert_eq!(cut, [(0, vec![0, 0, 1, 2, 3, 4]), (4, vec![3, 4, 5, 6, 7, 8])]);
         let cut = windows(&stream(2, 3, 1), 8, 3);

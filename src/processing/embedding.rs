@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn filling_takes_no_part_however_it_is_told_apart() {
+    fn padding_is_not_pooled_with_either_kind_of_mask() {
         for mask in [Mask::Input(1), Mask::Filling { input: 0, id: 5 }] {
             assert_eq!(run(Pooling::Mean, None, mask), [2.0, 4.0, 3.0, 4.0]);
             assert_eq!(run(Pooling::Max, None, mask), [3.0, 6.0, 3.0, 4.0]);

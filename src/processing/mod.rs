@@ -134,7 +134,7 @@ impl Preprocessor {
         let tensors = tensors.ok_or_else(|| {
             RequestError::new(
                 Code::InferenceFailed,
-                "an input was not made from the text that it is made from",
+                "no tensor was made for an input that is filled from text",
             )
         })?;
         Ok(Prepared { tensors, rows })

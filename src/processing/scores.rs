@@ -185,12 +185,12 @@ mod tests {
     }
 
     #[test]
-    fn more_classes_than_there_are_is_all_of_them() {
+    fn asking_for_more_classes_than_exist_returns_all() {
         assert_eq!(classify(&scores(&[1.0, 2.0], &[1, 2]), 9, &[]).unwrap().shape(), [1, 2]);
     }
 
     #[test]
-    fn integers_are_no_scores() {
+    fn integers_are_refused_as_scores() {
         let tensor = Tensor::new(vec![1], Elements::Int64(vec![3])).unwrap();
         assert!(classify(&tensor, 1, &[]).unwrap_err().message.contains("INT64"));
     }

@@ -187,7 +187,7 @@ impl TextEncoder {
             if !is_whole && !self.truncation {
                 let most = self.max_length;
                 let message =
-                    format!("text {index} has more than {most} tokens (max_length), and is not to be cut");
+                    format!("text {index} has more than {most} tokens (max_length), and truncation is off");
                 return Err(RequestError::new(Code::TooLarge, message));
             }
             let length = tokens.ids.len() - begin;
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_tokenizers_file_says_holds_until_model_json_says_otherwise() {
+    fn model_json_overrides_the_tokenizers_file() {
         let filled = |spec| fill(spec, &Limits::default(), &["a b c a b", "c"]).unwrap();
         let [ids, mask] = filled(TextInput::default());
         assert_eq!(ids, Elements::Int32(vec![9, 3, 1, 2, 9, 9, 9, 3]));
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_would_make_too_much_are_refused_before_memory_is_taken() {
+    fn texts_with_too_many_tokens_are_refused_before_memory_is_taken() {
         let limits = Limits { max_tensor_bytes: 1 << 20, ..Limits::default() };
         let spec = TextInput {
             padding: Some(Padding::Length(1 << 16)),

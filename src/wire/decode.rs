@@ -486,7 +486,7 @@ fn explain(error: &serde_json::Error, json: &str) -> String {
     let text = error.to_string();
     let error = shorten_middle(&text);
     if is_data {
-        return format!("the request is not as OIP has it: {error}");
+        return format!("the request does not have the form of OIP: {error}");
     }
     let words = if ["NaN", "Infinity"].iter().any(|word| json.contains(word)) {
         " (JSON has no NaN and no Infinity)"

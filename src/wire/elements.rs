@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_the_datatype_is_named_with_its_place() {
+    fn an_element_that_does_not_fit_the_datatype_is_named_with_its_position() {
         for (json, datatype, part) in [
             ("[0,300]", Datatype::Uint8, "element 1 is 300: out of range for UINT8"),
             ("[-1]", Datatype::Uint16, "element 0 is -1: out of range for UINT16"),
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn base64_is_decoded_and_rubbish_is_told_apart() {
+    fn base64_is_decoded_and_other_text_is_an_error() {
         let mut memory = Share::none(&Budget::new(1 << 20));
         let mut parse = |json| parse_base64(json, &mut Room { most: 2, memory: &mut memory });
         assert_eq!(parse(r#"["aGk="]"#).unwrap().elements, Elements::Bytes(vec![b"hi".to_vec()]));
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn elements_beyond_those_wanted_are_counted_and_take_no_memory() {
+    fn elements_beyond_the_limit_are_counted_and_take_no_memory() {
         let json = format!("[{}0]", "0,".repeat(999_999));
         let budget = Budget::new(100);
         let mut memory = Share::none(&budget);

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_ends_at_its_bound() {
+    fn a_list_longer_than_its_limit_is_refused() {
         let read = |json: &str| serde_json::from_str::<Few<u64, 3>>(json).map(|few| few.0);
         assert_eq!(read("[1,2,3]").unwrap(), [1, 2, 3]);
         assert!(read("[1,2,3,4]").unwrap_err().to_string().contains("more than 3 entries"));

@@ -28,7 +28,7 @@ pub fn boundary(content_type: &str) -> Result<String, RequestError> {
     let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(&byte);
     if !(1..=70).contains(&boundary.len()) || !boundary.bytes().all(is_valid) {
         let message = format!(
-            "the form's boundary `{}` is none: expected 1 to 70 letters, digits or `'()+_,-./:=?`",
+            "the form's boundary `{}` is not valid: expected 1 to 70 letters, digits or `'()+_,-./:=?`",
             shorten(&boundary)
         );
         return Err(RequestError::invalid(message));
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_boundary_is_read_as_mime_has_it() {
+    fn the_boundary_is_read_as_mime_defines_it() {
         for (content_type, expected) in [
             ("multipart/form-data; boundary=----WebKitFormBoundaryX1", Some("----WebKitFormBoundaryX1")),
             ("multipart/form-data; charset=utf-8; Boundary=\"a b\"", Some("a b")),

@@ -24,6 +24,7 @@ pub enum Framing {
 /// Which messages of a conversation are answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Stream {
+    /// All messages, in the order in which they arrived.
     #[default]
     All,
     /// **(ours)** Only a message that is still the newest when a worker is free. This is for live video, where old

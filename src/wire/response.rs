@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_float_json_cannot_carry_is_null_and_counted() {
+    fn nan_and_infinity_are_null_in_json_and_counted() {
         let encoded =
             response(&[3], Elements::Fp32(vec![0.1, f32::NAN, f32::INFINITY]), false).encode(Form::Oip);
         let expected = concat!(
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_nested_as_the_tensor_is() {
+    fn rows_are_nested_like_the_tensor() {
         let encoded =
             response(&[2, 2, 1], Elements::Int8(vec![1, 2, 3, 4]), false).encode(Form::Rows { instances: 2 });
         assert_eq!(encoded.unwrap(), Encoded::Json(r#"{"predictions":[[[1],[2]],[[3],[4]]]}"#.into()));
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_binary_output_says_its_size_and_keeps_every_bit() {
+    fn a_binary_output_has_its_size_and_keeps_every_bit() {
         let encoded = response(&[1], Elements::Fp32(vec![f32::NAN]), true).encode(Form::Oip).unwrap();
         let Encoded::Binary { json, tensors } = encoded else { panic!("{encoded:?}") };
         assert!(

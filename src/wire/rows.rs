@@ -29,7 +29,7 @@ pub(super) fn rows(
     memory: &mut Share,
 ) -> Result<(Form, Vec<Input>), RequestError> {
     if !instances.get().starts_with('[') {
-        return Err(RequestError::invalid("`instances` is no list: expected one entry a row"));
+        return Err(RequestError::invalid("`instances` is no list: expected one entry for each row"));
     }
     let inputs = vec![None; signature.inputs.len()];
     let mut taken = memory.beside();

@@ -1,15 +1,11 @@
 //! Turns JPEG and PNG files into image tensors. The steps are: header, pixels, colour, size, orientation,
 //! normalisation, layout.
 //!
-//! What belongs here: the steps for one image file, as `model.json` declares them. What does not: other kinds of
-//! files, and results that refer to positions in an image.
-//!
+//! What belongs here: the steps for one image file. What does not: other kinds of files, and results.
 //! Invariants:
-//!
 //! - The size in the header is compared with the limits, and with the number of pixels that the file's bytes can
 //!   hold, before any memory is taken for pixels.
-//! - Memory is taken from the budget before it is allocated.
-//! - An incomplete file is refused.
+//! - Memory is taken from the budget before it is allocated. An incomplete file is refused.
 //!
 //! # Memory for decoding
 //! The largest number of bytes for each pixel, not counting a few rows:
@@ -70,7 +66,6 @@ pub struct ImageDecoder {
 
 impl ImageDecoder {
     /// Makes a decoder from the declaration in `model.json` and the input that it belongs to.
-    ///
     /// Errors: a sentence about what does not agree, such as the shape or the datatype.
     pub fn new(spec: &ImageInput, input: &TensorMetadata, limits: &Limits) -> Result<ImageDecoder, String> {
         let wrong = |expected: &str| {
@@ -406,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_says_where_it_lies_in_its_tensor() {
+    fn decoding_returns_the_placement_of_each_image() {
         let file = png(::image::GrayImage::new(40, 20));
         let placement = |spec: &str| {
             let decoder = decoder(spec, [1, 1, 20, 10]).unwrap();
@@ -425,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transparent_sheet_is_light_under_dark_strokes_and_dark_under_light_ones() {
+    fn a_transparent_background_is_white_for_a_dark_image_and_black_for_a_light_one() {
         for (stroke, sheet) in [(0, 255.0), (255, 0.0)] {
             let file =
                 png(::image::RgbaImage::from_raw(2, 1, vec![stroke, stroke, stroke, 255, 0, 0, 0, 0])
@@ -453,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_lies_is_refused_before_pixels_are_made() {
+    fn a_header_with_an_impossible_size_is_refused_before_decoding() {
         let decoder = decoder(r#"{"color":"gray"}"#, [1, 1, 1, 2]).unwrap();
         let mut file = png(::image::GrayImage::new(2, 1));
         // In IHDR, the width is at byte 16, the height at byte 20, and the chunk's CRC at byte 29.
@@ -479,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_that_does_not_fit_beside_its_own_file_is_too_large_and_not_told_to_come_again() {
+    fn an_image_that_can_never_fit_in_memory_is_too_large_and_not_retried() {
         let decoder = decoder(r#"{"color":"gray"}"#, [1, 1, 1, 2]).unwrap();
         let mut memory = Share::none(&Budget::new((1 << 20) + 1000));
         memory.grow(2000).unwrap();
