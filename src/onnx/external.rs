@@ -22,7 +22,9 @@ const MOST_BYTES: u64 = 2 << 30;
 
 /// An ONNX file that was read. Its external data is not read yet.
 pub struct OnnxFile {
+    /// The content of the ONNX file.
     pub(super) proto: pb::ModelProto,
+    /// The folder of the ONNX file. Paths of external data are relative to it.
     pub(super) folder: PathBuf,
 }
 

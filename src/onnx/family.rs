@@ -26,19 +26,23 @@ pub(super) struct Family {
     pub admitted: Vec<TensorMetadata>,
     /// The plan for a single row. If rows are not separate, it is the plan for every request of this family.
     pub single: Plan,
+    /// The plans for several rows.
     pub batches: RwLock<Arc<Batches>>,
 }
 
 /// The plans for several rows that are worth using. The whole value is replaced when a plan is added.
 #[derive(Debug)]
 pub(super) struct Batches {
+    /// The plans, each for a fixed number of rows.
     pub plans: Vec<Plan>,
     /// The cost of the plan for a single row, then the costs of `plans`.
     pub costs: Vec<Cost>,
+    /// Which plans to run for a number of rows.
     pub schedule: Schedule,
 }
 
 impl Batches {
+    /// No plans for several rows. The cost of a single row is not measured yet.
     pub(super) fn none() -> Batches {
         let costs = vec![Cost { rows: 1, run: 1.0 }];
         Batches { plans: Vec::new(), schedule: Schedule::new(&costs), costs }
@@ -116,6 +120,7 @@ pub(super) fn no_plan<'f>(
 pub(super) struct Singles {
     /// The plan with the most fixed dimensions is first.
     pub plans: Vec<Plan>,
+    /// The note for the owner of the model if a dimension was fixed to 1.
     pub note: Option<String>,
 }
 

@@ -19,8 +19,11 @@ use crate::model::{Datatype, Dim, TensorMetadata};
 /// A parsed ONNX file. It has no plans yet.
 #[derive(Debug)]
 pub struct Graph {
+    /// The graph as tract parsed it.
     pub(super) model: InferenceModel,
+    /// The inputs as the file declares them.
     pub(super) inputs: Vec<TensorMetadata>,
+    /// The names of the outputs, in the file's order.
     pub(super) output_names: Vec<String>,
     class_labels: Vec<ClassLabels>,
 }

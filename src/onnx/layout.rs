@@ -11,11 +11,14 @@ use crate::model::{self, Dim, TensorMetadata};
 /// The layout of the graph's inputs and outputs, and the axes of their rows.
 #[derive(Debug)]
 pub(super) struct Layout {
+    /// The place of each of the graph's inputs.
     pub inputs: Vec<Place>,
     /// The axis of the rows of each input. It is `None` for an input that is the same for all rows. All are `None` if
     /// rows are not separate.
     pub input_axes: Vec<Option<usize>>,
+    /// The place of each of the graph's outputs.
     pub outputs: Vec<Place>,
+    /// The axis of the rows of each output.
     pub output_axes: Vec<usize>,
     /// Whether rows of different requests may be run together.
     pub joins: bool,
@@ -48,6 +51,7 @@ pub(super) fn output_places(
     places(outputs, states.iter().map(|state| state.output.as_str()), "an output")
 }
 
+/// Returns the place of each tensor in `known`. `kind` is "an input" or "an output", for the error.
 pub(super) fn places<'s>(
     known: &[TensorMetadata],
     states: impl Iterator<Item = &'s str> + Clone,

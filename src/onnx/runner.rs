@@ -68,6 +68,7 @@ impl FamilyState {
 }
 
 impl Runner {
+    /// Makes a runner with new states for all plans.
     pub(super) fn new(layout: Arc<Layout>, families: &[Arc<Family>], threads: Option<Threads>) -> Runner {
         Runner { layout, families: families.iter().map(FamilyState::new).collect(), threads }
     }

@@ -44,6 +44,7 @@ mod with {
     pub struct Threads(Executor);
 
     impl Threads {
+        /// Starts `count` threads.
         pub fn new(count: usize) -> Result<Threads, LoadError> {
             // The library panics if the threads cannot be started.
             let pool = catch_unwind(AssertUnwindSafe(|| Executor::multithread_with_name(count, "intra-op")));
@@ -54,6 +55,7 @@ mod with {
             })
         }
 
+        /// Does `work`; tract divides it among the threads.
         pub fn run<T>(&self, work: impl FnOnce() -> T) -> T {
             multithread_tract_scope(self.0.clone(), work)
         }
@@ -71,6 +73,7 @@ mod without {
     pub struct Threads(Infallible);
 
     impl Threads {
+        /// Always fails: this build has no threads inside a run.
         pub fn new(_count: usize) -> Result<Threads, LoadError> {
             Err(LoadError {
                 what: "intra_op_threads",

@@ -23,7 +23,9 @@ pub struct Embeddings {
 /// The pooling and normalisation of one output. `None` leaves the output as it is.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Embedding {
+    /// How the vectors of the tokens become one vector.
     pub pooling: Option<Pooling>,
+    /// How a vector is scaled; L2 gives it the Euclidean length 1.
     pub normalize: Option<Normalize>,
 }
 

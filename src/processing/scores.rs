@@ -14,6 +14,7 @@ use crate::model::{Elements, Tensor};
 /// The steps for one output.
 #[derive(Debug, Clone, Default)]
 pub struct Postprocessor {
+    /// The function that is applied to the scores first, along the last axis.
     pub activation: Option<Activation>,
     /// One label for each class, in the order of the last axis. It is empty when the model has no labels.
     pub labels: Vec<String>,

@@ -53,18 +53,24 @@ pub enum Part {
 /// The values of a padding token, and the side where padding is added.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Fill {
+    /// The id of the padding token.
     pub id: u32,
+    /// The segment of the padding token.
     pub type_id: u32,
+    /// Whether padding stands before the text. Otherwise it stands after the text.
     pub on_the_left: bool,
 }
 
 /// What the tokenizer's file says about lengths and padding.
 #[derive(Debug, Default)]
 pub struct FileSays {
+    /// The largest number of tokens of a text, if the file gives one.
     pub max_length: Option<usize>,
     /// The number of tokens that each text is padded to. `None` pads to the longest text of the request.
     pub padding: Option<usize>,
+    /// The number of tokens is rounded up to a multiple of this, if the file gives one.
     pub multiple: Option<usize>,
+    /// The values of the padding token.
     pub fill: Fill,
 }
 

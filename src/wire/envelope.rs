@@ -52,14 +52,18 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
 /// All fields of a request. Exactly one of `inputs` (OIP) and `instances` (TensorFlow Serving) must be present.
 #[derive(Deserialize)]
 pub(super) struct Envelope<'a> {
+    /// A string or a number, see [`check_id`].
     #[serde(borrow)]
     pub id: Option<&'a RawValue>,
     #[serde(borrow)]
     pub parameters: Option<Object<RequestParameters<'a>>>,
+    /// The inputs of an OIP request.
     #[serde(borrow)]
     pub inputs: Option<Few<Object<InputJson<'a>>, MOST_TENSORS>>,
+    /// The outputs that an OIP request asks for. When it is absent or empty, all outputs are returned.
     #[serde(borrow)]
     pub outputs: Option<Few<Object<OutputJson<'a>>, MOST_TENSORS>>,
+    /// The rows of a request in TensorFlow Serving's form, as JSON text.
     #[serde(borrow)]
     pub instances: Option<&'a RawValue>,
 }
@@ -70,6 +74,7 @@ pub(super) struct Envelope<'a> {
 pub(super) struct RequestParameters<'a> {
     /// The timeout in microseconds (Triton).
     pub timeout: Option<u64>,
+    /// Whether output tensors are returned as bytes behind the JSON (Triton).
     pub binary_data_output: Option<bool>,
     /// Triton's sequence parameters change what an answer means, so they are checked and not ignored.
     #[serde(borrow)]
@@ -123,14 +128,18 @@ fn read_sequence_id(id: &RawValue) -> Result<Option<String>, RequestError> {
 pub(super) struct InputJson<'a> {
     #[serde(borrow)]
     pub name: Cow<'a, str>,
+    /// The shape of the tensor, or `[n]` for n files or texts.
     pub shape: Few<u64, MOST_DIMENSIONS>,
+    /// The name of the datatype in OIP, such as `FP32`.
     #[serde(borrow)]
     pub datatype: Cow<'a, str>,
+    /// The elements as JSON text, flat or nested like the shape.
     #[serde(borrow)]
     pub data: Option<&'a RawValue>,
     pub parameters: Option<Object<InputParameters>>,
 }
 
+/// The parameters of one input.
 #[derive(Deserialize, Default)]
 pub(super) struct InputParameters {
     /// The number of bytes that the tensor has behind the JSON.
@@ -145,6 +154,7 @@ pub(super) struct OutputJson<'a> {
     pub parameters: Option<Object<OutputParameters>>,
 }
 
+/// The parameters of one output.
 #[derive(Deserialize, Default)]
 pub(super) struct OutputParameters {
     /// The number of best classes to return (Triton).

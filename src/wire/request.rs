@@ -36,10 +36,15 @@ pub enum Stream {
 /// request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Defaults {
+    /// How binary messages are read.
     pub framing: Framing,
+    /// The number of best classes for each output; 0 returns the tensor, and `None` uses the model's default.
     pub classification: Option<usize>,
+    /// Whether output tensors are returned as bytes behind the JSON.
     pub binary_data_output: bool,
+    /// The longest time before inference begins. With `None` or 0, only the server's limit applies.
     pub timeout: Option<Duration>,
+    /// Which messages are answered.
     pub stream: Stream,
     /// The deepest nesting of the JSON. The server's configuration sets this limit; the query string cannot change
     /// it.
@@ -147,6 +152,7 @@ pub struct InferRequest {
     pub rows: Vec<Row>,
     /// The wanted outputs in the request's order, or all outputs of the model when the request names none.
     pub outputs: Vec<WantedOutput>,
+    /// The longest time before inference begins. With `None` or 0, only the server's limit applies.
     pub timeout: Option<Duration>,
     /// The sequence that the request belongs to.
     pub sequence: SequenceParameters,
@@ -167,7 +173,9 @@ pub struct SequenceParameters {
 /// A request that was refused. It has the request's id when the id could be read.
 #[derive(Debug)]
 pub struct Rejected {
+    /// The request's id as JSON text, when it could be read.
     pub id: Option<Box<RawValue>>,
+    /// The reason, as a sentence for the client.
     pub error: RequestError,
 }
 

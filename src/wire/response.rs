@@ -22,6 +22,7 @@ pub struct InferResponse<'a> {
     pub id: Option<&'a RawValue>,
     /// The outputs, in the order that the request asked for.
     pub outputs: Vec<OutputTensor<'a>>,
+    /// The position in the stream, for a response to a stream.
     pub stream: StreamParameters,
 }
 
@@ -37,7 +38,9 @@ pub struct StreamParameters {
 /// One output of a response.
 #[derive(Debug)]
 pub struct OutputTensor<'a> {
+    /// The name of the output in the signature.
     pub name: &'a str,
+    /// The values: scores after activation, or BYTES elements with classes.
     pub tensor: Tensor,
     /// Whether the tensor's bytes go behind the JSON and not into it.
     pub binary: bool,

@@ -16,6 +16,7 @@ pub(super) struct Pixels {
     pub width: u32,
     pub height: u32,
     pub channels: usize,
+    /// The pixels row by row, from the top left: `width × height × channels` bytes.
     pub bytes: Vec<u8>,
 }
 
@@ -167,6 +168,8 @@ pub(super) fn resample_memory(from: (u32, u32), to: (u32, u32), channels: usize,
     (sides[2] * sides[3] + between) * channels + weights(sides[0], sides[2]) + weights(sides[1], sides[3])
 }
 
+/// Resizes an image to `width` × `height` with a filter. If `crop` is true, the middle part with the same ratio of
+/// width to height is used.
 pub(super) fn resample(
     mut pixels: Pixels,
     width: u32,
