@@ -1,21 +1,26 @@
-//! Between our words and tract's: dimensions, datatypes, tensors, errors.
+//! Converts between our types and tract's: dimensions, datatypes, tensors, errors.
+//!
+//! What belongs here: conversions without decisions. What does not: checks of shapes. Invariant: a conversion keeps
+//! shape, order and values.
 
 use tract_onnx::prelude::*;
 
 use crate::model::{self, Datatype, Dim, Elements};
 
+/// Converts a dimension. A symbol becomes an open dimension.
 pub(super) fn dim_of(dim: &TDim) -> Dim {
     match dim.to_i64() {
         Ok(length) if length >= 0 => Dim::Fixed(length as usize),
         _ => {
             let name = dim.to_string();
-            // tract's own names for dimensions that the file does not name.
+            // tract makes these names for dimensions that have no name in the file.
             let named = !name.starts_with("unk__") && !name.starts_with("open");
             Dim::Open(named.then_some(name))
         }
     }
 }
 
+/// Converts a datatype. Returns `None` for a type that the protocol does not have.
 pub(super) fn datatype_of(datum_type: DatumType) -> Option<Datatype> {
     Some(match datum_type {
         DatumType::Bool => Datatype::Bool,
@@ -26,7 +31,7 @@ pub(super) fn datatype_of(datum_type: DatumType) -> Option<Datatype> {
         DatumType::I8 => Datatype::Int8,
         DatumType::I16 => Datatype::Int16,
         DatumType::I32 => Datatype::Int32,
-        // Sizes and scikit-learn's labels come as symbolic integers.
+        // Sizes, and the labels of scikit-learn, have tract's type for symbolic integers.
         DatumType::I64 | DatumType::TDim => Datatype::Int64,
         DatumType::F16 => Datatype::Fp16,
         DatumType::F32 => Datatype::Fp32,
@@ -36,6 +41,7 @@ pub(super) fn datatype_of(datum_type: DatumType) -> Option<Datatype> {
     })
 }
 
+/// Converts a tensor for tract.
 pub(super) fn to_tract(tensor: &model::Tensor) -> TractResult<TValue> {
     let shape = tensor.shape();
     let tensor = match tensor.elements() {
@@ -56,6 +62,9 @@ pub(super) fn to_tract(tensor: &model::Tensor) -> TractResult<TValue> {
     tensor.map(IntoTValue::into_tvalue)
 }
 
+/// Converts a tensor from tract.
+///
+/// Errors: the protocol has no datatype for its elements.
 pub(super) fn from_tract(tensor: &Tensor) -> Result<model::Tensor, String> {
     fn elements(tensor: &Tensor) -> TractResult<Elements> {
         macro_rules! plain {
@@ -91,7 +100,7 @@ pub(super) fn from_tract(tensor: &Tensor) -> Result<model::Tensor, String> {
     model::Tensor::new(tensor.shape().to_vec(), elements)
 }
 
-/// An error with its causes, outermost first, in one line.
+/// Returns an error and its causes in one line, the outermost first.
 pub(super) fn chain(error: &TractError) -> String {
     let mut text: Vec<String> = error.chain().map(|cause| cause.to_string().replace('\n', " ")).collect();
     text.dedup();

@@ -1,7 +1,8 @@
-//! The ONNX file and the files that hold its large tensors ("external data"), read into memory.
+//! Reads an ONNX file, and the files that hold its large tensors (ONNX, "external data"), into memory.
 //!
-//! tract would map them. A mapped file that somebody overwrites or shortens meanwhile ends the program (SIGBUS); one
-//! that is read is at worst an error.
+//! What belongs here: reading these files. What does not: parsing the graph (`graph`). Invariant: no file is mapped
+//! into memory, although tract would do that. If another program overwrites or shortens a mapped file, the server is
+//! ended by SIGBUS; for a file that is read, the worst result is an error.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -16,23 +17,29 @@ use super::convert::chain;
 use super::{LoadError, guarded};
 use crate::model::reading;
 
-/// Bytes of an ONNX file: Protocol Buffers allow no more.
+/// The largest size of an ONNX file in bytes. It is the limit of Protocol Buffers.
 const MOST_BYTES: u64 = 2 << 30;
 
-/// An ONNX file as it was read. Its external data is not read yet.
+/// An ONNX file that was read. Its external data is not read yet.
 pub struct OnnxFile {
+    /// The content of the ONNX file.
     pub(super) proto: pb::ModelProto,
+    /// The folder of the ONNX file. Paths of external data are relative to it.
     pub(super) folder: PathBuf,
 }
 
 impl OnnxFile {
+    /// Reads an ONNX file.
+    ///
+    /// Errors: the file cannot be read, is too large, or is not an ONNX file.
     pub fn read(path: &Path) -> Result<OnnxFile, LoadError> {
         let file = reading::open(path, MOST_BYTES);
         let mut file = file.map_err(|error| unreadable(format!("{}: {error}", path.display())))?;
         OnnxFile::from(&mut file, path.parent().unwrap_or(Path::new("")))
     }
 
-    /// A file that is in memory. It names no others.
+    /// Parses an ONNX file that is in memory. Its external data, if it has any, is looked for in the working
+    /// directory.
     pub fn parse(mut file: &[u8]) -> Result<OnnxFile, LoadError> {
         OnnxFile::from(&mut file, Path::new(""))
     }
@@ -44,8 +51,8 @@ impl OnnxFile {
         })
     }
 
-    /// The files that hold the model's large tensors, when they are not in the ONNX file itself (ONNX, "external
-    /// data"): paths below the file's folder, each once.
+    /// Returns the files that hold the model's large tensors outside the ONNX file (ONNX, "external data"). They are
+    /// paths relative to the folder of the ONNX file, and each is listed once.
     pub fn data_files(&self) -> Vec<String> {
         let mut locations = Vec::new();
         for graph in graphs(self.proto.graph.as_ref()) {
@@ -61,7 +68,7 @@ impl OnnxFile {
         locations
     }
 
-    /// Says which of the data files is not there, before the engine says it in its words.
+    /// Checks that all files of external data exist, so that the error is clearer than tract's error.
     pub(super) fn check_data_files(&self) -> Result<(), LoadError> {
         for location in self.data_files() {
             let path = self.folder.join(&location);
@@ -91,12 +98,14 @@ fn unreadable(cause: String) -> LoadError {
     }
 }
 
-/// The external data files of an ONNX file.
+/// Returns the files of external data of the ONNX file at `path`.
+///
+/// Errors: as in [`OnnxFile::read`].
 pub fn data_files(path: &Path) -> Result<Vec<String>, LoadError> {
     OnnxFile::read(path).map(|file| file.data_files())
 }
 
-/// A graph and all graphs inside its nodes.
+/// Returns a graph and all graphs inside its nodes.
 pub(super) fn graphs(graph: Option<&pb::GraphProto>) -> Vec<&pb::GraphProto> {
     let mut all: Vec<&pb::GraphProto> = graph.into_iter().collect();
     let mut at = 0;
@@ -108,7 +117,7 @@ pub(super) fn graphs(graph: Option<&pb::GraphProto>) -> Vec<&pb::GraphProto> {
     all
 }
 
-/// Reads external data for tract: exactly the part that is asked for, and never more than the file has.
+/// Reads external data for tract. It reads only the requested part, and never more than the file has.
 pub(super) struct DataReader;
 
 impl ModelDataResolver for DataReader {

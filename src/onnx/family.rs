@@ -1,4 +1,10 @@
-//! The plans for one set of shapes: the one for a single row, and those for several that pay.
+//! A family: the plans for one set of shapes. It has one plan for a single row, and plans for several rows where
+//! these are faster.
+//!
+//! What belongs here: making the first plans, and choosing by shapes. What does not: measuring batches (`planner`)
+//! and running (`runner`).
+//!
+//! Invariant: the plans for several rows are replaced as a whole, so a runner always sees a consistent set.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -16,35 +22,41 @@ use crate::model::{self, Dim, TensorMetadata};
 /// The plans for one set of shapes.
 #[derive(Debug)]
 pub(super) struct Family {
-    /// The shapes of the signature's inputs that it takes, in the signature's order.
+    /// The shapes of the signature's inputs that this family admits, in the signature's order.
     pub admitted: Vec<TensorMetadata>,
-    /// For a single row, or for all that comes where rows are not told apart.
+    /// The plan for a single row. If rows are not separate, it is the plan for every request of this family.
     pub single: Plan,
+    /// The plans for several rows.
     pub batches: RwLock<Arc<Batches>>,
 }
 
-/// The plans for several rows that pay; replaced whole when there is one more.
+/// The plans for several rows that are worth using. The whole value is replaced when a plan is added.
 #[derive(Debug)]
 pub(super) struct Batches {
+    /// The plans, each for a fixed number of rows.
     pub plans: Vec<Plan>,
-    /// Of the single row's plan, then of `plans`.
+    /// The cost of the plan for a single row, then the costs of `plans`.
     pub costs: Vec<Cost>,
+    /// Which plans to run for a number of rows.
     pub schedule: Schedule,
 }
 
 impl Batches {
+    /// No plans for several rows. The cost of a single row is not measured yet.
     pub(super) fn none() -> Batches {
         let costs = vec![Cost { rows: 1, run: 1.0 }];
         Batches { plans: Vec::new(), schedule: Schedule::new(&costs), costs }
     }
 
-    /// Rows of a plan of the schedule's.
+    /// Returns the number of rows of a plan. `plan` is its index in the schedule.
     pub(super) fn rows(&self, plan: usize) -> usize {
         self.costs[plan].rows
     }
 }
 
 impl Family {
+    /// Makes a family with a plan for a single row and no others. `rows_apart` has the batch axis of each input, if
+    /// rows are separate.
     pub(super) fn new(single: Plan, layout: &[Place], rows_apart: Option<&[Option<usize>]>) -> Family {
         let mut admitted: Vec<(usize, TensorMetadata)> = Vec::new();
         for (at, (input, place)) in single.inputs.iter().zip(layout).enumerate() {
@@ -60,20 +72,23 @@ impl Family {
         Family { admitted, single, batches: RwLock::new(Arc::new(Batches::none())) }
     }
 
+    /// Returns whether the shapes of `inputs` agree with this family.
     pub(super) fn admits(&self, inputs: &[model::Tensor]) -> bool {
         self.admitted.iter().zip(inputs).all(|(declared, tensor)| declared.admits(tensor.shape()))
     }
 
-    /// The shapes that it admits, in words.
+    /// Returns the admitted shapes as text.
     pub(super) fn describe(&self) -> String {
         let shapes = self.admitted.iter().map(|input| format!("{} {:?}", input.name, input.shape_i64()));
         shapes.collect::<Vec<_>>().join(" with ")
     }
 
+    /// Returns the current plans for several rows.
     pub(super) fn batches(&self) -> Arc<Batches> {
         self.batches.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Adds a plan for several rows, and makes a new schedule. `single` is the newly measured cost of a single row.
     pub(super) fn add(&self, plan: Plan, single: Cost, cost: Cost) {
         let old = self.batches();
         let plans: Vec<Plan> = old.plans.iter().cloned().chain([plan]).collect();
@@ -84,6 +99,7 @@ impl Family {
     }
 }
 
+/// Makes the error for inputs that no family admits. It lists the shapes that are admitted.
 pub(super) fn no_plan<'f>(
     inputs: &[model::Tensor],
     families: impl Iterator<Item = &'f Family>,
@@ -100,10 +116,11 @@ pub(super) fn no_plan<'f>(
     ))
 }
 
-/// The plans for one set of shapes before any batches, and what was given up for them.
+/// The plans for one set of shapes without plans for several rows, and a note if a dimension was fixed.
 pub(super) struct Singles {
-    /// The most concrete first.
+    /// The plan with the most fixed dimensions is first.
     pub plans: Vec<Plan>,
+    /// The note for the owner of the model if a dimension was fixed to 1.
     pub note: Option<String>,
 }
 
@@ -132,8 +149,8 @@ pub(super) fn single_plans(
         let why = "`shapes` gives every length but this one, and max_batch_size is not set";
         return plan(&single).map(|plan| given_up(plan, why));
     }
-    // Any length may come: the symbolic plan serves it, the single row keeps its own plan where that is
-    // concrete, which is the fast one.
+    // Inputs of any length may arrive, and the symbolic plan serves them. A single row also gets its own plan if all
+    // its dimensions are fixed, because that plan is faster.
     let open = plan(inputs).map_err(|error| error.cause);
     match open.and_then(|open| two_rows(&open).map(|()| open)) {
         Ok(open) => {
@@ -144,7 +161,8 @@ pub(super) fn single_plans(
     }
 }
 
-/// Which dimensions are 1 though the file leaves them open, why, and what to write.
+/// Makes the note for the owner: which dimensions are fixed to 1 although the file leaves them open, why, and what to
+/// write in `model.json`.
 fn note(open: &[TensorMetadata], single: &[TensorMetadata], why: &str) -> String {
     let mut places = Vec::new();
     for (open, single) in open.iter().zip(single) {
@@ -162,11 +180,11 @@ fn note(open: &[TensorMetadata], single: &[TensorMetadata], why: &str) -> String
     )
 }
 
-/// Lengths that open dimensions are tried with: 1 is the least, and too little for some.
+/// The lengths that are tried for open dimensions. The shortest is 1, but it is too small for some models.
 const TRIED: [usize; 3] = [1, 16, 128];
 
-/// Tries a run of two rows. Metadata promise any number of them, and some graphs hold for one only, which nothing but a run
-/// tells. Where no run of a single row succeeds either, nothing is said.
+/// Tries a run of two rows. The file may allow any number of rows, but some graphs work only with one, and only a run
+/// shows that. If no run of a single row succeeds either, the result is `Ok`, because nothing can be concluded.
 fn two_rows(open: &Plan) -> Result<(), String> {
     for length in TRIED {
         let run = |rows: usize, which: &dyn Fn(&Dim) -> bool| {
@@ -182,7 +200,7 @@ fn two_rows(open: &Plan) -> Result<(), String> {
         };
         let all = |_: &Dim| true;
         let (Some(Ok(())), Some(two)) = (run(1, &all), run(2, &all)) else { continue };
-        // The first dimensions of several inputs need not be the same one.
+        // The first dimensions of several inputs may be different dimensions.
         let firsts: Vec<&Dim> = open.inputs.iter().filter_map(|input| input.shape.first()).collect();
         let one_alone = || firsts.iter().any(|first| run(2, &|dim| dim == *first) == Some(Ok(())));
         return match two {
@@ -193,7 +211,8 @@ fn two_rows(open: &Plan) -> Result<(), String> {
     Ok(())
 }
 
-/// Zeros with so many rows where those are meant, and all other open dimensions of one length; nothing when they would take too much memory.
+/// Makes zeros for a trial. A first dimension that counts as rows has `rows` entries, and all other open dimensions
+/// have `length`. Returns `None` if the tensor would take too much memory.
 fn trial_input(
     input: &TensorMetadata,
     rows: usize,

@@ -1,5 +1,8 @@
-//! Reading ONNX files: parsing, operators that the engine lacks, what of a file is left out, and the
-//! inputs as the file has them.
+//! Reads ONNX files: parsing, operators that tract lacks, operators that are left out, and the inputs as the file
+//! declares them.
+//!
+//! What belongs here: everything that is known before shapes are chosen. What does not: plans (`plan`) and reading
+//! from disk (`external`). Invariant: a [`Graph`] has only operators that can be run.
 
 use std::path::Path;
 
@@ -13,29 +16,38 @@ use super::external::{DataReader, OnnxFile, graphs};
 use super::{LoadError, guarded, operators};
 use crate::model::{Datatype, Dim, TensorMetadata};
 
-/// An ONNX file, parsed; not planned for any shapes yet.
+/// A parsed ONNX file. It has no plans yet.
 #[derive(Debug)]
 pub struct Graph {
+    /// The graph as tract parsed it.
     pub(super) model: InferenceModel,
+    /// The inputs as the file declares them.
     pub(super) inputs: Vec<TensorMetadata>,
+    /// The names of the outputs, in the file's order.
     pub(super) output_names: Vec<String>,
     class_labels: Vec<ClassLabels>,
 }
 
-/// What the columns of an output stand for, as the file itself tells it.
+/// The names of the classes in the columns of an output, as the ONNX file gives them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClassLabels {
+    /// The name of the output.
     pub output: String,
+    /// One label for each column, in order.
     pub labels: Vec<String>,
 }
 
 impl Graph {
-    /// Reads and parses a file, and the files that it names.
+    /// Reads and parses an ONNX file and its files of external data.
+    ///
+    /// Errors: a file is missing or malformed, or the graph has an operator that is not supported.
     pub fn read(path: &Path) -> Result<Graph, LoadError> {
         Graph::of(OnnxFile::read(path)?)
     }
 
-    /// Parses a file, and reads those that it names.
+    /// Parses an ONNX file that was read, and reads its files of external data.
+    ///
+    /// Errors: as in [`Graph::read`].
     pub fn of(file: OnnxFile) -> Result<Graph, LoadError> {
         guarded("reading the model", || Graph::try_of(file))
     }
@@ -50,8 +62,8 @@ impl Graph {
         };
         file.check_data_files()?;
         let OnnxFile { mut proto, folder } = file;
-        // The files' own notes on shapes clash often with what is pinned, and all of them follow
-        // from the inputs.
+        // The shapes that the file notes for outputs and inner values often disagree with shapes that are fixed
+        // later. They are ignored, because they all follow from the inputs.
         let mut onnx = onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
         onnx.provider = Arc::new(DataReader);
         operators::register(&mut onnx);
@@ -98,12 +110,12 @@ impl Graph {
         Ok(Graph { model, inputs, output_names, class_labels })
     }
 
-    /// What the file tells of its outputs' columns.
+    /// Returns the class labels that the file gives for its outputs.
     pub fn class_labels(&self) -> &[ClassLabels] {
         &self.class_labels
     }
 
-    /// Inputs as the file declares them.
+    /// Returns the inputs as the file declares them.
     pub fn inputs(&self) -> &[TensorMetadata] {
         &self.inputs
     }
@@ -132,9 +144,9 @@ fn input_metadata(name: String, fact: &InferenceFact) -> Result<TensorMetadata, 
     Ok(TensorMetadata { name, datatype, shape, accepts: &[], filled_by: None })
 }
 
-/// Serves the tensor that a `ZipMap` gets. It ends classifiers of scikit-learn, and makes of a tensor of
-/// scores `[rows, classes]` a list of dictionaries, which the protocol has no word for. The output keeps
-/// its name, and the dictionaries' keys are its labels.
+/// Removes `ZipMap` operators and serves the tensor in front of them. Classifiers from scikit-learn end with a
+/// `ZipMap`: it turns a tensor of scores `[rows, classes]` into a list of dictionaries, and the protocol has no
+/// datatype for that. The output keeps its name, and the keys of the dictionaries become its labels.
 fn leave_out_zip_maps(graph: &mut pb::GraphProto) -> Vec<ClassLabels> {
     let mut all = Vec::new();
     for node in graph.node.iter_mut().filter(|node| node.op_type == "ZipMap") {
@@ -159,7 +171,7 @@ fn leave_out_zip_maps(graph: &mut pb::GraphProto) -> Vec<ClassLabels> {
     all
 }
 
-/// What to do about an operator that is known to be missing.
+/// Returns what the owner can do about an operator that is known to be missing.
 fn advice(operator: &str) -> Option<&'static str> {
     Some(match operator {
         "DynamicQuantizeLSTM" => {
@@ -194,8 +206,8 @@ fn advice(operator: &str) -> Option<&'static str> {
     })
 }
 
-/// Operators of the graph and its sub-graphs that neither tract nor we have, each once, with the name
-/// of a node that uses it.
+/// Returns the operators of the graph and its sub-graphs that neither tract nor this module has. Each operator is
+/// listed once, with the name of a node that uses it.
 fn unknown_operators(graph: &pb::GraphProto, onnx: &tract_onnx::Onnx) -> Vec<(String, String)> {
     let mut unknown: Vec<(String, String)> = Vec::new();
     for graph in graphs(Some(graph)) {

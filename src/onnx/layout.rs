@@ -1,29 +1,39 @@
-//! Which of the graph's inputs and outputs are the signature's and which are states, and along which axes rows lie.
+//! Describes the inputs and outputs of a graph: which are in the signature, which are states, and along which axis
+//! their rows lie.
+//!
+//! What belongs here: positions, axes and shapes. What does not: tensors with content (`runner`), and plans (`plan`).
+//! Invariant: each list has one entry for each input, or for each output, in the graph's order.
 
 use super::plan::Plan;
 use super::{LoadError, Options, StateOption};
 use crate::model::{self, Dim, TensorMetadata};
 
-/// Where the graph's inputs come from and its outputs go, and along which axes their rows lie.
+/// The layout of the graph's inputs and outputs, and the axes of their rows.
 #[derive(Debug)]
 pub(super) struct Layout {
+    /// The place of each of the graph's inputs.
     pub inputs: Vec<Place>,
-    /// `None` for an input that is the same for all rows; all `None` when rows are not told apart.
+    /// The axis of the rows of each input. It is `None` for an input that is the same for all rows. All are `None` if
+    /// rows are not separate.
     pub input_axes: Vec<Option<usize>>,
+    /// The place of each of the graph's outputs.
     pub outputs: Vec<Place>,
+    /// The axis of the rows of each output.
     pub output_axes: Vec<usize>,
-    /// Rows of different requests may be run together.
+    /// Whether rows of different requests may be run together.
     pub joins: bool,
 }
 
-/// In the signature, or among the states.
+/// The place of an input or output: its index in the signature, or its index among the states.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Place {
     Tensor(usize),
     State(usize),
 }
 
-/// The graph's inputs, in the signature or among the states.
+/// Returns the place of each of the graph's inputs.
+///
+/// Errors: a declared state is not an input of the graph.
 pub(super) fn input_places(
     inputs: &[TensorMetadata],
     states: &[StateOption],
@@ -31,6 +41,9 @@ pub(super) fn input_places(
     places(inputs, states.iter().map(|state| state.input.as_str()), "an input")
 }
 
+/// Returns the place of each of the graph's outputs.
+///
+/// Errors: a declared state is not an output of the graph.
 pub(super) fn output_places(
     outputs: &[TensorMetadata],
     states: &[StateOption],
@@ -38,6 +51,7 @@ pub(super) fn output_places(
     places(outputs, states.iter().map(|state| state.output.as_str()), "an output")
 }
 
+/// Returns the place of each tensor in `known`. `kind` is "an input" or "an output", for the error.
 pub(super) fn places<'s>(
     known: &[TensorMetadata],
     states: impl Iterator<Item = &'s str> + Clone,
@@ -58,12 +72,14 @@ pub(super) fn places<'s>(
     Ok(places.collect())
 }
 
+/// Makes a load error about `sequence.states`.
 pub(super) fn sequence_error(cause: String) -> LoadError {
     let advice = "each of sequence.states names an input and the output that becomes its next value";
     LoadError { what: "sequence.states", cause, advice: Some(advice.into()) }
 }
 
-/// A state's output must be what its input takes.
+/// Checks that the output of each state has the datatype and shape that its input takes, and that this shape is
+/// fixed.
 pub(super) fn check_states(
     inputs: &[TensorMetadata],
     outputs: &[TensorMetadata],
@@ -97,13 +113,14 @@ pub(super) fn check_states(
     Ok(())
 }
 
+/// Returns the tensors that are in the signature, without the states.
 pub(super) fn of_signature(tensors: &[TensorMetadata], places: &[Place]) -> Vec<TensorMetadata> {
     let pairs = tensors.iter().zip(places).filter(|(_, place)| matches!(place, Place::Tensor(_)));
     pairs.map(|(tensor, _)| tensor.clone()).collect()
 }
 
-/// The graph's inputs as its plans take them: a length is told where it is the same in all plans. Rows are open where they
-/// are told apart, for they are run in pieces.
+/// Returns the graph's inputs as the signature shows them. A dimension is fixed if its length is the same in all
+/// plans. The batch axis stays open if rows are separate, because many rows are run in pieces.
 pub(super) fn declared(
     inputs: &[TensorMetadata],
     plans: &[Plan],
@@ -126,7 +143,7 @@ pub(super) fn declared(
     declared
 }
 
-/// Plans of several shapes make outputs of several: what is not the same in all of them is open.
+/// Makes a dimension of an output open if its length is not the same in all plans.
 pub(super) fn open_where_unlike(
     outputs: &mut [TensorMetadata],
     plans: &[Plan],
@@ -145,7 +162,7 @@ pub(super) fn open_where_unlike(
     Ok(())
 }
 
-/// The inputs' shapes, as declared or for each of the declared `shapes`.
+/// Returns the shapes of the inputs as declared, or once for each set of declared `shapes`.
 pub(super) fn variants(inputs: &[TensorMetadata], options: &Options) -> Vec<Vec<TensorMetadata>> {
     if options.variants.is_empty() {
         return vec![inputs.to_vec()];
@@ -162,7 +179,8 @@ pub(super) fn variants(inputs: &[TensorMetadata], options: &Options) -> Vec<Vec<
     narrowed.collect()
 }
 
-/// The inputs with `rows` along their batch axes. A symbol that stands there is that number wherever it stands.
+/// Returns the inputs with `rows` as the length of their batch axes. If a batch axis has a symbol, that symbol
+/// becomes `rows` in all dimensions.
 pub(super) fn with_rows(
     inputs: &[TensorMetadata],
     axes: &[Option<usize>],
@@ -182,7 +200,7 @@ pub(super) fn with_rows(
             let is_batch = match dim {
                 Dim::Open(Some(symbol)) => *batch_axis == Some(axis) || symbols.contains(symbol),
                 Dim::Open(None) => *batch_axis == Some(axis),
-                // A plan for one row, made into one for more.
+                // Here a plan for one row is changed to a plan for several rows.
                 Dim::Fixed(length) => *length == 1 && rows > 1 && *batch_axis == Some(axis),
             };
             if is_batch {
@@ -193,7 +211,10 @@ pub(super) fn with_rows(
     made
 }
 
-/// Along which axes rows lie: the first of an input that leaves it open, the declared one of a state.
+/// Returns the axis of the rows of each input. For an input of the signature it is the first axis, if that is open.
+/// For a state it is the declared axis.
+///
+/// Errors: the declared axis does not exist, or `max_batch_size` does not fit the inputs.
 pub(super) fn batch_axes(
     inputs: &[TensorMetadata],
     places: &[Place],
@@ -217,6 +238,8 @@ pub(super) fn batch_axes(
     Ok(axes)
 }
 
+/// Checks that `max_batch_size` fits the inputs: at least one first dimension is open, and the batch symbol is not
+/// used for another dimension.
 pub(super) fn check_batch_axis(
     inputs: &[TensorMetadata],
     places: &[Place],
@@ -249,7 +272,9 @@ pub(super) fn check_batch_axis(
     Ok(())
 }
 
-/// An output of the single-row plan as the signature shows it: rows along the first axis.
+/// Returns an output of the plan for a single row as the signature shows it: its first axis becomes the batch axis.
+///
+/// Errors: the first dimension is not 1, so the output has no batch axis.
 pub(super) fn with_batch_axis(mut output: TensorMetadata) -> Result<TensorMetadata, LoadError> {
     match output.shape.first_mut() {
         Some(first) if first.fixed() == Some(1) => {

@@ -1,35 +1,38 @@
-//! ONNX files and the engine: the only module that imports tract. Other modules see a [`Graph`], a [`Session`] and a
-//! [`Runner`], and tensors of [`model`].
+//! Reads ONNX files and runs them. This is the only module that imports tract. Other modules see a [`Graph`], a
+//! [`Session`] and a [`Runner`], and the tensors of [`model`].
 //!
-//! What belongs here: reading files, operators, plans for shapes, and everything that must be known of tract. What does
-//! not: threads and queues ([`engine`](crate::engine)), files of images or text ([`processing`](crate::processing)).
+//! What belongs here: reading ONNX files, operators, plans for shapes, and everything that depends on tract. What
+//! does not: threads and queues ([`engine`](crate::engine)), image files and text
+//! ([`processing`](crate::processing)).
 //!
 //! # Plans
-//! tract optimises a graph for shapes. With every dimension known a plan is up to eighteen times
-//! faster than a symbolic one, and some models load no other way; so a [`Session`] is a short list of
-//! families of plans, the most concrete first, and a run takes the first that admits its shapes. A client
-//! never makes the server compile one.
+//! tract optimises a graph for given shapes; the result is a plan. A plan with fixed dimensions is up to eighteen
+//! times faster than a symbolic one, and some models load only with fixed dimensions. So a [`Session`] has a short
+//! list of families of plans, the one with the most fixed dimensions first. A run uses the first family that admits
+//! the shapes of its inputs. A request from a client never starts the making of a plan.
 //!
 //! | the model's inputs | families |
 //! |---|---|
-//! | nothing open | one, concrete |
-//! | a batch axis, declared by `max_batch_size` | one: a plan for a single row, later others for more rows ([`planner`]) |
+//! | no open dimension | one, with fixed dimensions |
+//! | a batch axis, declared by `max_batch_size` | one: a plan for a single row, and later plans for more ([`planner`]) |
 //! | `shapes` are declared | one for each of them |
-//! | open dimensions, nothing declared | one for a single row, and a symbolic one where that loads |
+//! | open dimensions, and nothing is declared | one for a single row, and a symbolic one if the model loads with it |
 //!
 //! # Operators
-//! Some are our own, over tract's or where it has none: see `operators`.
+//! Some operators are our own. They replace tract's operator, or tract has none: see `operators`.
 //!
 //! # States
-//! Inputs and outputs that `sequence.states` ties together leave the signature: an [`Item`] carries them.
+//! `sequence.states` connects outputs to inputs of the next run. These inputs and outputs are not in the signature;
+//! an [`Item`] carries them.
 //!
-//! # Running
-//! What a run takes is known before it begins, and comes from the budget of all requests (`footprint`); where only the
-//! run tells a size, before the operator allocates it (`late`).
+//! # Memory
+//! The memory of a run is computed before the run, and taken from the budget of all requests (`footprint`). If a size
+//! is known only during the run, its memory is taken before the operator allocates it (`late`).
 //!
-//! A plan is shared; its running state is a [`Runner`]'s own, one a worker. After a failed run that
-//! state refuses good input, so a `Runner` is thrown away on any error. Recurrent operators keep
-//! nothing in it: see `recurrence`.
+//! # Invariants
+//! - Plans are shared between workers. The state of a run belongs to a [`Runner`], and each worker has its own.
+//! - After a failed run, tract's state may refuse good inputs. So a `Runner` is dropped after any error.
+//! - Recurrent operators keep nothing in that state from one run to the next: see `recurrence`.
 
 mod batches;
 mod convert;
@@ -74,66 +77,73 @@ pub use planner::{Finding, Planner, Verdict};
 pub use runner::{Item, Runner};
 pub use threads::ThreadFinding;
 
-/// Why a model does not load, and what its owner can do about it.
+/// The reason why a model does not load, and what its owner can do about it.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}: {cause}{}", advice.as_ref().map(|advice| format!(" ({advice})")).unwrap_or_default())]
 pub struct LoadError {
     /// The step that failed.
     pub what: &'static str,
-    /// The engine's words, or ours; names the operator or the shape.
+    /// The reason, in tract's words or ours. It names the operator or the shape.
     pub cause: String,
+    /// What the owner of the model can do.
     pub advice: Option<String>,
 }
 
-/// What is said about a model beyond its file.
+/// The settings for a model that are not in its ONNX file. They come from `model.json` and the server's limits.
 #[derive(Debug, Default)]
 pub struct Options {
-    /// Narrowed shapes, by input name: as many dimensions as the file has, a fixed one where the
-    /// owner fixed it.
+    /// Shapes by the name of the input. Each has as many dimensions as in the file. Some dimensions that are open in
+    /// the file may be fixed here.
     pub shapes: Vec<(String, Vec<Dim>)>,
-    /// The shapes that come, when they are few and all known: each narrows the inputs further, and has a plan.
+    /// All sets of shapes that requests may have, when `model.json` lists them. Each set narrows the inputs further
+    /// and has its own plan.
     pub variants: Vec<Vec<(String, Vec<Dim>)>>,
-    /// Inputs that always get the same value and leave the signature.
+    /// Inputs that always have the same value. They are not in the signature.
     pub constants: Vec<(String, model::Tensor)>,
-    /// Outputs that become inputs of the next run, and leave the signature.
+    /// Outputs that become inputs of the next run. They are not in the signature.
     pub states: Vec<StateOption>,
-    /// Declares the first open axis a batch of independent rows, at most so many a run.
+    /// The largest number of rows in a run. When it is set, the first open axis is a batch of independent rows.
     pub max_batch_size: Option<usize>,
-    /// Sizes of batches that are used without being measured.
+    /// The sizes of batches to use. When it is set, no batches are measured.
     pub preferred_batch_size: Option<Vec<usize>>,
-    /// Bytes of weights that plans for several rows may pack, all together.
+    /// The largest number of bytes of packed weights in all plans for several rows together.
     pub max_plan_bytes: usize,
-    /// The most bytes of a tensor that open dimensions may lead to.
+    /// The largest number of bytes of a tensor whose shape has open dimensions.
     pub max_tensor_bytes: usize,
 }
 
-/// A state of a sequence.
+/// One state of a sequence: an output of a run that is an input of the next run.
 #[derive(Debug, Clone)]
 pub struct StateOption {
+    /// The name of the input that takes the state.
     pub input: String,
+    /// The name of the output that gives the next state.
     pub output: String,
-    /// The axis along which states of several sequences are put together, when they may be.
+    /// The axis along which the states of several sequences are joined. `None` means that they are never joined.
     pub batch_axis: Option<usize>,
 }
 
-/// The plans of a model for its shapes, and the signature that they serve.
+/// A loaded model: its signature, and the plans for its shapes.
 #[derive(Debug)]
 pub struct Session {
     signature: Signature,
     states: Vec<TensorMetadata>,
     layout: Arc<Layout>,
     families: Vec<Arc<Family>>,
-    /// Of one run, where they help.
+    /// The threads inside one run. `None` when they do not make a run faster.
     threads: Option<Threads>,
-    /// What the file promises and the engine does not hold, for the model's owner.
+    /// Notes for the owner of the model about what the ONNX file allows but this session does not.
     notes: Vec<String>,
     has_listed_shapes: bool,
     max_tensor_bytes: usize,
 }
 
 impl Session {
-    /// Plans the graph for the shapes that `options` leave: ready to run when it returns. Where batches may pay
-    /// there is a [`Planner`] beside it, to be run whenever there is time.
+    /// Makes the plans for the shapes that `options` allows. The session can run when this returns. If batches of
+    /// several rows may be faster, a [`Planner`] is returned too; it makes the plans for batches and can run at any
+    /// later time.
+    ///
+    /// Errors: a [`LoadError`] when the options do not agree with the graph, or tract makes no plan for the shapes.
     pub fn load(graph: &Graph, options: &Options) -> Result<(Session, Option<Planner>), LoadError> {
         guarded("planning the model", || Session::try_load(graph, options))
     }
@@ -168,7 +178,7 @@ impl Session {
         }
         let has_states = !options.states.is_empty();
         if has_states && rows_apart {
-            // A request is one step of one sequence.
+            // A request is one step of one sequence, so it has one row.
             signature.max_batch_size = Some(1);
         }
         let all_have_rows = axes.iter().all(Option::is_some);
@@ -218,27 +228,31 @@ impl Session {
         Ok((session, planner))
     }
 
+    /// Returns the signature: names, datatypes and shapes of the inputs and outputs.
     pub fn signature(&self) -> &Signature {
         &self.signature
     }
 
-    /// The signature, to be completed with what processing adds.
+    /// Returns the signature, so that processing can add what inputs accept.
     pub fn signature_mut(&mut self) -> &mut Signature {
         &mut self.signature
     }
 
-    /// What the file promises and the engine does not hold: which dimension, why, and what to write.
+    /// Returns the notes for the owner of the model: which dimension is fixed although the file leaves it open, why,
+    /// and what to write in `model.json`.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// The shapes that are admitted, when model.json lists them.
+    /// Returns the shapes that are admitted, if `model.json` lists them.
     pub fn listed_shapes(&self) -> Option<Vec<String>> {
         let shapes = self.families.iter().map(|family| family.describe());
         self.has_listed_shapes.then(|| shapes.collect())
     }
 
-    /// Zeros of a tensor's shape, open dimensions 1, when they are not more than a request may bring.
+    /// Returns zeros with the shape of `tensor`; an open dimension becomes 1.
+    ///
+    /// Errors: the tensor would be larger than a request may bring.
     pub fn zeros(&self, tensor: &TensorMetadata) -> Result<model::Tensor, String> {
         let shape = tensor.shape_with_open(1);
         let bytes = volume(&shape).and_then(|count| count.checked_mul(tensor.datatype.size().unwrap_or(1)));
@@ -251,18 +265,22 @@ impl Session {
         model::Tensor::zeros(tensor.datatype, shape)
     }
 
-    /// What a sequence carries from step to step, in the order in which it was declared.
+    /// Returns the states that a sequence carries from step to step, in the order of their declaration.
     pub fn states(&self) -> &[TensorMetadata] {
         &self.states
     }
 
-    /// Which plans such inputs are run by; what has the same number may be run together.
+    /// Returns the number of the family of plans that runs these inputs. Inputs with the same number may be run
+    /// together.
+    ///
+    /// Errors: no family admits the shapes of the inputs; the message lists the shapes that are admitted.
     pub fn family_of(&self, inputs: &[model::Tensor]) -> Result<usize, RequestError> {
         let family = self.families.iter().position(|family| family.admits(inputs));
         family.ok_or_else(|| no_plan(inputs, self.families.iter().map(|family| &**family)))
     }
 
-    /// How many rows of different requests are worth running together, as far as is known by now.
+    /// Returns how many rows of different requests it is worth to run together. The number may grow while the
+    /// [`Planner`] works.
     pub fn largest_batch(&self) -> usize {
         if !self.layout.joins {
             return 1;
@@ -270,12 +288,12 @@ impl Session {
         self.families.iter().map(|family| family.batches().schedule.largest()).max().unwrap_or(1)
     }
 
-    /// How many rows a request's inputs have. A file or a text is a row.
+    /// Returns the number of rows of a request's inputs. Each file and each text is one row.
     pub fn rows(&self, inputs: &[model::Input]) -> usize {
         self.layout.rows_of_inputs(inputs)
     }
 
-    /// Bytes of weights that plans for several rows have packed.
+    /// Returns the bytes of packed weights in the plans for several rows.
     pub fn batch_plan_bytes(&self) -> usize {
         let bytes = |family: &Arc<Family>| -> usize {
             family.batches().plans.iter().map(|plan| plan.weight_bytes).sum()
@@ -283,12 +301,14 @@ impl Session {
         self.families.iter().map(bytes).sum()
     }
 
-    /// A running form for one thread.
+    /// Makes a runner for one thread.
     pub fn runner(&self) -> Runner {
         Runner::new(self.layout.clone(), &self.families, self.threads.clone())
     }
 
-    /// Tries a run with so many threads, and keeps them when it is faster.
+    /// Measures a run of `item` with `count` threads, and keeps the threads if the run is faster with them.
+    ///
+    /// Errors: the threads cannot be started, or a trial run fails.
     pub fn try_threads(&mut self, count: usize, item: &Item) -> Result<ThreadFinding, String> {
         let pool = Threads::new(count).map_err(|error| error.to_string())?;
         let family = self.family_of(&item.tensors).map_err(|error| error.message)?;
@@ -310,7 +330,7 @@ fn failed(message: String) -> RequestError {
     RequestError::new(Code::InferenceFailed, message)
 }
 
-/// Puts constants in and narrows shapes; what is left are the signature's inputs.
+/// Replaces inputs by their constants and narrows shapes. It returns the graph and the inputs that remain.
 fn narrow(graph: &Graph, options: &Options) -> Result<(InferenceModel, Vec<TensorMetadata>), LoadError> {
     let failed =
         |error: TractError| LoadError { what: "preparing the inputs", cause: chain(&error), advice: None };
@@ -336,7 +356,7 @@ fn narrow(graph: &Graph, options: &Options) -> Result<(InferenceModel, Vec<Tenso
     Ok((model, inputs))
 }
 
-/// Wrong shapes can make tract panic while it plans; that is a load error like any other.
+/// Runs `work` and turns a panic into a load error. Shapes that do not agree can make tract panic while it plans.
 fn guarded<T>(what: &'static str, work: impl FnOnce() -> Result<T, LoadError>) -> Result<T, LoadError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let cause = format!("the engine panicked: {}", panic_message(panic.as_ref()));
@@ -345,10 +365,13 @@ fn guarded<T>(what: &'static str, work: impl FnOnce() -> Result<T, LoadError>) -
     })
 }
 
-/// Zeros for every input and state, open dimensions 1: what a warm-up runs.
+/// Returns zeros for every input and every state, for a warm-up run. An open dimension becomes 1.
+///
+/// Errors: as in [`Session::zeros`].
 pub fn zeros(session: &Session) -> Result<Item, String> {
     let zero = |input: &TensorMetadata| session.zeros(input);
-    // The smallest of several declared shapes is one that comes; ones may be none.
+    // If several shapes are declared, the first of them is used, because a shape in which every open dimension is 1
+    // may not be admitted.
     let tensors = session.families[0].admitted.iter().map(zero).collect::<Result<_, _>>()?;
     Ok(Item { tensors, states: session.states.iter().map(zero).collect::<Result<_, _>>()? })
 }
@@ -381,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_product_of_unlike_lengths_is_an_error_and_reads_nothing_past_an_end() {
+    fn a_product_of_unequal_lengths_is_an_error_and_reads_nothing_out_of_bounds() {
         let error = run("matmul", [ones([2, 2]), ones([3000, 2])]).unwrap_err();
         assert!(error.message.contains("to be equal, but they are 2 and 3000"), "{error}");
         assert_eq!(error.code, Code::InvalidRequest);

@@ -1,15 +1,17 @@
-//! Recurrent operators start each run where the file says.
+//! Makes recurrent operators start each run from the initial state in the file.
 //!
-//! tract is made for streams too: by its default an LSTM, GRU, RNN or Scan goes on in the next run where it
-//! stopped in the last. ONNX knows no such thing, and here the next run is another request, of another
-//! client perhaps. What a stream must remember is an output of the model and an input of the next request.
+//! tract is also made for streams: by default an LSTM, GRU, RNN or Scan continues in the next run where the last run
+//! stopped. ONNX has no such rule, and here the next run is another request, perhaps from another client. If a model
+//! must remember something in a stream, that is an output of one request and an input of the next.
+//!
+//! What does not belong here: states of sequences (`layout`, `runner`).
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::gru_seq::GruSeq;
 use tract_onnx::tract_core::ops::logic::IfThenElse;
 use tract_onnx::tract_core::ops::scan::Scan;
 
-/// Makes every recurrent operator of a graph, and of the graphs inside it, begin anew in each run.
+/// Makes every recurrent operator of a graph, and of the graphs inside it, start from its initial state in each run.
 pub(super) fn begin_anew(model: &mut TypedModel) {
     for node in model.nodes_mut() {
         if let Some(scan) = node.op_as_mut::<Scan>() {

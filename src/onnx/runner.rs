@@ -1,5 +1,10 @@
-//! A session's running form in one thread: joins what comes into rows, runs the plans that are cheapest for their
-//! number, and gives each item its own part.
+//! Runs a session in one thread. It joins the rows of several items, runs them with the plans that cost least for
+//! their number, and gives each item its part of the outputs.
+//!
+//! What belongs here: joining, running and splitting. What does not: choosing which requests run together (`engine`),
+//! and making plans (`planner`).
+//!
+//! Invariant: an item gets only results of its own rows.
 
 use std::sync::Arc;
 
@@ -12,23 +17,23 @@ use crate::error::RequestError;
 use crate::memory::Share;
 use crate::model::{Input, Tensor};
 
-/// One request's tensors, or one's results.
+/// The tensors of one request, or the results of one request.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Item {
-    /// In the signature's order.
+    /// The tensors, in the signature's order.
     pub tensors: Vec<Tensor>,
-    /// A sequence's state, in the order in which the states were declared.
+    /// The states of the item's sequence, in the order of their declaration.
     pub states: Vec<Tensor>,
 }
 
 impl Item {
-    /// Bytes of memory that it takes.
+    /// Returns the bytes of memory of all tensors and states.
     pub fn memory(&self) -> usize {
         self.tensors.iter().chain(&self.states).map(Tensor::memory).sum()
     }
 }
 
-/// Not shared, thrown away after an error.
+/// The state of a session's plans in one thread. It is not shared between threads, and is dropped after an error.
 #[derive(Debug)]
 pub struct Runner {
     layout: Arc<Layout>,
@@ -39,9 +44,10 @@ pub struct Runner {
 #[derive(Debug)]
 struct FamilyState {
     family: Arc<Family>,
-    /// What the states below belong to; the family may have got others since.
+    /// The plans that `plans` belongs to. The family may have received new plans since then.
     batches: Arc<Batches>,
-    /// One a plan, in the schedule's order: the first is the family's own plan.
+    /// One state for each plan, in the order of the schedule. The first belongs to the family's plan for a single
+    /// row.
     plans: Vec<PlanState>,
 }
 
@@ -52,6 +58,7 @@ impl FamilyState {
         FamilyState { family: family.clone(), batches, plans }
     }
 
+    /// Makes new states if the family has new plans.
     fn follow(&mut self) {
         let batches = self.family.batches();
         if !Arc::ptr_eq(&batches, &self.batches) {
@@ -61,19 +68,24 @@ impl FamilyState {
 }
 
 impl Runner {
+    /// Makes a runner with new states for all plans.
     pub(super) fn new(layout: Arc<Layout>, families: &[Arc<Family>], threads: Option<Threads>) -> Runner {
         Runner { layout, families: families.iter().map(FamilyState::new).collect(), threads }
     }
 
-    /// Runs a single item of the family that [`Session::family_of`](super::Session::family_of) said. After [`Code::InferenceFailed`](crate::error::Code), or a
-    /// panic, this runner must not be used again. What the run takes comes from the budget of `memory`, on which the
-    /// result is left.
+    /// Runs a single item. `family` is the number that [`Session::family_of`](super::Session::family_of) returned.
+    /// The memory of the run is taken from the budget of `memory`, and the memory of the result stays on `memory`.
+    ///
+    /// Errors: the run failed, or the budget is used up. After [`Code::InferenceFailed`](crate::error::Code) or a
+    /// panic, this runner must not be used again.
     pub fn run(&mut self, family: usize, item: &Item, memory: &mut Share) -> Result<Item, RequestError> {
         let mut results = self.run_together(family, std::slice::from_ref(item), memory)?;
-        results.pop().ok_or_else(|| failed("the engine gave no outputs".into()))
+        results.pop().ok_or_else(|| failed("the engine returned no outputs".into()))
     }
 
-    /// Runs items of one family; one result for each item.
+    /// Runs several items of one family. It returns one result for each item, in the same order.
+    ///
+    /// Errors: as in [`Runner::run`]; then no item has a result.
     pub fn run_together(
         &mut self,
         family: usize,
@@ -106,7 +118,7 @@ impl Runner {
                 .map(|item| Ok(layout.item(state.plans[0].run(&layout.graph_inputs(item), memory)?)))
                 .collect();
         }
-        // The rows together, and a piece of them.
+        // Memory for two copies of the rows: all of them joined, and the piece that is running.
         let bytes: usize = items.iter().map(Item::memory).sum();
         let copies = memory.take_beside(bytes.saturating_mul(2))?;
         let joined = layout.join(items).map_err(failed)?;
@@ -126,7 +138,7 @@ impl Runner {
 }
 
 impl FamilyState {
-    /// Runs `total` rows, piece by piece; the graph's outputs for all of them.
+    /// Runs `total` rows piece by piece. It returns the graph's outputs for all rows.
     fn run_rows(
         &mut self,
         layout: &Layout,
@@ -171,17 +183,18 @@ impl FamilyState {
 }
 
 impl Layout {
-    /// How many rows tensors of the signature have.
+    /// Returns the number of rows of tensors in the signature's order.
     pub(super) fn rows(&self, tensors: &[Tensor]) -> usize {
         self.rows_of(|at, axis| tensors[at].shape().get(axis).copied())
     }
 
-    /// How many rows a request's inputs have. A file or a text is a row.
+    /// Returns the number of rows of a request's inputs. Each file and each text is one row.
     pub(super) fn rows_of_inputs(&self, inputs: &[Input]) -> usize {
         self.rows_of(|at, axis| inputs[at].known_shape().get(axis).copied())
     }
 
-    /// The length of the first axis of rows that `length` knows, by input and axis.
+    /// Returns the number of rows. `length` gives the length of an input along an axis, or `None`; the first known
+    /// length of a batch axis is the result.
     fn rows_of(&self, length: impl Fn(usize, usize) -> Option<usize>) -> usize {
         let axes = self.inputs.iter().zip(&self.input_axes);
         let mut rows = axes.filter_map(|(place, axis)| match (place, axis) {
@@ -191,6 +204,7 @@ impl Layout {
         rows.next().unwrap_or(1)
     }
 
+    /// Returns the tensors and states of an item in the order of the graph's inputs.
     fn graph_inputs<'i>(&self, item: &'i Item) -> Vec<&'i Tensor> {
         let place = |place: &Place| match place {
             Place::Tensor(at) => &item.tensors[*at],
@@ -199,7 +213,7 @@ impl Layout {
         self.inputs.iter().map(place).collect()
     }
 
-    /// The graph's outputs as a result.
+    /// Splits the graph's outputs into tensors of the signature and states.
     fn item(&self, outputs: Vec<Tensor>) -> Item {
         let mut item = Item::default();
         let mut states: Vec<(usize, Tensor)> = Vec::new();
@@ -214,7 +228,8 @@ impl Layout {
         item
     }
 
-    /// The graph's inputs for all items' rows. What has no rows is the same in all of them.
+    /// Joins the rows of all items, and returns the graph's inputs. For an input without rows, one value is used for
+    /// all items.
     pub(super) fn join(&self, items: &[Item]) -> Result<Vec<Tensor>, String> {
         let inputs: Vec<Vec<&Tensor>> = items.iter().map(|item| self.graph_inputs(item)).collect();
         let joined = self.input_axes.iter().enumerate().map(|(at, axis)| match axis {
@@ -226,7 +241,7 @@ impl Layout {
         joined.collect()
     }
 
-    /// `taken` rows from `begin` on, the last repeated until there are `capacity`.
+    /// Returns `taken` rows from `begin` on. The last row is repeated until there are `capacity` rows.
     fn piece(
         &self,
         inputs: &[Tensor],

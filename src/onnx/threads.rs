@@ -1,21 +1,26 @@
-//! Several threads for one run, where it was measured that they help: lone large requests on a machine with many
-//! cores. Off unless asked for, because several workers fill the cores as well, and serve several requests.
+//! Runs one request with several threads, if a measurement shows that this is faster. It helps with single large
+//! requests on a machine with many cores. It is off by default, because several workers also use all cores, and they
+//! serve several requests at once.
 //!
-//! A feature of the build (`intra-op`), for its library brings a thread pool of its own.
+//! It is a feature of the build (`intra-op`), because its library adds a thread pool. What does not belong here: the
+//! threads of workers (`engine`). Invariant: both builds have the same functions.
 
-/// A run with threads must take less than this share of the time without.
+/// A run with threads must take less than this share of the time of a run without them.
 const WORTHWHILE: f64 = 0.9;
 
-/// What was found out about threads.
+/// The result of measuring a run with threads.
 #[derive(Debug, Clone)]
 pub struct ThreadFinding {
+    /// The number of threads.
     pub threads: usize,
-    /// Milliseconds of a run, with one thread and with all.
+    /// Milliseconds of a run with one thread.
     pub alone: f64,
+    /// Milliseconds of a run with all threads.
     pub together: f64,
 }
 
 impl ThreadFinding {
+    /// Returns whether the threads make a run faster by at least 10 %.
     pub fn helps(&self) -> bool {
         self.together < self.alone * WORTHWHILE
     }
@@ -34,13 +39,14 @@ mod with {
 
     use super::super::LoadError;
 
-    /// A pool, shared by all workers of a model.
+    /// A pool of threads that all workers of a model share.
     #[derive(Debug, Clone)]
     pub struct Threads(Executor);
 
     impl Threads {
+        /// Starts `count` threads.
         pub fn new(count: usize) -> Result<Threads, LoadError> {
-            // It panics where threads cannot be had.
+            // The library panics if the threads cannot be started.
             let pool = catch_unwind(AssertUnwindSafe(|| Executor::multithread_with_name(count, "intra-op")));
             pool.map(Threads).map_err(|_| LoadError {
                 what: "intra_op_threads",
@@ -49,6 +55,7 @@ mod with {
             })
         }
 
+        /// Does `work`; tract divides it among the threads.
         pub fn run<T>(&self, work: impl FnOnce() -> T) -> T {
             multithread_tract_scope(self.0.clone(), work)
         }
@@ -61,11 +68,12 @@ mod without {
 
     use super::super::LoadError;
 
-    /// There are none.
+    /// A type without values: this build has no thread pools.
     #[derive(Debug, Clone)]
     pub struct Threads(Infallible);
 
     impl Threads {
+        /// Always fails: this build has no threads inside a run.
         pub fn new(_count: usize) -> Result<Threads, LoadError> {
             Err(LoadError {
                 what: "intra_op_threads",

@@ -1,20 +1,25 @@
-//! Sound as tensors: PCM bytes to samples, and a stream of them to windows.
+//! Turns sound into tensors: PCM bytes into samples, and a stream of samples into windows.
+//!
+//! What belongs here: PCM and windows. What does not: files with headers such as WAV, resampling, and connections.
+//! Invariant: each window has exactly `context + window` samples, and the windows do not depend on the pieces in
+//! which the stream arrives.
 
 use super::Allowance;
 use crate::error::RequestError;
 use crate::model::manifest::{AudioInput, Encoding};
 use crate::model::{Datatype, Elements, Tensor, TensorMetadata};
 
-/// What an input that takes sound accepts beside its tensor.
+/// The media types that an input for sound accepts besides its tensor.
 pub const MEDIA_TYPES: &[&str] = &["audio/pcm"];
 
-/// How an input's sound becomes its tensor: `context` samples, then `window` new ones.
+/// The rule that turns the sound of an input into its tensor. One window has `context` earlier samples, then `window`
+/// new ones. The next window starts `hop` samples later.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AudioStream {
     encoding: Encoding,
     sample_rate: Option<u32>,
     datatype: Datatype,
-    /// Of the tensor for one window.
+    /// The shape of the tensor for one window.
     shape: Vec<usize>,
     context: usize,
     window: usize,
@@ -22,7 +27,10 @@ pub struct AudioStream {
 }
 
 impl AudioStream {
-    /// Holds what the manifest says against the input; an error says what does not go together.
+    /// Compares the declaration in the manifest with the input.
+    ///
+    /// Errors: a sentence about the first thing that does not agree: the datatype, the shape, or the number of
+    /// samples.
     pub fn new(said: &AudioInput, input: &TensorMetadata) -> Result<AudioStream, String> {
         let name = &input.name;
         let fits = match said.encoding {
@@ -38,7 +46,7 @@ impl AudioStream {
         let open = || input.shape.iter().enumerate().skip(1).filter(|(_, dim)| dim.fixed().is_none());
         let mut shape = input.shape_with_open(1);
         let length = match (open().next(), open().count(), said.window) {
-            // The one open dimension besides the batch is time.
+            // If one dimension besides the batch is open, it is the time.
             (Some((axis, _)), 1, Some(window)) => {
                 shape[axis] = said.context + window;
                 shape.iter().product()
@@ -70,7 +78,7 @@ impl AudioStream {
         })
     }
 
-    /// For the report of `onnxd check`.
+    /// Returns one line for the report of `onnxd check`.
     pub fn describe(&self) -> String {
         let encoding = match self.encoding {
             Encoding::PcmS16le => "pcm_s16le",
@@ -83,12 +91,15 @@ impl AudioStream {
         )
     }
 
-    /// The tensors of files, each of which is one window, with or without its context; a row each.
+    /// Makes a tensor from files, with one row for each file. Each file is one window of PCM bytes, with or without
+    /// its context. A missing context becomes silence.
+    ///
+    /// Errors: a file has another length, the request is no longer wanted, or the budget is used up.
     pub fn decode(&self, files: &[Vec<u8>], allowance: &mut Allowance<'_>) -> Result<Tensor, RequestError> {
         let size = self.encoding.size();
         let row = (self.context + self.window) * self.datatype.size().unwrap_or(1);
         let bytes = row.saturating_mul(files.len());
-        // Rows are made one by one, then put together.
+        // Each row is first a tensor of its own; then the rows are joined. So memory is needed for both.
         let _rows = allowance.memory.take_beside(bytes.saturating_add(row))?;
         allowance.memory.grow(bytes)?;
         let rows = files.iter().enumerate().map(|(at, bytes)| {
@@ -110,7 +121,8 @@ impl AudioStream {
         Tensor::concat(0, &rows.iter().collect::<Vec<_>>()).map_err(RequestError::invalid)
     }
 
-    /// The tensor of exactly one window's bytes with its context's in front.
+    /// Makes the tensor of one window. `bytes` holds the context and the new samples, `context + window` samples in
+    /// all. A sample in `pcm_s16le` for an FP32 input is divided by 32,768.
     fn tensor(&self, bytes: &[u8]) -> Tensor {
         let (pairs, quads) = (bytes.as_chunks::<2>().0, bytes.as_chunks::<4>().0);
         let elements = match (self.encoding, self.datatype) {
@@ -129,34 +141,38 @@ impl AudioStream {
     }
 }
 
-/// The windows of one stream. It holds what has come and is still needed: the context, and what is not cut yet.
+/// The windows of one stream. It keeps only the bytes that later windows need: the context, and the samples that are
+/// not yet part of a whole window.
 #[derive(Debug)]
 pub struct Windows {
-    /// From `begin` on, in bytes.
+    /// The bytes of the stream from sample `begin` on.
     held: Vec<u8>,
-    /// The sample that `held` begins with, counted from the stream's begin; the first context lies before it.
+    /// The number of the sample at the start of `held`, counted from the start of the stream. It is negative at
+    /// first, because the first context lies before the stream.
     begin: i64,
-    /// The first new sample of the next window.
+    /// The number of the first new sample of the next window.
     next: i64,
 }
 
 impl Windows {
+    /// Begins a stream. The context of its first window is silence.
     pub fn new(stream: &AudioStream) -> Windows {
         let context = stream.context as i64;
         Windows { held: vec![0; stream.context * stream.encoding.size()], begin: -context, next: 0 }
     }
 
-    /// Bytes of sound that are held.
+    /// Returns the number of bytes that are held.
     pub fn bytes(&self) -> usize {
         self.held.len()
     }
 
-    /// Takes what came, in pieces of any length.
+    /// Appends bytes of the stream. A piece may have any length and may end inside a sample.
     pub fn push(&mut self, bytes: &[u8]) {
         self.held.extend_from_slice(bytes);
     }
 
-    /// The next window that is whole: the place of its first new sample, and its tensor.
+    /// Returns the next whole window: the number of its first new sample, and its tensor. Returns `None` when the
+    /// window is not complete yet.
     pub fn next(&mut self, stream: &AudioStream) -> Option<(u64, Tensor)> {
         let size = stream.encoding.size();
         let from = usize::try_from(self.next - stream.context as i64 - self.begin).ok()? * size;
@@ -167,17 +183,18 @@ impl Windows {
         Some((offset, tensor))
     }
 
-    /// True when [`Windows::next`] has one.
+    /// Returns whether [`Windows::next`] would return a window.
     pub fn is_ready(&self, stream: &AudioStream) -> bool {
         let needed = (self.next + stream.window as i64 - self.begin) * stream.encoding.size() as i64;
         self.held.len() as i64 >= needed
     }
 
-    /// Forgets what no later window needs. To be called when there is no whole one: it moves what is left.
+    /// Drops the bytes that no later window needs. It moves the bytes that remain, so call it only when no whole
+    /// window is left.
     pub fn trim(&mut self, stream: &AudioStream) {
         let size = stream.encoding.size();
         let behind = self.next - stream.context as i64 - self.begin;
-        // With a hop longer than the window some of what is to be skipped has not come yet.
+        // If the hop is longer than the window, some samples that will be skipped have not arrived yet.
         let samples = usize::try_from(behind).unwrap_or(0).min(self.held.len() / size);
         self.held.drain(..samples * size);
         self.held.shrink_to(4096);
@@ -209,7 +226,7 @@ mod tests {
         AudioStream::new(&said, &input).unwrap()
     }
 
-    /// The windows of the samples 1, 2, 3 … when they come in pieces of `piece` bytes.
+    /// Returns the windows of the samples 1, 2, 3 …, which arrive in pieces of `piece` bytes.
     fn windows(stream: &AudioStream, samples: i16, piece: usize) -> Vec<(u64, Vec<i16>)> {
         let bytes: Vec<u8> = (1..=samples).flat_map(i16::to_le_bytes).collect();
         let (mut windows, mut cut) = (Windows::new(stream), Vec::new());
@@ -227,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_are_the_same_however_the_stream_is_chopped() {
+    fn windows_do_not_depend_on_the_pieces_of_the_stream() {
         for (window, hop, context) in [(4, 4, 0), (4, 2, 0), (4, 4, 2), (4, 7, 1), (3, 1, 5)] {
             let stream = stream(window, hop, context);
             let whole = windows(&stream, 40, 1000);
@@ -239,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_has_its_context_in_front_which_is_silence_at_the_begin() {
+    fn a_window_begins_with_its_context_and_the_first_context_is_silence() {
         let cut = windows(&stream(4, 4, 2), 10, 3);
         assert_eq!(cut, [(0, vec![0, 0, 1, 2, 3, 4]), (4, vec![3, 4, 5, 6, 7, 8])]);
         let cut = windows(&stream(2, 3, 1), 8, 3);

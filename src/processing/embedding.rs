@@ -1,6 +1,9 @@
-//! From what a model says about each token to one vector a text: pooling over the sequence, and length 1.
+//! Turns the vectors of a text's tokens into one vector for the text: pooling over the sequence, then scaling to
+//! length 1.
 //!
-//! Done by the worker, right behind the run, because the mask is one of the run's inputs.
+//! What belongs here: pooling and normalisation. What does not: tokens (`text`) and scores (`scores`). The worker
+//! does this directly after the run, because the mask is one of the inputs of the run. Invariant: the datatype of an
+//! output does not change.
 
 use half::f16;
 
@@ -9,38 +12,46 @@ use crate::error::{Code, RequestError};
 use crate::model::manifest::{Normalize, Pooling};
 use crate::model::{Elements, Tensor};
 
-/// What becomes of a model's outputs before they leave the worker.
+/// The pooling and normalisation of a model's outputs.
 #[derive(Debug, Default)]
 pub struct Embeddings {
     mask: Mask,
-    /// One an output, in the signature's order.
+    /// One entry for each output, in the signature's order.
     outputs: Vec<Embedding>,
 }
 
+/// The pooling and normalisation of one output. `None` leaves the output as it is.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Embedding {
+    /// How the vectors of the tokens become one vector.
     pub pooling: Option<Pooling>,
+    /// How a vector is scaled; L2 gives it the Euclidean length 1.
     pub normalize: Option<Normalize>,
 }
 
-/// Where it is told which tokens count.
+/// The source that says which tokens belong to the text and which are padding.
 #[derive(Debug, Clone, Copy, Default)]
 pub enum Mask {
-    /// Nowhere: all do.
+    /// There is no mask: all tokens belong to the text.
     #[default]
     Absent,
-    /// An input that is 0 for a token that does not.
+    /// The input with this index is 0 for a padding token.
     Input(usize),
-    /// An input of token ids, with the one that only fills up.
+    /// The input with the index `input` holds token ids; the id `id` is padding.
     Filling { input: usize, id: u32 },
 }
 
 impl Embeddings {
+    /// Makes the steps for a model. `outputs` has one entry for each output, in the signature's order.
     pub fn new(mask: Mask, outputs: Vec<Embedding>) -> Embeddings {
         Embeddings { mask, outputs }
     }
 
-    /// Pools and normalises the outputs of a run on `inputs`, as declared; the others pass untouched.
+    /// Pools and normalises the outputs of a run on `inputs`. Pooling turns `[rows, tokens, hidden]` into `[rows,
+    /// hidden]`; normalisation keeps the shape. Other outputs stay unchanged.
+    ///
+    /// Errors: an output that must be pooled has other dimensions, no floats, or another number of tokens than the
+    /// mask.
     pub fn finish(&self, inputs: &[Tensor], outputs: Vec<Tensor>) -> Result<Vec<Tensor>, RequestError> {
         let embeddings = self.outputs.iter().copied().chain(std::iter::repeat(Embedding::default()));
         let pairs = outputs.into_iter().zip(embeddings);
@@ -79,7 +90,7 @@ impl Embeddings {
 }
 
 impl Mask {
-    /// One flag a token, row by row.
+    /// Returns one flag for each token, row by row. It is true when the token belongs to the text.
     fn read(self, inputs: &[Tensor], tokens: usize) -> Result<Vec<bool>, RequestError> {
         let flags: Vec<bool> = match self {
             Mask::Absent => vec![true; tokens],
@@ -93,7 +104,8 @@ impl Mask {
     }
 }
 
-/// Which elements are another number. Types that no mask and no token has are.
+/// Returns for each element whether it differs from `from`. Elements of types that are neither masks nor token ids
+/// always count as different.
 fn differing(elements: &Elements, from: u32) -> Vec<bool> {
     match elements {
         Elements::Int64(v) => v.iter().map(|x| *x != i64::from(from)).collect(),
@@ -104,7 +116,7 @@ fn differing(elements: &Elements, from: u32) -> Vec<bool> {
     }
 }
 
-/// Rows of `[length, hidden]` to rows of `[hidden]`. A row without any token becomes zeros.
+/// Pools each row of `[length, hidden]` to `[hidden]`. A row without any token of the text becomes zeros.
 fn pool(values: &[f64], mask: &[bool], length: usize, hidden: usize, pooling: Pooling) -> Vec<f64> {
     let mut pooled = Vec::with_capacity(mask.len() / length.max(1) * hidden);
     for (row, mask) in values.chunks(length.max(1) * hidden.max(1)).zip(mask.chunks(length.max(1))) {
@@ -132,13 +144,13 @@ fn pool(values: &[f64], mask: &[bool], length: usize, hidden: usize, pooling: Po
     pooled
 }
 
-/// Divides a vector by its Euclidean length; one of zeros stays so.
+/// Divides a vector by its Euclidean length. A vector of zeros stays zero.
 fn to_length_one(vector: &mut [f64]) {
     let length = vector.iter().map(|value| value * value).sum::<f64>().sqrt();
     vector.iter_mut().for_each(|value| *value /= length.max(1e-12));
 }
 
-/// A tensor's numbers, widened for sums, and what they were.
+/// The numbers of a tensor as FP64, so that sums are exact enough, and the function that converts them back.
 struct Vectors {
     values: Vec<f64>,
     narrow: fn(Vec<f64>) -> Elements,
@@ -173,7 +185,7 @@ fn failed(message: String) -> RequestError {
 mod tests {
     use super::*;
 
-    /// Two texts of two tokens of two numbers; the second's last token is filling.
+    /// Runs two texts of two tokens with two numbers each. The last token of the second text is padding.
     fn run(pooling: Pooling, normalize: Option<Normalize>, mask: Mask) -> Vec<f32> {
         let hidden = Elements::Fp32(vec![1.0, 2.0, 3.0, 6.0, 3.0, 4.0, 100.0, -100.0]);
         let output = Tensor::new(vec![2, 2, 2], hidden).unwrap();
@@ -187,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn filling_takes_no_part_however_it_is_told_apart() {
+    fn padding_is_not_pooled_with_either_kind_of_mask() {
         for mask in [Mask::Input(1), Mask::Filling { input: 0, id: 5 }] {
             assert_eq!(run(Pooling::Mean, None, mask), [2.0, 4.0, 3.0, 4.0]);
             assert_eq!(run(Pooling::Max, None, mask), [3.0, 6.0, 3.0, 4.0]);

@@ -1,5 +1,11 @@
-//! Between the wire and the model: image files, sound and text become tensors, hidden states become embeddings,
-//! scores become classes. Pure functions of their input and of what `model.json` says.
+//! The steps between the wire and the model. Before the run, image files, sound and text become tensors. After the
+//! run, hidden states become embeddings and scores become classes.
+//!
+//! What belongs here: pure functions of their input and of `model.json`. What does not: I/O, threads, formats of
+//! messages (`wire`) and tract (`onnx`).
+//!
+//! Invariant: memory is taken from the budget before it is allocated, and time limits are checked between two files
+//! or texts.
 
 pub mod audio;
 pub mod embedding;
@@ -16,25 +22,27 @@ use self::audio::AudioStream;
 use self::image::ImageDecoder;
 use self::text::TextEncoder;
 
-/// What the preparation of a request may take.
+/// The limits for the preparation of one request.
 pub struct Allowance<'a> {
-    /// The request's memory: the tensors that are made go on it, and what is needed for a while comes from its budget.
+    /// The request's share of the budget. It pays for the tensors that are made. Temporary memory is taken from the
+    /// same budget and given back.
     pub memory: &'a mut Share,
-    /// Asked between files: why the request is not to be gone on with, if it is not.
+    /// The check that is made before each file or text. It returns an error when the work should stop, for example
+    /// after a timeout.
     pub is_due: &'a dyn Fn() -> Result<(), RequestError>,
 }
 
-/// Turns what the wire took into what the model takes. Runs on a worker, not on the connection's
-/// thread: decoding a photograph takes longer than most inferences, a conversation must answer its
-/// pings meanwhile, and the workers bound how much is decoded at once.
+/// Turns the inputs of a request into tensors for the model. This runs on a worker and not on the connection's
+/// thread, for three reasons: decoding a photograph takes longer than most inferences, the connection must still
+/// answer pings, and the number of workers limits how much is decoded at the same time.
 #[derive(Debug, Default)]
 pub struct Preprocessor {
-    /// One an input, in the signature's order.
+    /// One entry for each input, in the signature's order. `None` is for an input that accepts no files.
     decoders: Vec<Option<Decoder>>,
     texts: Vec<TextEncoder>,
 }
 
-/// How an input's files become its tensor.
+/// The rule that turns the files of an input into its tensor.
 #[derive(Debug)]
 pub enum Decoder {
     Image(ImageDecoder),
@@ -42,7 +50,8 @@ pub enum Decoder {
 }
 
 impl Decoder {
-    /// The tensor of an input's files, a row for each, and what later steps must know of those rows.
+    /// Makes the tensor of an input from its files, with one row for each file. It also returns what later steps must
+    /// know about the rows.
     fn decode(
         &self,
         files: &[Vec<u8>],
@@ -63,21 +72,22 @@ impl Decoder {
     }
 }
 
-/// A request's inputs, ready for the engine.
+/// The inputs of a request, ready for the engine.
 #[derive(Debug)]
 pub struct Prepared {
-    /// One for each input, in the signature's order.
+    /// The tensors, one for each input, in the signature's order.
     pub tensors: Vec<Tensor>,
-    /// What later steps must know of the rows that were files; empty when there were none.
+    /// What later steps must know about the rows that were image files. It is empty when there were none.
     pub rows: Vec<Row>,
 }
 
 impl Preprocessor {
+    /// Makes a preprocessor. `decoders` has one entry for each input, in the signature's order.
     pub fn new(decoders: Vec<Option<Decoder>>, texts: Vec<TextEncoder>) -> Preprocessor {
         Preprocessor { decoders, texts }
     }
 
-    /// The stream of sound that a model's single input is.
+    /// Returns the rule for sound when the model has a single input and it accepts sound.
     pub fn stream(&self) -> Option<&AudioStream> {
         match self.decoders.as_slice() {
             [Some(Decoder::Audio(stream))] => Some(stream),
@@ -85,7 +95,11 @@ impl Preprocessor {
         }
     }
 
-    /// Decodes the inputs that came as files, and makes tokens of those that came as text. Tensors pass as they are.
+    /// Decodes the inputs that came as files, and makes tokens from the inputs that came as text. Tensors stay
+    /// unchanged.
+    ///
+    /// Errors: a file or text cannot be read or is too large, the request is no longer wanted, or the budget is used
+    /// up.
     pub fn prepare(
         &self,
         inputs: Vec<Input>,
@@ -109,7 +123,7 @@ impl Preprocessor {
                     allowance.memory.shrink(bytes);
                     None
                 }
-                // It comes from the encoder of that text.
+                // The encoder of the source text makes this tensor.
                 Input::FilledBy(_) => None,
             });
         }
@@ -120,7 +134,7 @@ impl Preprocessor {
         let tensors = tensors.ok_or_else(|| {
             RequestError::new(
                 Code::InferenceFailed,
-                "an input was not made from the text that it is made from",
+                "no tensor was made for an input that is filled from text",
             )
         })?;
         Ok(Prepared { tensors, rows })
@@ -144,7 +158,7 @@ impl Preprocessor {
         }
     }
 
-    /// The tensors that are made from a text, with their places in the signature.
+    /// Makes the tensors of a text. Each comes with the index of its input in the signature.
     fn encode(
         &self,
         at: usize,
@@ -161,7 +175,8 @@ impl Preprocessor {
         encoder.encode(texts, signature, allowance)
     }
 
-    /// What a warm-up runs: `zeros`, and a sentence where text is taken. A sentence has an attention mask that is not zero.
+    /// Returns the inputs for a warm-up run: `zeros`, but an example sentence for an input that takes text. With a
+    /// sentence, the attention mask is not all zeros.
     pub fn sample(&self, zeros: Vec<Tensor>, signature: &Signature) -> Result<Vec<Tensor>, RequestError> {
         let mut inputs: Vec<Input> = zeros.into_iter().map(Input::Tensor).collect();
         for text in &self.texts {
@@ -178,7 +193,7 @@ impl Preprocessor {
         Ok(self.prepare(inputs, signature, &mut allowance)?.tensors)
     }
 
-    /// True when some input takes text.
+    /// Returns whether any input takes text.
     pub fn takes_text(&self) -> bool {
         !self.texts.is_empty()
     }

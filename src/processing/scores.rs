@@ -1,4 +1,7 @@
-//! What happens to a model's outputs before they are answered: activation, labels, the k best.
+//! The last steps for an output before it is sent: activation, then the k best classes with their labels.
+//!
+//! What belongs here: functions of one output. What does not: pooling (`embedding`), and JSON (`wire`). Source:
+//! Triton's classification extension.
 
 use std::cmp::Ordering;
 
@@ -8,19 +11,22 @@ use crate::error::RequestError;
 use crate::model::manifest::Activation;
 use crate::model::{Elements, Tensor};
 
-/// One output's way from the model to the wire.
+/// The steps for one output.
 #[derive(Debug, Clone, Default)]
 pub struct Postprocessor {
+    /// The function that is applied to the scores first, along the last axis.
     pub activation: Option<Activation>,
-    /// One a class, in the order of the last axis.
+    /// One label for each class, in the order of the last axis. It is empty when the model has no labels.
     pub labels: Vec<String>,
-    /// The k best classes unless a request says otherwise.
+    /// The default number of best classes. `None` or 0 returns the tensor. A request can ask for another number.
     pub classification: Option<usize>,
 }
 
 impl Postprocessor {
-    /// `classification` is the request's wish: `Some(0)` the tensor, `Some(k)` classes, `None` the
-    /// model's default.
+    /// Applies the steps to an output. `classification` is the request's choice: `Some(0)` returns the tensor,
+    /// `Some(k)` returns the k best classes, and `None` uses the model's default.
+    ///
+    /// Errors: as in [`activate`] and [`classify`].
     pub fn finish(&self, tensor: Tensor, classification: Option<usize>) -> Result<Tensor, RequestError> {
         let tensor = match self.activation {
             Some(activation) => activate(tensor, activation)?,
@@ -33,7 +39,9 @@ impl Postprocessor {
     }
 }
 
-/// Applies softmax or sigmoid along the last axis. Floats only.
+/// Applies softmax or sigmoid along the last axis. The shape and the datatype stay the same.
+///
+/// Errors: the elements are not floats.
 pub fn activate(tensor: Tensor, activation: Activation) -> Result<Tensor, RequestError> {
     let shape = tensor.shape().to_vec();
     let classes = shape.last().copied().unwrap_or(1).max(1);
@@ -69,7 +77,7 @@ macro_rules! apply {
                     row.iter_mut().for_each(|value| *value = 1.0 / (1.0 + (-*value).exp()))
                 }
                 Activation::Softmax => {
-                    // Less the largest, so that nothing overflows.
+                    // The largest value is subtracted first, so that `exp` does not overflow.
                     let largest = row.iter().copied().fold(<$float>::NEG_INFINITY, <$float>::max);
                     row.iter_mut().for_each(|value| *value = (*value - largest).exp());
                     let sum: $float = row.iter().sum();
@@ -82,9 +90,12 @@ macro_rules! apply {
 apply!(apply_fp32, f32);
 apply!(apply_fp64, f64);
 
-/// Triton's classification extension: the k best of the last axis, best first, as BYTES elements
-/// `<score>:<index>:<label>` (`<score>:<index>` without labels). Of equals the lower index is first;
-/// NaN is last.
+/// Returns the k best classes along the last axis, the best first (Triton's classification extension). The elements
+/// are BYTES: `<score>:<index>:<label>`, or `<score>:<index>` without a label. The last axis of the shape becomes k,
+/// or stays as it is when there are fewer than k classes. For equal scores, the lower index comes first. NaN comes
+/// last.
+///
+/// Errors: the elements are not floats, or the tensor is a scalar.
 pub fn classify(tensor: &Tensor, k: usize, labels: &[String]) -> Result<Tensor, RequestError> {
     let scores: Vec<f64> = match tensor.elements() {
         Elements::Fp32(values) => values.iter().map(|value| f64::from(*value)).collect(),
@@ -108,7 +119,7 @@ pub fn classify(tensor: &Tensor, k: usize, labels: &[String]) -> Result<Tensor, 
     let mut elements = Vec::with_capacity(scores.len() / all.max(1) * k);
     for row in scores.chunks(all.max(1)) {
         for index in best(row, k) {
-            // An FP32 score is shown with the digits that tell it apart, not with an FP64's.
+            // An FP32 score is printed as FP32. Printed as FP64 it would have many meaningless digits.
             let score = match tensor.elements() {
                 Elements::Fp64(_) => row[index].to_string(),
                 _ => (row[index] as f32).to_string(),
@@ -123,7 +134,7 @@ pub fn classify(tensor: &Tensor, k: usize, labels: &[String]) -> Result<Tensor, 
     Ok(Tensor::new(shape, Elements::Bytes(elements)).expect("k classes were made for each row"))
 }
 
-/// The indices of the `k` largest scores, largest first.
+/// Returns the indices of the `k` largest scores, the largest first.
 fn best(row: &[f64], k: usize) -> Vec<usize> {
     let order = |a: &usize, b: &usize| {
         let (left, right) = (row[*a], row[*b]);
@@ -139,7 +150,7 @@ fn best(row: &[f64], k: usize) -> Vec<usize> {
     indices
 }
 
-/// The lines of a labels file. A last empty line is no label.
+/// Returns the lines of a labels file, one label for each line. Empty lines at the end are ignored.
 pub fn parse_labels(text: &str) -> Vec<String> {
     text.trim_start_matches('\u{feff}').trim_end().lines().map(|line| line.trim().to_owned()).collect()
 }
@@ -175,12 +186,12 @@ mod tests {
     }
 
     #[test]
-    fn more_classes_than_there_are_is_all_of_them() {
+    fn asking_for_more_classes_than_exist_returns_all() {
         assert_eq!(classify(&scores(&[1.0, 2.0], &[1, 2]), 9, &[]).unwrap().shape(), [1, 2]);
     }
 
     #[test]
-    fn integers_are_no_scores() {
+    fn integers_are_refused_as_scores() {
         let tensor = Tensor::new(vec![1], Elements::Int64(vec![3])).unwrap();
         assert!(classify(&tensor, 1, &[]).unwrap_err().message.contains("INT64"));
     }

@@ -1,5 +1,8 @@
-//! Text into token tensors: each text cut to the most tokens, all filled up to the same number, with the mask
-//! that tells tokens from filling.
+//! Turns text into tensors of tokens. Each text is cut to the largest number of tokens, and all texts of a request
+//! are padded to the same number. The attention mask says which tokens are padding.
+//!
+//! What belongs here: lengths, padding and tensors. What does not: the tokenizer itself (`tokenizer`). Invariant: all
+//! tensors of one request have the shape `[texts, tokens]`.
 
 #[cfg_attr(not(feature = "text"), path = "text/absent.rs")]
 mod tokenizer;
@@ -13,26 +16,27 @@ use crate::model::{Datatype, Elements, Signature, Tensor, TensorMetadata};
 
 use tokenizer::Tokenizer;
 
-/// The media type that [`TextEncoder`] takes.
+/// The media types that [`TextEncoder`] accepts.
 pub const MEDIA_TYPES: &[&str] = &["text/plain"];
 
-/// The most tokens of a text when nobody says: what the models of this kind were mostly made for.
+/// The largest number of tokens of a text when neither `model.json` nor the tokenizer's file gives one. Most models
+/// of this kind were made for 512.
 const MAX_LENGTH: usize = 512;
 
-/// Makes the tensors of one text input, and of those that go with it.
+/// Makes the tensors of one text input, and of the inputs that are filled from the same text.
 #[derive(Debug)]
 pub struct TextEncoder {
     tokenizer: Tokenizer,
-    /// The input that takes the text.
+    /// The index of the input that takes the text.
     source: usize,
-    /// The inputs that are filled, the source among them.
+    /// The indices and contents of the inputs that are filled. `source` is one of them.
     parts: Vec<(usize, Part)>,
     max_length: usize,
-    /// Whether a longer text is cut.
+    /// Whether a text that is too long is cut. Otherwise it is refused.
     truncation: bool,
-    /// All texts of a request are filled up to the longest of them, and to this many tokens at least.
+    /// All texts of a request are padded to the longest text, but at least to this number of tokens.
     at_least: usize,
-    /// The number of tokens is rounded up to a multiple of this.
+    /// The number of tokens is rounded up to a multiple of this number.
     multiple: usize,
     fill: Fill,
     max_tensor_bytes: usize,
@@ -46,37 +50,45 @@ pub enum Part {
     TokenTypeIds,
 }
 
-/// What stands where a text has no more tokens.
+/// The values of a padding token, and the side where padding is added.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Fill {
+    /// The id of the padding token.
     pub id: u32,
+    /// The segment of the padding token.
     pub type_id: u32,
+    /// Whether padding stands before the text. Otherwise it stands after the text.
     pub on_the_left: bool,
 }
 
-/// What a tokenizer's file says about lengths.
+/// What the tokenizer's file says about lengths and padding.
 #[derive(Debug, Default)]
 pub struct FileSays {
+    /// The largest number of tokens of a text, if the file gives one.
     pub max_length: Option<usize>,
-    /// Tokens that each text is filled up to; none is the longest.
+    /// The number of tokens that each text is padded to. `None` pads to the longest text of the request.
     pub padding: Option<usize>,
+    /// The number of tokens is rounded up to a multiple of this, if the file gives one.
     pub multiple: Option<usize>,
+    /// The values of the padding token.
     pub fill: Fill,
 }
 
-/// The tokens of a request's texts, one after the other.
+/// The tokens of all texts of a request, one text after the other.
 #[derive(Default)]
 struct Tokens {
     ids: Vec<u32>,
     type_ids: Vec<u32>,
-    /// Where each text ends.
+    /// The end of each text, as an index into `ids` and `type_ids`.
     ends: Vec<usize>,
     longest: usize,
 }
 
 impl TextEncoder {
-    /// Fits a declaration and a tokenizer's file to the inputs `parts`, the first of which takes the text. The
-    /// error says what about them disagrees.
+    /// Makes an encoder from the declaration in `model.json` and the content of the tokenizer's file. `parts` lists
+    /// the inputs that are filled; the first of them takes the text.
+    ///
+    /// Errors: a sentence about what does not agree, such as the shape of an input or the number of tokens.
     pub fn new(
         spec: &TextInput,
         file: &[u8],
@@ -123,17 +135,21 @@ impl TextEncoder {
         })
     }
 
-    /// The input that takes the text.
+    /// Returns the index of the input that takes the text.
     pub fn source(&self) -> usize {
         self.source
     }
 
-    /// The token that stands where a text has no more.
+    /// Returns the id of the padding token.
     pub fn filling(&self) -> u32 {
         self.fill.id
     }
 
-    /// The tensors of texts, `[texts, tokens]` each, with the places in the signature of the inputs that they are for.
+    /// Makes the tensors of texts, each of the shape `[texts, tokens]`. Each comes with the index of its input in the
+    /// signature.
+    ///
+    /// Errors: a text is not UTF-8, has no tokens, or is too long; the tensors are larger than the limit; the request
+    /// is no longer wanted; or the budget is used up.
     pub fn encode(
         &self,
         texts: &[Vec<u8>],
@@ -147,7 +163,7 @@ impl TextEncoder {
         })?;
         let length = tokens.longest.max(self.at_least).next_multiple_of(self.multiple);
         let values = tokens.ends.len().saturating_mul(length);
-        // One part's as they are counted, before they are of the input's type.
+        // The values of one input exist as `u32` before they are converted to the datatype of the input.
         let _values = allowance.memory.take_beside(values.saturating_mul(size_of::<u32>()))?;
         allowance.memory.grow(values.saturating_mul(size_of::<i64>() * self.parts.len()))?;
         let tensors = self.parts.iter().map(|(index, part)| {
@@ -160,6 +176,7 @@ impl TextEncoder {
         tensors.collect()
     }
 
+    /// Makes the tokens of all texts, and checks the time limit before each text.
     fn tokens(&self, texts: &[Vec<u8>], allowance: &mut Allowance<'_>) -> Result<Tokens, RequestError> {
         let mut tokens = Tokens::default();
         let mut held = allowance.memory.beside();
@@ -176,7 +193,7 @@ impl TextEncoder {
             if !is_whole && !self.truncation {
                 let most = self.max_length;
                 let message =
-                    format!("text {index} has more than {most} tokens (max_length), and is not to be cut");
+                    format!("text {index} has more than {most} tokens (max_length), and truncation is off");
                 return Err(RequestError::new(Code::TooLarge, message));
             }
             let length = tokens.ids.len() - begin;
@@ -185,7 +202,8 @@ impl TextEncoder {
                 return Err(RequestError::invalid(message));
             }
             tokens.ends.push(tokens.ids.len());
-            // Two numbers a token, in lists that double their room when they grow.
+            // There are two numbers for each token. A list that grows needs up to three times its length: its old
+            // memory and new memory of twice the size.
             held.resize(tokens.ids.len() * 2 * size_of::<u32>() * 3)?;
             tokens.longest = tokens.longest.max(length);
             let bytes = tokens
@@ -203,7 +221,7 @@ impl TextEncoder {
         Ok(tokens)
     }
 
-    /// One part's values, `length` for each text.
+    /// Returns the values for one input: `length` values for each text.
     fn values(&self, tokens: &Tokens, length: usize, part: Part) -> Vec<u32> {
         let mut values = Vec::with_capacity(tokens.ends.len() * length);
         let mut begin = 0;
@@ -229,7 +247,7 @@ impl TextEncoder {
     }
 }
 
-/// A token tensor is [batch, sequence], of a type that holds its numbers.
+/// Checks that an input has the shape `[batch, sequence]` and a datatype that can hold token ids.
 fn check(input: &TensorMetadata) -> Result<(), String> {
     let fits = matches!(input.datatype, Datatype::Int64 | Datatype::Int32 | Datatype::Fp32 | Datatype::Bool);
     if fits && input.shape.len() == 2 {
@@ -243,7 +261,8 @@ fn check(input: &TensorMetadata) -> Result<(), String> {
     ))
 }
 
-/// The most tokens of a text: what model.json says, what the tokenizer's file says, what the input holds.
+/// Returns the largest number of tokens of a text, from `model.json`, the tokenizer's file, and the shape of the
+/// input (`fixed`).
 fn longest(spec: &TextInput, fixed: Option<usize>, file: Option<usize>) -> Result<usize, String> {
     for (field, said) in [("max_length", spec.max_length), ("padding", said_padding(spec))] {
         if let (Some(fixed), Some(said)) = (fixed, said)
@@ -279,7 +298,8 @@ mod tests {
     use crate::memory::{Budget, Share};
     use crate::model::Dim;
 
-    /// Words by number; cuts and fills up on the left, to 3 tokens at most and a multiple of 2.
+    /// A tokenizer with a number for each word. It cuts and pads on the left, to at most 3 tokens and a multiple of
+    /// 2.
     const FILE: &str = r#"{
         "version": "1.0", "added_tokens": [], "normalizer": null, "post_processor": null, "decoder": null,
         "truncation": {"direction": "Left", "max_length": 3, "strategy": "LongestFirst", "stride": 0},
@@ -315,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_tokenizers_file_says_holds_until_model_json_says_otherwise() {
+    fn model_json_overrides_the_tokenizers_file() {
         let filled = |spec| fill(spec, &Limits::default(), &["a b c a b", "c"]).unwrap();
         let [ids, mask] = filled(TextInput::default());
         assert_eq!(ids, Elements::Int32(vec![9, 3, 1, 2, 9, 9, 9, 3]));
@@ -327,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_would_make_too_much_are_refused_before_memory_is_taken() {
+    fn texts_with_too_many_tokens_are_refused_before_memory_is_taken() {
         let limits = Limits { max_tensor_bytes: 1 << 20, ..Limits::default() };
         let spec = TextInput {
             padding: Some(Padding::Length(1 << 16)),

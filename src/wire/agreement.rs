@@ -1,4 +1,8 @@
-//! Whether tensors go with a signature, and with each other.
+//! Checks that tensors agree with a signature, and with each other.
+//!
+//! What belongs here: names, shapes, numbers of rows and of files. What does not: reading bytes
+//! ([`decode`](super::decode)). Invariant: each error is a [`RequestError`] that names the input and says what was
+//! expected.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +11,10 @@ use crate::error::{Code, RequestError, shorten, show_shape};
 use crate::model::signature::{Dim, nearest, quoted};
 use crate::model::{Input, Signature, TensorMetadata};
 
-/// Holds the shape of one input against its declaration, before anything is made of that size.
-/// `files` is true for an input that came as files or text, a row each, in the shape `[n]`.
+/// Checks the shape of one input against its declaration. Callers do this before they allocate memory of that size.
+/// `files` is true when the input came as files or as text. Its shape is then `[n]`: each file or text is one row.
+///
+/// Errors: the shape does not match the declaration, a dimension is 0, or there are more rows than `max_batch_size`.
 pub(super) fn check_shape(
     shape: &[usize],
     files: bool,
@@ -35,12 +41,13 @@ pub(super) fn check_shape(
         }
         _ => {}
     }
-    // With a length of nothing in one dimension the others could be of any length.
+    // If one dimension were 0, the tensor would be empty and the other open dimensions could have any length.
     let open = input.shape.iter().zip(shape).any(|(dim, length)| dim.fixed().is_none() && *length == 0);
     if open || files && shape[0] == 0 { wrong("at least 1 in every dimension") } else { Ok(()) }
 }
 
-/// Each file and each text is work for a worker, however small it is.
+/// Checks that a request has at most [`Defaults::max_files`] files and texts. Even a small file costs a worker some
+/// time. A request with more is refused with [`Code::TooLarge`].
 pub(super) fn check_files(inputs: &[Input], defaults: &Defaults) -> Result<(), RequestError> {
     let count: usize = inputs.iter().map(Input::files).sum();
     if count > defaults.max_files {
@@ -55,12 +62,12 @@ fn too_many_files(count: usize, most: usize) -> RequestError {
     RequestError::new(Code::TooLarge, message)
 }
 
-/// Inputs agree in the dimensions that they share by name, and in their number of rows where the
-/// model has a batch axis.
+/// Checks that the inputs agree with each other. A dimension with a name has the same length in all inputs that use
+/// that name. If the model has a batch axis, all inputs have the same number of rows.
 pub(super) fn check_shared(inputs: &[Input], signature: &Signature) -> Result<(), RequestError> {
     let mut lengths: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
     for (given, input) in inputs.iter().zip(&signature.inputs) {
-        // Of files and texts only the number of rows is known.
+        // For files and texts only the number of rows is known here; the other dimensions follow later.
         for (axis, (dim, length)) in input.shape.iter().zip(given.known_shape()).enumerate() {
             let Dim::Open(name) = dim else { continue };
             let rows = axis == 0 && signature.max_batch_size.is_some();
@@ -82,8 +89,11 @@ pub(super) fn check_shared(inputs: &[Input], signature: &Signature) -> Result<()
     Ok(())
 }
 
-/// One value for every input, out of those that came. An input that is made from another's text is [`Input::FilledBy`]
-/// that one, if text came for it.
+/// Returns one value for each input of the signature, in its order. `found` holds the inputs that the request has, in
+/// the same order. An input that is made from the text of another input becomes [`Input::FilledBy`] that input when
+/// the request has that text.
+///
+/// Errors: an input is missing, or the request has both the text and a tensor that is made from it.
 pub(super) fn complete(
     mut found: Vec<Option<Input>>,
     signature: &Signature,
@@ -109,7 +119,7 @@ pub(super) fn complete(
     Ok(found.into_iter().flatten().collect())
 }
 
-/// The request brings more than the model's declared batch.
+/// Makes the error for a request with more rows than the model's declared `max_batch_size`.
 pub(super) fn too_many_rows(rows: usize, most: usize) -> RequestError {
     RequestError::new(
         Code::TooLarge,
@@ -119,7 +129,8 @@ pub(super) fn too_many_rows(rows: usize, most: usize) -> RequestError {
     )
 }
 
-/// A name that the model does not have, with the nearest that it has.
+/// Makes the error for a name that the model does not have. It lists the names that the model has, and suggests the
+/// nearest.
 pub(super) fn unknown_name(kind: &str, name: &str, known: &[TensorMetadata]) -> RequestError {
     let names = || known.iter().map(|metadata| metadata.name.as_str());
     let meant = nearest(name, names()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();

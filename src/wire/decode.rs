@@ -1,9 +1,15 @@
-//! From bytes to [`InferRequest`]: OIP JSON, TensorFlow Serving's rows, a raw payload, and JSON with
-//! binary tensors behind it. What comes out agrees with the model's signature in names, datatypes
-//! and shapes; what does not is told in a sentence.
+//! Turns bytes into an [`InferRequest`]. It reads OIP JSON, TensorFlow Serving's rows, a raw payload, and JSON with
+//! binary tensors behind it.
 //!
-//! `memory` is the request's: it holds the message's bytes when it comes, and those of the tensors on top when the
-//! request is read. They are taken from the budget before they are allocated.
+//! What belongs here: the formats of requests. What does not: sockets, HTTP headers, and decoding of files
+//! (`processing`).
+//!
+//! Invariants:
+//!
+//! - A request that is returned agrees with the model's signature in names, datatypes and shapes. Otherwise the
+//!   result is an error that says what is wrong.
+//! - Memory is taken from the budget before it is allocated. `memory` is the request's share of the budget: at first
+//!   it holds the bytes of the message, afterwards also the bytes of the tensors.
 
 use std::time::Duration;
 
@@ -19,11 +25,14 @@ use crate::model::signature::quoted;
 use crate::model::tensor::{ELEMENT_BYTES, count_length_prefixed, volume};
 use crate::model::{Datatype, Elements, Input, Row, Signature, Tensor, TensorMetadata};
 
-/// Reads a text message: OIP, rows, or the text that the model's single input takes.
+/// Reads a text message: OIP JSON, rows, or a text for the model's single input.
 ///
-/// The first character tells which: a request begins with `{`, and a text that begins so has to come inside
-/// one. Whatever else JSON may begin with is text, `42` and `"quoted"` too: a message that is taken now as
-/// one thing and now as the other, by what follows, would be answered wrongly and nobody would notice.
+/// The first character decides. If the model takes no text, the message is JSON. If it takes text, a message that
+/// begins with `{` is JSON, and any other message is the text itself; `42` and `"quoted"` are texts too. A text that
+/// begins with `{` must be sent inside a JSON request. The decision does not depend on later characters, because then
+/// a small change in a text could change its meaning without any error.
+///
+/// Errors: [`Rejected`] with the request's id, when the id could be read.
 pub fn from_text(
     text: &str,
     signature: &Signature,
@@ -44,8 +53,10 @@ fn is_object(json: &str) -> bool {
     json.trim_ascii_start().starts_with('{')
 }
 
-/// Reads the body of a plain HTTP request that calls itself text. Of a model that takes no text it is JSON
-/// all the same, as browsers send it.
+/// Reads the body of an HTTP request whose `Content-Type` is text. If the model takes no text, the body is read as
+/// JSON, because browsers send JSON with this type.
+///
+/// Errors: the body is not UTF-8, or as in [`from_text`].
 pub fn from_text_body(
     body: &[u8],
     signature: &Signature,
@@ -58,7 +69,10 @@ pub fn from_text_body(
     }
 }
 
-/// Reads a binary message of a `framing=v2` conversation.
+/// Reads a binary message of a `framing=v2` conversation: the length of the JSON (`u32`, little-endian), the JSON,
+/// the bytes of the tensors.
+///
+/// Errors: the message has fewer than 4 bytes, or as in [`from_json_and_tensors`].
 pub fn from_v2(
     message: &[u8],
     signature: &Signature,
@@ -76,8 +90,11 @@ pub fn from_v2(
     from_json_and_tensors(rest, length, signature, defaults, memory)
 }
 
-/// Reads JSON of `json_length` bytes and the tensors' bytes behind it: what a v2 message holds after
-/// its length, and what an HTTP body holds with `Inference-Header-Content-Length`.
+/// Reads JSON of `json_length` bytes and the bytes of the tensors behind it (OIP, "binary tensor data extension"). A
+/// v2 message has this form after its length. An HTTP body has it with the header `Inference-Header-Content-Length`.
+///
+/// Errors: there are fewer than `json_length` bytes, the JSON is not UTF-8, or the request does not agree with
+/// `signature`.
 pub fn from_json_and_tensors(
     bytes: &[u8],
     json_length: usize,
@@ -97,8 +114,12 @@ pub fn from_json_and_tensors(
     from_json(json, tensors, signature, defaults, memory)
 }
 
-/// Reads a payload that is the model's single input and nothing else: a file or a text where the input
-/// accepts one, otherwise the tensor's bytes, whose open dimension follows from their number.
+/// Reads a payload that holds only the model's single input. If the input accepts files or text, the payload is one
+/// file or one text. Otherwise it is the bytes of the tensor (little-endian, row-major), and the length of the open
+/// dimension is computed from the number of bytes.
+///
+/// Errors: the model has several inputs, the bytes do not fill the shape, or the shape does not agree with
+/// `signature`.
 pub fn from_raw(
     payload: &[u8],
     signature: &Signature,
@@ -128,7 +149,8 @@ pub fn from_raw(
     Ok(of_inputs(complete(found, signature)?, Vec::new(), signature, defaults)?)
 }
 
-/// A request for a window of a stream, which begins with the sample number `offset`.
+/// Makes a request from one window of a stream of sound. `offset` is the number of the window's first new sample,
+/// counted from the start of the stream.
 pub fn from_window(
     window: Tensor,
     offset: u64,
@@ -139,7 +161,7 @@ pub fn from_window(
     of_inputs(vec![Input::Tensor(window)], vec![row], signature, defaults)
 }
 
-/// A request for all outputs. Each of the inputs agrees with the signature.
+/// Makes a request for all outputs of the model. Each input already agrees with the signature.
 fn of_inputs(
     inputs: Vec<Input>,
     rows: Vec<Row>,
@@ -159,10 +181,11 @@ fn of_inputs(
     })
 }
 
+/// Reads a tensor from its bytes. At most one open dimension can be computed from their number, besides a batch axis.
 fn raw_tensor(payload: &[u8], input: &TensorMetadata) -> Result<Tensor, String> {
     let elements = Elements::from_le_bytes(input.datatype, payload)?;
     let open: Vec<usize> = (0..input.shape.len()).filter(|at| input.shape[*at].fixed().is_none()).collect();
-    // With a batch axis and one more dimension open, a payload is one row.
+    // If the batch axis and one other dimension are open, the payload is one row.
     let (solved, ones) = match open.as_slice() {
         [] => (None, None),
         [at] => (Some(*at), None),
@@ -202,8 +225,8 @@ fn raw_tensor(payload: &[u8], input: &TensorMetadata) -> Result<Tensor, String> 
     })
 }
 
-/// How deep lists and objects nest, at most. For text that is not JSON the result means nothing; the parser refuses that
-/// text later.
+/// Returns how deep lists and objects nest. For text that is not JSON the result is meaningless; the parser refuses
+/// that text later.
 fn depth(json: &[u8]) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     let mut bytes = json.iter();
@@ -234,7 +257,7 @@ fn from_json(
     defaults: &Defaults,
     memory: &mut Share,
 ) -> Result<InferRequest, Rejected> {
-    // The parser passes over what it does not know without counting.
+    // The depth is checked first, because the parser does not limit the depth of fields that it ignores.
     if depth(json.as_bytes()) > defaults.max_json_depth {
         let message = format!("the JSON nests deeper than {} lists and objects", defaults.max_json_depth);
         return Err(RequestError::invalid(message).into());
@@ -262,6 +285,7 @@ fn from_json(
     }
 }
 
+/// Reads the inputs, the wanted outputs and the parameters. It does not set the request's id.
 fn read_envelope(
     envelope: Envelope<'_>,
     mut tensors: &[u8],
@@ -306,7 +330,7 @@ fn read_envelope(
     })
 }
 
-/// OIP's `inputs`, brought into the signature's order.
+/// Reads OIP's `inputs` and puts them into the signature's order. `tensors` is reduced by the bytes that were read.
 fn named_inputs(
     inputs: Vec<Object<InputJson<'_>>>,
     tensors: &mut &[u8],
@@ -328,6 +352,8 @@ fn named_inputs(
     complete(found, signature)
 }
 
+/// Reads one entry of OIP's `inputs`. An input that accepts files or text may come as datatype BYTES with the shape
+/// `[n]`.
 fn read_input(
     input: &InputJson<'_>,
     tensors: &mut &[u8],
@@ -359,13 +385,14 @@ fn read_input(
     let datatype = if files { Datatype::Bytes } else { metadata.datatype };
     let elements = read_elements(input, tensors, datatype, files && !metadata.takes_text(), &shape, memory)?;
     match elements {
-        // A shape of more files than came is refused as a tensor's would be.
+        // If there are fewer files than the shape says, `Tensor::new` below makes the error.
         Elements::Bytes(rows) if files && rows.len() == shape[0] => Ok(Input::encoded(rows, metadata)),
         elements => Tensor::new(shape, elements).map(Input::Tensor).map_err(RequestError::invalid),
     }
 }
 
-/// The elements of an input, from the JSON or from behind it, as many as the shape has. In JSON, `files` are base64.
+/// Reads the elements of an input, from `data` or from the bytes behind the JSON. There may be at most as many
+/// elements as the shape has. If `files` is true, `data` holds files in base64.
 fn read_elements(
     input: &InputJson<'_>,
     tensors: &mut &[u8],
@@ -388,7 +415,7 @@ fn read_elements(
                 elements::parse_within(data.get(), datatype, &mut room)
             };
             let Parsed { nesting, count, elements } = parsed.map_err(|error| said_of("data", error))?;
-            // Flat, or nested as the shape says.
+            // A flat list is allowed for every shape. A nested list must be nested as the shape says.
             if nesting.len() > 1 && nesting != shape {
                 let (nesting, shape) = (show_shape(&nesting), show_shape(shape));
                 return invalid(format!("data is nested as {nesting}, but shape is {shape}"));
@@ -420,6 +447,8 @@ fn read_elements(
     }
 }
 
+/// Returns the outputs that the request asks for, in its order. What the request leaves open is taken from
+/// `defaults`.
 fn wanted_outputs(
     outputs: Option<Vec<Object<OutputJson<'_>>>>,
     binary: Option<bool>,
@@ -428,7 +457,7 @@ fn wanted_outputs(
 ) -> Result<Vec<WantedOutput>, RequestError> {
     let binary = binary.unwrap_or(defaults.binary_data_output);
     let classification = defaults.classification;
-    // OIP: no outputs named means all of them.
+    // In OIP, a request that names no outputs asks for all of them.
     let Some(outputs) = outputs.filter(|outputs| !outputs.is_empty()) else {
         let all = 0..signature.outputs.len();
         return Ok(all.map(|index| WantedOutput { index, classification, binary }).collect());
@@ -451,12 +480,13 @@ fn wanted_outputs(
     Ok(wanted)
 }
 
+/// Says why serde_json refused a request. It adds a hint when the text contains `NaN` or `Infinity`.
 fn explain(error: &serde_json::Error, json: &str) -> String {
     let is_data = error.is_data();
     let text = error.to_string();
     let error = shorten_middle(&text);
     if is_data {
-        return format!("the request is not as OIP has it: {error}");
+        return format!("the request does not have the form of OIP: {error}");
     }
     let words = if ["NaN", "Infinity"].iter().any(|word| json.contains(word)) {
         " (JSON has no NaN and no Infinity)"

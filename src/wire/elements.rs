@@ -1,8 +1,11 @@
-//! A tensor's `data` from JSON text, straight into the typed buffer.
+//! Reads the `data` of a tensor from JSON text directly into a buffer of the right type.
 //!
-//! The text is a [`serde_json::value::RawValue`], so it is known to be well-formed JSON; what is
-//! left to do is to read numbers, and to see that lists are as long as their neighbours. No tree of
-//! values is made: 150,000 numbers cost 150,000 elements, and nothing else.
+//! What belongs here: numbers, strings and base64 inside `data`. What does not: the fields around `data`
+//! (`envelope`), and signatures (`agreement`).
+//!
+//! Invariants: the text comes from a [`serde_json::value::RawValue`], so it is well-formed JSON. This module only
+//! reads the elements and checks that lists at the same depth have the same length. It builds no tree of JSON values:
+//! 150,000 numbers need memory for 150,000 elements and no more.
 
 use std::borrow::Cow;
 
@@ -13,36 +16,46 @@ use crate::error::{Code, RequestError, shorten};
 use crate::memory::{Budget, Share};
 use crate::model::tensor::{Datatype, ELEMENT_BYTES, Elements};
 
-/// The deepest nesting of `data`. ONNX models stay below 8 dimensions; a nesting bomb does not.
+/// The deepest nesting of `data`. ONNX models have fewer than 8 dimensions; the limit stops texts that nest thousands
+/// of lists.
 const MAX_RANK: usize = 16;
 
-/// How many elements are wanted, and the memory that they come from.
+/// The limits for reading one `data`.
 pub struct Room<'a> {
+    /// The largest number of elements that are read.
     pub most: usize,
+    /// The share of the budget that pays for the elements.
     pub memory: &'a mut Share,
 }
 
-/// What a `data` holds.
+/// The content of one `data`.
 #[derive(Debug, PartialEq)]
 pub struct Parsed {
-    /// The shape that its nesting shows: `[[1,2],[3,4]]` is `[2, 2]`, `5` is `[]`.
+    /// The shape that follows from the nesting: `[[1,2],[3,4]]` has `[2, 2]`, and `5` has `[]`.
     pub nesting: Vec<usize>,
-    /// How many elements there are. Those beyond [`Room::most`] are counted, and neither read nor kept.
+    /// The number of elements in the text. Elements beyond [`Room::most`] are counted, but not read and not kept.
     pub count: usize,
+    /// The elements, flat and row-major; at most [`Room::most`].
     pub elements: Elements,
 }
 
-/// Reads a text of our own, as a manifest's, without a bound.
+/// Reads a trusted text, for example from a manifest, without a limit. It returns the shape and the elements.
+///
+/// Errors: a sentence such as "element 7 is …", without a subject.
 pub fn parse(json: &str, datatype: Datatype) -> Result<(Vec<usize>, Elements), String> {
     let mut memory = Share::none(&Budget::unbounded());
     let parsed = parse_within(json, datatype, &mut Room { most: usize::MAX, memory: &mut memory });
     parsed.map(|parsed| (parsed.nesting, parsed.elements)).map_err(|error| error.message)
 }
 
-/// Reads `json` as elements of `datatype`, flat and row-major. The memory for as many as are wanted (and as the text can
-/// hold) is taken before they are read.
+/// Reads `json` as elements of `datatype`, flat and row-major. The elements of BYTES are JSON strings, read as their
+/// UTF-8 bytes.
 ///
-/// BYTES elements are JSON strings, taken as their UTF-8 bytes.
+/// Memory is taken before elements are read: for [`Room::most`] elements, or for as many as the text can hold if that
+/// is less.
+///
+/// Errors: an element is not of `datatype` or out of its range, lists are ragged or nest too deep, or the budget is
+/// used up.
 pub fn parse_within(json: &str, datatype: Datatype, room: &mut Room<'_>) -> Result<Parsed, RequestError> {
     macro_rules! scan_as {
         ($variant:ident, $read:expr) => {{
@@ -65,7 +78,8 @@ pub fn parse_within(json: &str, datatype: Datatype, room: &mut Room<'_>) -> Resu
         Datatype::Int32 => scan_as!(Int32, integer),
         Datatype::Int64 => scan_as!(Int64, integer),
         Datatype::Fp16 => scan_as!(Fp16, |token, _| {
-            // By way of FP64: rounded twice, an FP32 in between would be off by one bit now and then.
+            // The text is read as FP64 first. If it were read as FP32, it would be rounded twice, and the last bit
+            // could be wrong.
             let wide: f64 = float(token, Datatype::Fp16)?;
             let value = f16::from_f64(wide);
             if value.is_finite() { Ok(value) } else { Err(out_of_range(token, Datatype::Fp16)) }
@@ -79,8 +93,10 @@ pub fn parse_within(json: &str, datatype: Datatype, room: &mut Room<'_>) -> Resu
     }
 }
 
-/// The same for files inside JSON: every element is a string of standard base64 (RFC 4648 §4), or
-/// TensorFlow Serving's `{"b64": "…"}`, which the row form strips before it comes here.
+/// Reads files inside JSON. Every element is a string in standard base64 with padding (RFC 4648, section 4). The row
+/// form removes TensorFlow Serving's `{"b64": "…"}` before it calls this function.
+///
+/// Errors: as in [`parse_within`], or an element is not base64.
 pub fn parse_base64(json: &str, room: &mut Room<'_>) -> Result<Parsed, RequestError> {
     let (nesting, count, files) = scan(json, room, |token, memory| {
         memory.grow(token.len())?;
@@ -95,8 +111,8 @@ pub fn parse_base64(json: &str, room: &mut Room<'_>) -> Result<Parsed, RequestEr
     Ok(Parsed { nesting, count, elements: Elements::Bytes(files) })
 }
 
-/// Walks the nested lists and reads each leaf with `read`, whose error completes the sentence
-/// "element 7 …".
+/// Walks through the nested lists and reads each leaf with `read`. It returns the shape, the number of elements, and
+/// the elements. The message of an error from `read` completes the sentence "element 7 …".
 fn scan<T>(
     json: &str,
     room: &mut Room<'_>,
@@ -104,15 +120,15 @@ fn scan<T>(
 ) -> Result<(Vec<usize>, usize, Vec<T>), RequestError> {
     let wrong = |message: String| Err(RequestError::invalid(message));
     let bytes = json.as_bytes();
-    // An element and what stands between it and the next take two characters at least.
+    // An element and the separator before the next element are at least two characters.
     let capacity = room.most.min(json.len() / 2 + 1);
-    // What grows with the elements (BYTES) is taken when each is read.
+    // A BYTES element takes memory for its content too; `read` takes that memory for each element.
     let size = if size_of::<T>() == size_of::<Vec<u8>>() { ELEMENT_BYTES } else { size_of::<T>() };
     room.memory.grow(capacity.saturating_mul(size))?;
     let mut values = Vec::with_capacity(capacity);
     let mut count = 0;
     let mut counts = [0usize; MAX_RANK + 1];
-    // The length of a list at each depth, known once the first of them has ended.
+    // The length of the lists at each depth. It is known when the first list of that depth has ended.
     let mut lengths = [None; MAX_RANK + 1];
     let (mut depth, mut deepest, mut leaf_depth) = (0, 0, None);
     let mut at = 0;
@@ -163,7 +179,8 @@ fn scan<T>(
     Ok((shape, count, values))
 }
 
-/// Puts what a sentence is about in front of it; an error of the budget is a sentence of its own.
+/// Puts `what`, the subject of the sentence, in front of the message. An error of the budget is already a whole
+/// sentence and stays as it is.
 pub(super) fn said_of(what: &str, error: RequestError) -> RequestError {
     match error.code {
         Code::InvalidRequest => RequestError::invalid(format!("{what} {}", error.message)),
@@ -171,7 +188,7 @@ pub(super) fn said_of(what: &str, error: RequestError) -> RequestError {
     }
 }
 
-/// The length of the string, number or word that `bytes` begins with.
+/// Returns the length of the string, number or word at the start of `bytes`.
 fn token_length(bytes: &[u8]) -> usize {
     if bytes[0] != b'"' {
         let end = bytes.iter().position(|b| matches!(b, b',' | b']' | b' ' | b'\t' | b'\n' | b'\r'));
@@ -223,7 +240,7 @@ fn integer<T: Integer>(token: &str, _: &mut Share) -> Result<T, RequestError> {
     })
 }
 
-/// Borrowed where there is no escape in it.
+/// Reads a JSON string. It borrows the text when the text contains no escape.
 fn string(token: &str) -> Result<Cow<'_, str>, RequestError> {
     let wrong = |_| expected("a string", token);
     if token.contains('\\') {
@@ -267,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_the_datatype_is_named_with_its_place() {
+    fn an_element_that_does_not_fit_the_datatype_is_named_with_its_position() {
         for (json, datatype, part) in [
             ("[0,300]", Datatype::Uint8, "element 1 is 300: out of range for UINT8"),
             ("[-1]", Datatype::Uint16, "element 0 is -1: out of range for UINT16"),
@@ -292,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn base64_is_decoded_and_rubbish_is_told_apart() {
+    fn base64_is_decoded_and_other_text_is_an_error() {
         let mut memory = Share::none(&Budget::new(1 << 20));
         let mut parse = |json| parse_base64(json, &mut Room { most: 2, memory: &mut memory });
         assert_eq!(parse(r#"["aGk="]"#).unwrap().elements, Elements::Bytes(vec![b"hi".to_vec()]));
@@ -301,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn elements_beyond_those_wanted_are_counted_and_take_no_memory() {
+    fn elements_beyond_the_limit_are_counted_and_take_no_memory() {
         let json = format!("[{}0]", "0,".repeat(999_999));
         let budget = Budget::new(100);
         let mut memory = Share::none(&budget);

@@ -1,7 +1,10 @@
-//! A request's JSON as it comes: the fields of OIP and Triton, and what is around the tensors' `data`.
+//! The JSON of a request before its tensors are read: the fields of OIP and Triton around the `data` of the tensors.
 //!
-//! All of this is read on a connection's small stack, so nothing here may go deeper than the types do: a value whose
-//! kind is open (`id`, `data`, `instances`, `sequence_id`) stays text, and an object is an [`Object`].
+//! What belongs here: types that serde fills, and checks of single fields. What does not: checks against the model's
+//! signature (`decode`, `agreement`).
+//!
+//! Invariant: this JSON is read on a connection's small stack, so reading never recurses deeper than these types do.
+//! A field whose type is open (`id`, `data`, `instances`, `sequence_id`) is kept as text. An object is an [`Object`].
 
 use std::borrow::Cow;
 use std::marker::PhantomData;
@@ -16,13 +19,13 @@ use super::request::SequenceParameters;
 use crate::error::{RequestError, shorten};
 use crate::model::Signature;
 
-/// Tensors that a request may name. No model of ours has as many.
+/// The largest number of tensors in a request. It is far above the number of inputs of real models.
 const MOST_TENSORS: usize = 1024;
 
-/// Dimensions of a tensor; ONNX models stay below 8.
+/// The largest number of dimensions of a tensor. ONNX models have fewer than 8.
 const MOST_DIMENSIONS: usize = 32;
 
-/// A JSON object. serde would take a list in its place, field by field.
+/// A JSON object. Without this type, serde would also accept a list of the field values in place of the object.
 #[derive(Debug, Default)]
 pub(super) struct Object<T>(pub T);
 
@@ -46,27 +49,34 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
     }
 }
 
+/// All fields of a request. Exactly one of `inputs` (OIP) and `instances` (TensorFlow Serving) must be present.
 #[derive(Deserialize)]
 pub(super) struct Envelope<'a> {
+    /// A string or a number, see [`check_id`].
     #[serde(borrow)]
     pub id: Option<&'a RawValue>,
     #[serde(borrow)]
     pub parameters: Option<Object<RequestParameters<'a>>>,
+    /// The inputs of an OIP request.
     #[serde(borrow)]
     pub inputs: Option<Few<Object<InputJson<'a>>, MOST_TENSORS>>,
+    /// The outputs that an OIP request asks for. When it is absent or empty, all outputs are returned.
     #[serde(borrow)]
     pub outputs: Option<Few<Object<OutputJson<'a>>, MOST_TENSORS>>,
+    /// The rows of a request in TensorFlow Serving's form, as JSON text.
     #[serde(borrow)]
     pub instances: Option<&'a RawValue>,
 }
 
-/// Parameters that are not listed are other servers' business and are passed over, as OIP has it.
+/// The parameters of a request. Parameters that are not listed here belong to other servers and are ignored, as OIP
+/// says.
 #[derive(Deserialize, Default)]
 pub(super) struct RequestParameters<'a> {
-    /// Microseconds (Triton).
+    /// The timeout in microseconds (Triton).
     pub timeout: Option<u64>,
+    /// Whether output tensors are returned as bytes behind the JSON (Triton).
     pub binary_data_output: Option<bool>,
-    /// Triton's sequences change what an answer means, so they are not passed over.
+    /// Triton's sequence parameters change what an answer means, so they are checked and not ignored.
     #[serde(borrow)]
     sequence_id: Option<&'a RawValue>,
     sequence_start: Option<bool>,
@@ -74,6 +84,9 @@ pub(super) struct RequestParameters<'a> {
 }
 
 impl RequestParameters<'_> {
+    /// Returns the sequence that the request belongs to.
+    ///
+    /// Errors: the model has no state, or `sequence_id` is neither a number nor a short string.
     pub fn sequence(&self, signature: &Signature) -> Result<SequenceParameters, RequestError> {
         let said = self.sequence_id.is_some() || self.sequence_start.is_some() || self.sequence_end.is_some();
         if said && !signature.has_state {
@@ -87,14 +100,14 @@ impl RequestParameters<'_> {
     }
 }
 
-/// A number or a string. Triton: 0 is no sequence, as is the empty string.
+/// Reads a sequence id: a number or a string. In Triton, 0 and the empty string mean that there is no sequence.
 fn read_sequence_id(id: &RawValue) -> Result<Option<String>, RequestError> {
     const LONGEST: usize = 128;
     let json = id.get();
     if let Ok(number) = json.parse::<u64>() {
         return Ok(Some(number).filter(|number| *number != 0).map(|number| number.to_string()));
     }
-    // Only a string begins so, and a string holds nothing else.
+    // In well-formed JSON, a value that begins with a quote is a string.
     let text = Some(json).filter(|json| json.starts_with('"'));
     let text: Option<String> = text.and_then(|json| serde_json::from_str(json).ok());
     match text {
@@ -110,23 +123,30 @@ fn read_sequence_id(id: &RawValue) -> Result<Option<String>, RequestError> {
     }
 }
 
+/// One entry of `inputs`. Exactly one of `data` and `parameters.binary_data_size` must be present.
 #[derive(Deserialize)]
 pub(super) struct InputJson<'a> {
     #[serde(borrow)]
     pub name: Cow<'a, str>,
+    /// The shape of the tensor, or `[n]` for n files or texts.
     pub shape: Few<u64, MOST_DIMENSIONS>,
+    /// The name of the datatype in OIP, such as `FP32`.
     #[serde(borrow)]
     pub datatype: Cow<'a, str>,
+    /// The elements as JSON text, flat or nested like the shape.
     #[serde(borrow)]
     pub data: Option<&'a RawValue>,
     pub parameters: Option<Object<InputParameters>>,
 }
 
+/// The parameters of one input.
 #[derive(Deserialize, Default)]
 pub(super) struct InputParameters {
+    /// The number of bytes that the tensor has behind the JSON.
     pub binary_data_size: Option<u64>,
 }
 
+/// One entry of `outputs`: an output that the request asks for.
 #[derive(Deserialize)]
 pub(super) struct OutputJson<'a> {
     #[serde(borrow)]
@@ -134,13 +154,17 @@ pub(super) struct OutputJson<'a> {
     pub parameters: Option<Object<OutputParameters>>,
 }
 
+/// The parameters of one output.
 #[derive(Deserialize, Default)]
 pub(super) struct OutputParameters {
+    /// The number of best classes to return (Triton).
     pub classification: Option<usize>,
+    /// Whether the tensor is returned as bytes behind the JSON.
     pub binary_data: Option<bool>,
 }
 
-/// An id is a string (OIP) or a number (many clients), and short.
+/// Checks the id of a request. It is a string (OIP) or a number (sent by many clients), and its text has at most 1024
+/// bytes.
 pub(super) fn check_id(id: &RawValue) -> Result<Box<RawValue>, RequestError> {
     const LONGEST: usize = 1024;
     let text = id.get();
@@ -156,7 +180,7 @@ pub(super) fn check_id(id: &RawValue) -> Result<Box<RawValue>, RequestError> {
     Ok(id.to_owned())
 }
 
-/// The id of a request whose other fields are of the wrong types.
+/// Reads only the id of a request, for an error answer when other fields have wrong types.
 pub(super) fn id_of(json: &str) -> Option<Box<RawValue>> {
     #[derive(Deserialize)]
     struct Id<'a> {

@@ -1,21 +1,25 @@
-//! Example requests made from a model's own signature.
+//! Makes example requests from a model's signature.
+//!
+//! What belongs here: requests in OIP JSON that the model would accept. What does not: the text of errors around
+//! them. Invariant: [`whole_example`] always returns a valid request.
 
 use crate::model::signature::EXAMPLE_TEXT;
 use crate::model::tensor::volume;
 use crate::model::{Datatype, Signature};
 
-/// The smallest PNG there is, one gray pixel: what an example has for a file.
+/// The example for a file: the smallest possible PNG, with one gray pixel, in base64.
 const EXAMPLE_PNG: &str =
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mNoAAAAggCB2kUIOwAAAABJRU5ErkJggg==";
 
-/// A request that the model takes, with zeros: in errors, so that a client sees the form.
+/// Returns an OIP request with zeros, for error messages, so that a client sees the expected form.
 ///
-/// Data longer than a line is cut with an ellipsis; [`whole_example`] can be sent as it is.
+/// Data that is longer than one line is cut and ends with an ellipsis, so the result may not be valid JSON. Use
+/// [`whole_example`] for a request that can be sent.
 pub fn example(signature: &Signature) -> String {
     example_of(signature, 16)
 }
 
-/// An example that can be pasted into a client, whatever its length.
+/// Returns an OIP request with zeros that can be sent as it is. It is as long as the shapes of the inputs demand.
 pub fn whole_example(signature: &Signature) -> String {
     example_of(signature, usize::MAX)
 }
@@ -25,7 +29,7 @@ fn example_of(signature: &Signature, most: usize) -> String {
         .asked()
         .map(|(_, input)| {
             let name = serde_json::to_string(&input.name).expect("a string always serializes");
-            // Sound is a stream, and JSON is better given its tensor.
+            // Sound normally comes as a stream; a JSON request should hold its tensor.
             if !input.accepts.is_empty() && !input.takes_sound() {
                 let content = if input.takes_text() { EXAMPLE_TEXT } else { EXAMPLE_PNG };
                 return format!(r#"{{"name":{name},"shape":[1],"datatype":"BYTES","data":["{content}"]}}"#);

@@ -1,12 +1,12 @@
-//! A list of a request that may have so many entries and no more. Each entry takes more memory than its text, so a list
-//! without a bound would take many times what the message has.
+//! A list in a request with a limit on the number of its entries. An entry takes more memory than its text, so a list
+//! without a limit could take many times the memory of the message.
 
 use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
-/// At most `MOST` entries; the first beyond is an error.
+/// A list with at most `MOST` entries. A longer list is an error while it is being read.
 pub(super) struct Few<T, const MOST: usize>(pub Vec<T>);
 
 impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for Few<T, MOST> {
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_ends_at_its_bound() {
+    fn a_list_longer_than_its_limit_is_refused() {
         let read = |json: &str| serde_json::from_str::<Few<u64, 3>>(json).map(|few| few.0);
         assert_eq!(read("[1,2,3]").unwrap(), [1, 2, 3]);
         assert!(read("[1,2,3,4]").unwrap_err().to_string().contains("more than 3 entries"));

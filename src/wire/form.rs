@@ -1,17 +1,22 @@
-//! A file out of `multipart/form-data` (RFC 7578), as browsers' forms and `curl -F` send it.
+//! Reads one file from a `multipart/form-data` body (RFC 7578), as browser forms and `curl -F` send it.
 //!
-//! Our own, and strict: the crates that read forms without async are not maintained, or read from a stream into files.
-//! Here the body is whole and bounded already, and all that is wanted is where the first file begins and ends.
+//! We wrote our own strict reader, because the crates that read forms without async are unmaintained, or write a
+//! stream into files. Here the whole body is already in memory and limited in size. This module only finds where the
+//! first file begins and ends.
+//!
+//! What does not belong here: reading HTTP, and decoding the file. Invariant: the content of a file is not copied.
 
 use crate::error::{RequestError, shorten};
 
-/// Parts of a form, at most: a form for one file has a few fields beside it.
+/// The largest number of parts in a form. A form with one file normally has only a few other fields.
 const MOST_PARTS: usize = 64;
 
-/// Bytes of a part's header lines, at most.
+/// The largest number of bytes in the header lines of a part.
 const MOST_HEADER_BYTES: usize = 8 << 10;
 
-/// The boundary that a `Content-Type` names.
+/// Returns the boundary from the value of a `Content-Type` header.
+///
+/// Errors: there is no boundary, or it is not valid (RFC 2046, section 5.1.1).
 pub fn boundary(content_type: &str) -> Result<String, RequestError> {
     let named = parameters(content_type).into_iter().find(|(name, _)| name == "boundary");
     let Some((_, boundary)) = named else {
@@ -19,11 +24,11 @@ pub fn boundary(content_type: &str) -> Result<String, RequestError> {
             "the Content-Type multipart/form-data names no boundary: let the client make this header itself",
         ));
     };
-    // RFC 2046 section 5.1.1.
+    // The allowed characters are from RFC 2046, section 5.1.1.
     let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(&byte);
     if !(1..=70).contains(&boundary.len()) || !boundary.bytes().all(is_valid) {
         let message = format!(
-            "the form's boundary `{}` is none: expected 1 to 70 letters, digits or `'()+_,-./:=?`",
+            "the form's boundary `{}` is not valid: expected 1 to 70 letters, digits or `'()+_,-./:=?`",
             shorten(&boundary)
         );
         return Err(RequestError::invalid(message));
@@ -31,7 +36,10 @@ pub fn boundary(content_type: &str) -> Result<String, RequestError> {
     Ok(boundary)
 }
 
-/// The content of the first file of a form. The form is read to its end, so that one that was cut is refused.
+/// Returns the content of the first file in a form. It reads the form to its end, so that an incomplete form is
+/// refused.
+///
+/// Errors: the form is malformed or incomplete, has too many parts, or has no file.
 pub fn first_file<'b>(form: &'b [u8], boundary: &str) -> Result<&'b [u8], RequestError> {
     let broken = |what: &str| RequestError::invalid(format!("the form (multipart/form-data) {what}"));
     let delimiter = format!("\r\n--{boundary}").into_bytes();
@@ -59,13 +67,13 @@ pub fn first_file<'b>(form: &'b [u8], boundary: &str) -> Result<&'b [u8], Reques
     Err(broken(&format!("has more than {MOST_PARTS} parts")))
 }
 
-/// What is behind a delimiter's line, which may have blanks at its end (RFC 2046 section 5.1.1).
+/// Returns the bytes after a delimiter's line. The line may end with blanks (RFC 2046, section 5.1.1).
 fn end_of_delimiter(rest: &[u8]) -> Option<&[u8]> {
     let blanks = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
     rest[blanks..].strip_prefix(b"\r\n")
 }
 
-/// A part's header lines, and what is behind them.
+/// Splits a part into its header lines and its content.
 fn split_headers(part: &[u8]) -> Option<(&[u8], &[u8])> {
     if let Some(content) = part.strip_prefix(b"\r\n") {
         return Some((&[], content));
@@ -74,8 +82,8 @@ fn split_headers(part: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&part[..end], &part[end + 4..]))
 }
 
-/// Whether a part with `length` bytes of content is a file. A browser sends an empty one without a name for a file that
-/// nobody chose.
+/// Returns whether a part with `length` bytes of content is a file. When the user chose no file, a browser sends an
+/// empty part with an empty file name; that part is not a file.
 fn is_file(headers: &[u8], length: usize) -> Result<bool, String> {
     let mut file = false;
     for line in headers.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -89,7 +97,8 @@ fn is_file(headers: &[u8], length: usize) -> Result<bool, String> {
                     parameters(value).into_iter().find(|(name, _)| name == "filename" || name == "filename*");
                 file = named.is_some_and(|(_, name)| length > 0 || !name.is_empty());
             }
-            // RFC 7578 section 4.7: nobody sends it; the content is never decoded here.
+            // RFC 7578, section 4.7, deprecates this header. The content is never decoded here, so other encodings
+            // are refused.
             "content-transfer-encoding" => {
                 let coding = value.trim().to_ascii_lowercase();
                 if !matches!(coding.as_str(), "binary" | "8bit" | "7bit") {
@@ -102,7 +111,8 @@ fn is_file(headers: &[u8], length: usize) -> Result<bool, String> {
     Ok(file)
 }
 
-/// The parameters of a header's value, names in lower case: `a; b=c; d="e;\"f"`. What is none is passed over.
+/// Returns the parameters of a header value, with names in lower case: `a; b=c; d="e;\"f"`. A piece without `=` is
+/// ignored.
 fn parameters(value: &str) -> Vec<(String, String)> {
     let mut pieces = vec![String::new()];
     let (mut quoted, mut escaped) = (false, false);
@@ -131,6 +141,7 @@ fn parameters(value: &str) -> Vec<(String, String)> {
     pairs.map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned())).collect()
 }
 
+/// Returns the position of the first `wanted` in `bytes`. `wanted` is not empty.
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -187,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_boundary_is_read_as_mime_has_it() {
+    fn the_boundary_is_read_as_mime_defines_it() {
         for (content_type, expected) in [
             ("multipart/form-data; boundary=----WebKitFormBoundaryX1", Some("----WebKitFormBoundaryX1")),
             ("multipart/form-data; charset=utf-8; Boundary=\"a b\"", Some("a b")),

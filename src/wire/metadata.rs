@@ -1,4 +1,6 @@
-//! What OIP's metadata endpoints answer: the server, and a model's inputs and outputs.
+//! The answers of OIP's metadata endpoints: the server, and the inputs and outputs of a model.
+//!
+//! What belongs here: the JSON of these answers. What does not: HTTP. Source: the Open Inference Protocol's REST API.
 
 use serde::Serialize;
 
@@ -11,7 +13,7 @@ struct Server {
     extensions: [&'static str; 2],
 }
 
-/// `GET /v2`.
+/// Returns the JSON for `GET /v2`: name and version of the server, and its extensions.
 pub fn server() -> String {
     let server = Server {
         name: env!("CARGO_PKG_NAME"),
@@ -39,19 +41,19 @@ struct Tensor<'a> {
     parameters: Option<Parameters<'a>>,
 }
 
-/// Beside the tensor (ours).
+/// The parameters of a tensor in the metadata. They are an extension of onnxd and not part of OIP.
 #[derive(Serialize)]
 struct Parameters<'a> {
-    /// Media types taken in the tensor's place.
+    /// The media types of files that a client may send in place of the tensor.
     #[serde(skip_serializing_if = "<[&str]>::is_empty")]
     accepts: &'a [&'a str],
-    /// The input whose text this tensor is made of, when text comes there.
+    /// The input whose text fills this tensor, when the client sends text.
     #[serde(skip_serializing_if = "Option::is_none")]
     filled_by: Option<&'a str>,
 }
 
-/// `GET /v2/models/{m}`: of all versions that are served, and the signature of one. Shapes have -1 for an open
-/// dimension.
+/// Returns the JSON for `GET /v2/models/{m}`: all served versions, and the inputs and outputs of one version. Shapes
+/// have -1 for an open dimension.
 pub fn model(name: &str, versions: Vec<&str>, signature: &Signature) -> String {
     let list =
         |tensors| <[TensorMetadata]>::iter(tensors).map(|tensor| describe(tensor, signature)).collect();

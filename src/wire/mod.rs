@@ -1,9 +1,14 @@
-//! The words on the wire: Open Inference Protocol v2 in JSON and binary, TensorFlow Serving's row
-//! form, and errors. Pure functions from bytes to [`InferRequest`] and from [`InferResponse`] to
-//! bytes: no I/O, no threads, no tract.
+//! The formats on the wire: Open Inference Protocol v2 (OIP) in JSON and binary, TensorFlow Serving's row form, forms
+//! with files, and errors.
 //!
-//! Sources: the Open Inference Protocol's REST and binary-data pages for field names, datatypes and
-//! layout; what is ours is said to be so where it is defined.
+//! What belongs here: pure functions from bytes to an [`InferRequest`] and from an [`InferResponse`] to bytes. What
+//! does not: I/O, threads, tract, and decoding of files.
+//!
+//! Invariant: a request that comes out of this module agrees with the model's signature, and its memory comes from
+//! the budget.
+//!
+//! Sources: the pages of the Open Inference Protocol on REST and on binary data define field names, datatypes and
+//! layout. An extension of onnxd is marked with "(ours)" where it is defined.
 
 mod agreement;
 pub mod decode;

@@ -1,4 +1,6 @@
-//! What a request says, as types: what the query string sets, what is asked for, and the tensors.
+//! The types of a request: the defaults from the query string, the wanted outputs, and the inputs.
+//!
+//! What belongs here: types and the reading of the query string. What does not: reading messages (`decode`).
 
 use std::time::Duration;
 
@@ -7,42 +9,51 @@ use serde_json::value::RawValue;
 use crate::error::{RequestError, shorten};
 use crate::model::{Input, Row};
 
-/// How binary messages of a conversation are to be read.
+/// How the binary messages of a conversation are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Framing {
     /// The message is the payload of the model's single input.
     #[default]
     Raw,
-    /// **(ours)** `u32` little-endian length of the JSON, the JSON, the tensors' bytes in the order
-    /// listed: OIP's binary extension, whose length header a frame cannot carry.
+    /// **(ours)** The message holds the length of the JSON (`u32`, little-endian), the JSON, and the bytes of the
+    /// tensors in the order that the JSON lists. This is OIP's binary extension with the length inside the message,
+    /// because a WebSocket frame has no header field for it.
     V2,
 }
 
-/// Which of a conversation's messages are answered.
+/// Which messages of a conversation are answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Stream {
+    /// All messages, in the order in which they arrived.
     #[default]
     All,
-    /// **(ours)** Those that are still the newest when their turn comes: live video, where old frames are worth
-    /// nothing.
+    /// **(ours)** Only a message that is still the newest when a worker is free. This is for live video, where old
+    /// frames are useless.
     Last,
 }
 
-/// What the query string of an upgrade (or of an HTTP request) sets for the requests behind it.
+/// The defaults for the requests of a connection, from the query string of the WebSocket upgrade or of the HTTP
+/// request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Defaults {
+    /// How binary messages are read.
     pub framing: Framing,
+    /// The number of best classes for each output; 0 returns the tensor, and `None` uses the model's default.
     pub classification: Option<usize>,
+    /// Whether output tensors are returned as bytes behind the JSON.
     pub binary_data_output: bool,
+    /// The longest time before inference begins. With `None` or 0, only the server's limit applies.
     pub timeout: Option<Duration>,
+    /// Which messages are answered.
     pub stream: Stream,
-    /// How deep JSON may nest: the server's bound, which no query changes.
+    /// The deepest nesting of the JSON. The server's configuration sets this limit; the query string cannot change
+    /// it.
     pub max_json_depth: usize,
-    /// Files and texts of one request: the server's bound as well.
+    /// The largest number of files and texts in one request. The server's configuration sets this limit too.
     pub max_files: usize,
 }
 
-/// How deep the JSON parser itself goes at most.
+/// The deepest nesting that the JSON parser (serde_json) itself accepts.
 pub const PARSER_DEPTH: usize = 128;
 
 impl Default for Defaults {
@@ -60,8 +71,10 @@ impl Default for Defaults {
 }
 
 impl Defaults {
-    /// Reads `framing`, `classification`, `binary_data_output`, `timeout` (microseconds) and `stream`. A name
-    /// that is not ours is left alone: gateways and clients add their own.
+    /// Reads `framing`, `classification`, `binary_data_output`, `timeout` (microseconds) and `stream`. Other names
+    /// are ignored, because gateways and clients add their own parameters.
+    ///
+    /// Errors: the value of one of these parameters is not valid.
     pub fn from_query(query: &str) -> Result<Defaults, RequestError> {
         let mut defaults = Defaults::default();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -105,55 +118,64 @@ impl Defaults {
     }
 }
 
-/// The form of the reply, which is that of the request.
+/// The form of the response. It is the same as the form of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// OIP: `{"outputs": […]}`.
     Oip,
-    /// TensorFlow Serving: `{"predictions": […]}`, a row an instance.
+    /// TensorFlow Serving: `{"predictions": […]}`, with one row for each of the `instances`.
     Rows { instances: usize },
 }
 
 /// An output that a request asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WantedOutput {
-    /// Its place in the signature.
+    /// The index of the output in the signature.
     pub index: usize,
-    /// The k best classes instead of the tensor; `Some(0)` is the tensor whatever the model's
-    /// default; `None` leaves it to the model.
+    /// The number of best classes to return in place of the tensor. `Some(0)` returns the tensor even if the model
+    /// has a default; `None` uses the model's default.
     pub classification: Option<usize>,
+    /// Whether the tensor is returned as bytes behind the JSON.
     pub binary: bool,
 }
 
-/// A request that agrees with the signature.
+/// A request that agrees with the model's signature.
 #[derive(Debug)]
 pub struct InferRequest {
-    /// As it came (a string or a number), to be given back.
+    /// The request's id, a string or a number as JSON text. The response repeats it unchanged.
     pub id: Option<Box<RawValue>>,
+    /// The form that the response must have.
     pub form: Form,
-    /// One for each input, in the signature's order.
+    /// The inputs, one for each input of the signature, in its order.
     pub inputs: Vec<Input>,
-    /// Of a window of a stream, its place there: the request is this one row. Empty for all other requests.
+    /// For a window of a stream: one row with the window's position in the stream. For all other requests: empty.
     pub rows: Vec<Row>,
-    /// In the order asked for; all of the model's when none was named.
+    /// The wanted outputs in the request's order, or all outputs of the model when the request names none.
     pub outputs: Vec<WantedOutput>,
+    /// The longest time before inference begins. With `None` or 0, only the server's limit applies.
     pub timeout: Option<Duration>,
+    /// The sequence that the request belongs to.
     pub sequence: SequenceParameters,
 }
 
-/// Which sequence a request is a step of (Triton's `sequence_id`, `sequence_start`, `sequence_end`).
+/// The sequence that a request is a step of (Triton's `sequence_id`, `sequence_start`, `sequence_end`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SequenceParameters {
-    /// A number or a string, as text. `None` is the conversation itself.
+    /// The id of the sequence as text; in the request it is a number or a string. `None` means the sequence of the
+    /// conversation.
     pub id: Option<String>,
+    /// Whether this is the first step of the sequence.
     pub start: bool,
+    /// Whether this is the last step of the sequence.
     pub end: bool,
 }
 
-/// A request that was not taken, with its id when that much could be read.
+/// A request that was refused. It has the request's id when the id could be read.
 #[derive(Debug)]
 pub struct Rejected {
+    /// The request's id as JSON text, when it could be read.
     pub id: Option<Box<RawValue>>,
+    /// The reason, as a sentence for the client.
     pub error: RequestError,
 }
 

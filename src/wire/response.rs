@@ -1,4 +1,7 @@
-//! From [`InferResponse`] to bytes: OIP JSON, rows, and JSON with binary tensors behind it.
+//! Turns an [`InferResponse`] into bytes: OIP JSON, rows, or JSON with binary tensors behind it.
+//!
+//! What belongs here: the formats of responses. What does not: scores and labels (`processing`), and HTTP. Invariant:
+//! JSON has no NaN and no infinity; they become `null` and are counted in `parameters.non_finite`.
 
 use std::ops::Range;
 
@@ -10,38 +13,44 @@ use super::request::Form;
 use crate::error::{RequestError, show_shape};
 use crate::model::{Elements, Tensor};
 
-/// A response before it is bytes.
+/// A response before it is encoded.
 #[derive(Debug)]
 pub struct InferResponse<'a> {
     pub model_name: &'a str,
     pub model_version: &'a str,
+    /// The id of the request, as JSON text.
     pub id: Option<&'a RawValue>,
+    /// The outputs, in the order that the request asked for.
     pub outputs: Vec<OutputTensor<'a>>,
+    /// The position in the stream, for a response to a stream.
     pub stream: StreamParameters,
 }
 
-/// What an answer of a stream says about its place (ours).
+/// The position of a response in its stream. This is an extension of onnxd.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StreamParameters {
-    /// Audio: the window's first new sample, counted from the stream's begin.
+    /// For audio: the number of the window's first new sample, counted from the start of the stream.
     pub stream_offset: Option<u64>,
-    /// `stream=last`: frames that were passed over since the answer before.
+    /// For `stream=last`: the number of frames that were skipped since the previous response.
     pub dropped: Option<u64>,
 }
 
+/// One output of a response.
 #[derive(Debug)]
 pub struct OutputTensor<'a> {
+    /// The name of the output in the signature.
     pub name: &'a str,
+    /// The values: scores after activation, or BYTES elements with classes.
     pub tensor: Tensor,
-    /// Behind the JSON instead of in it.
+    /// Whether the tensor's bytes go behind the JSON and not into it.
     pub binary: bool,
 }
 
-/// A response as bytes.
+/// An encoded response.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Encoded {
     Json(String),
-    /// The JSON, and the bytes of the tensors that it does not hold.
+    /// The JSON, and the bytes of the tensors that are not inside the JSON.
     Binary {
         json: String,
         tensors: Vec<u8>,
@@ -49,7 +58,7 @@ pub enum Encoded {
 }
 
 impl Encoded {
-    /// Bytes of the response.
+    /// Returns the number of bytes of the JSON and the tensors.
     pub fn len(&self) -> usize {
         match self {
             Encoded::Json(json) => json.len(),
@@ -57,13 +66,14 @@ impl Encoded {
         }
     }
 
+    /// Returns whether the response has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// A binary message of a `framing=v2` conversation: the length of the JSON as a `u32` in little-endian, the JSON, the bytes
-/// of the tensors.
+/// Makes a binary message of a `framing=v2` conversation: the length of the JSON (`u32`, little-endian), the JSON,
+/// the bytes of the tensors.
 pub fn v2_message(json: &str, tensors: &[u8]) -> Vec<u8> {
     let mut message = Vec::with_capacity(4 + json.len() + tensors.len());
     message.extend_from_slice(&(json.len() as u32).to_le_bytes());
@@ -73,7 +83,10 @@ pub fn v2_message(json: &str, tensors: &[u8]) -> Vec<u8> {
 }
 
 impl InferResponse<'_> {
-    /// Rows cannot be told apart when an output has no batch axis; that is the only error.
+    /// Encodes the response in the form of the request.
+    ///
+    /// Errors: in the row form, an output has no batch axis, so it cannot be split into rows. There is no other
+    /// error.
     pub fn encode(&self, form: Form) -> Result<Encoded, RequestError> {
         match form {
             Form::Rows { instances } => self.encode_rows(instances).map(Encoded::Json),
@@ -154,7 +167,8 @@ struct Body<'a> {
 
 #[derive(Serialize)]
 struct ResponseParameters {
-    /// NaN and infinity, which JSON cannot carry and which are `null` in `data` (ours).
+    /// The number of NaN and infinite elements. JSON has no such numbers, so they are `null` in `data`. This field is
+    /// ours.
     #[serde(skip_serializing_if = "is_zero")]
     non_finite: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -192,7 +206,7 @@ struct RowsBody<'a> {
     parameters: Option<ResponseParameters>,
 }
 
-/// All elements in one list.
+/// Serializes all elements as one flat list.
 struct Flat<'a>(&'a Elements);
 
 impl Serialize for Flat<'_> {
@@ -201,6 +215,7 @@ impl Serialize for Flat<'_> {
     }
 }
 
+/// Serializes the outputs as TensorFlow Serving's list of rows.
 struct Predictions<'a> {
     outputs: &'a [OutputTensor<'a>],
     rows: usize,
@@ -216,7 +231,8 @@ impl Serialize for Predictions<'_> {
     }
 }
 
-/// One row: the value itself for a single output, otherwise an object by output name.
+/// Serializes one row: the value itself when there is a single output, otherwise an object with the name of each
+/// output.
 struct Prediction<'a> {
     outputs: &'a [OutputTensor<'a>],
     row: usize,
@@ -242,7 +258,7 @@ impl Serialize for Prediction<'_> {
     }
 }
 
-/// A range of elements as lists in lists, from `axis` on.
+/// Serializes a range of elements as nested lists, starting at the axis `axis`.
 struct Nested<'a> {
     tensor: &'a Tensor,
     range: Range<usize>,
@@ -338,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_float_json_cannot_carry_is_null_and_counted() {
+    fn nan_and_infinity_are_null_in_json_and_counted() {
         let encoded =
             response(&[3], Elements::Fp32(vec![0.1, f32::NAN, f32::INFINITY]), false).encode(Form::Oip);
         let expected = concat!(
@@ -349,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_nested_as_the_tensor_is() {
+    fn rows_are_nested_like_the_tensor() {
         let encoded =
             response(&[2, 2, 1], Elements::Int8(vec![1, 2, 3, 4]), false).encode(Form::Rows { instances: 2 });
         assert_eq!(encoded.unwrap(), Encoded::Json(r#"{"predictions":[[[1],[2]],[[3],[4]]]}"#.into()));
@@ -358,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_binary_output_says_its_size_and_keeps_every_bit() {
+    fn a_binary_output_has_its_size_and_keeps_every_bit() {
         let encoded = response(&[1], Elements::Fp32(vec![f32::NAN]), true).encode(Form::Oip).unwrap();
         let Encoded::Binary { json, tensors } = encoded else { panic!("{encoded:?}") };
         assert!(

@@ -1,4 +1,7 @@
-//! TensorFlow Serving's row form: `{"instances": […]}`, easy to type by hand.
+//! Reads TensorFlow Serving's row form, `{"instances": […]}`, which is easy to type by hand.
+//!
+//! What belongs here: instances and their conversion to inputs. What does not: OIP's `inputs` (`decode`). Invariant:
+//! all inputs that are returned have one row for each instance.
 
 use std::borrow::Cow;
 
@@ -15,15 +18,18 @@ use crate::model::signature::quoted;
 use crate::model::tensor::volume;
 use crate::model::{Datatype, Dim, Elements, Input, Signature, Tensor, TensorMetadata};
 
-/// TensorFlow Serving's rows: a value an instance for a single input, or an object of values by
-/// input name. Instances become tensors one by one, so that too many cost no more than the limit.
+/// Reads `instances`. For a single input each instance is a value; otherwise it is an object with a value for each
+/// input name. Instances become rows one by one, so a request with too many rows needs no more memory than the limit
+/// allows.
+///
+/// Errors: there are no instances or too many, an instance has the wrong shape or names, or the budget is used up.
 pub(super) fn rows(
     instances: &RawValue,
     signature: &Signature,
     memory: &mut Share,
 ) -> Result<(Form, Vec<Input>), RequestError> {
     if !instances.get().starts_with('[') {
-        return Err(RequestError::invalid("`instances` is no list: expected one entry a row"));
+        return Err(RequestError::invalid("`instances` is no list: expected one entry for each row"));
     }
     let inputs = vec![None; signature.inputs.len()];
     let mut taken = memory.beside();
@@ -56,17 +62,18 @@ pub(super) fn rows(
     Ok((Form::Rows { instances: count }, inputs))
 }
 
-/// What the instances so far have become, one column an input.
+/// The rows that were read so far: one column for each input of the signature.
 struct Columns<'s> {
     signature: &'s Signature,
     inputs: Vec<Option<Input>>,
     memory: &'s mut Share,
     count: usize,
-    /// Why reading was stopped; serde's own errors have no code.
+    /// The reason why reading stopped. It is kept here because serde's errors have no error code.
     failure: Option<RequestError>,
 }
 
 impl Columns<'_> {
+    /// Reads one instance and appends it to the columns.
     fn add(&mut self, instance: &RawValue) -> Result<(), RequestError> {
         if let Some(most) = self.signature.max_batch_size.filter(|most| self.count >= *most) {
             return Err(RequestError::new(
@@ -84,7 +91,7 @@ impl Columns<'_> {
             let Some(value) = value else { continue };
             let mut row = self.memory.beside();
             let value = row_value(value, input, &mut row).map_err(within)?;
-            // A column that has no room left is copied to one of twice its length.
+            // When a column is full, its content is copied to memory of twice the size.
             self.memory.grow(value.memory().saturating_mul(2))?;
             self.memory.absorb(row);
             match column {
@@ -115,8 +122,8 @@ impl<'de> Visitor<'de> for &mut Columns<'_> {
     }
 }
 
-/// The values of one instance, one an input, in the signature's order; none for an input that may be made
-/// of another's text.
+/// Returns the values of one instance, one for each input, in the signature's order. A value may be `None` only for
+/// an input that can be made from the text of another input.
 fn values_of<'a>(instance: &'a RawValue, signature: &Signature) -> Result<Vec<Option<&'a RawValue>>, String> {
     let names = || quoted(signature.inputs.iter().map(|input| input.name.as_str()));
     let is_object = instance.get().starts_with('{');
@@ -149,7 +156,7 @@ fn values_of<'a>(instance: &'a RawValue, signature: &Signature) -> Result<Vec<Op
     }
 }
 
-/// The values of an instance's fields, one an input. Of fields that are no inputs the first name is kept, and no more.
+/// The values of an instance's fields, one for each input. If there are unknown fields, only the first name is kept.
 struct Fields<'s, 'a> {
     signature: &'s Signature,
     values: Vec<Option<&'a RawValue>>,
@@ -177,7 +184,7 @@ impl<'a> Visitor<'a> for &mut Fields<'_, 'a> {
     }
 }
 
-/// One instance's value as a row: its shape with a 1 in front.
+/// Reads one instance's value as one row. Its shape is the shape of the value with a 1 in front.
 fn row_value(value: &RawValue, input: &TensorMetadata, memory: &mut Share) -> Result<Input, RequestError> {
     let prefix = |error| said_of(&format!("input `{}`", input.name), error);
     let fixed: Option<Vec<usize>> = input.shape.iter().skip(1).map(Dim::fixed).collect();
@@ -212,13 +219,14 @@ fn row_value(value: &RawValue, input: &TensorMetadata, memory: &mut Share) -> Re
     Tensor::new(shape, elements).map(Input::Tensor).map_err(RequestError::invalid)
 }
 
-/// A row's shape as the signature wants it, open dimensions taken from what came.
+/// Returns the shape of a row as the signature expects it. Open dimensions are taken from `came`, the shape of the
+/// value with a 1 in front.
 fn expected_row(input: &TensorMetadata, came: &[usize]) -> Vec<usize> {
     let dims = input.shape.iter().enumerate().skip(1);
     dims.map(|(at, dim)| dim.fixed().unwrap_or_else(|| came.get(at).copied().unwrap_or(0))).collect()
 }
 
-/// The string inside TensorFlow Serving's `{"b64": "…"}`.
+/// Returns the string inside TensorFlow Serving's `{"b64": "…"}`, or `None` when the value has another form.
 fn strip_b64(value: &RawValue) -> Option<&RawValue> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]

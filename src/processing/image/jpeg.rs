@@ -1,5 +1,8 @@
-//! JPEG files. Their segments are followed first, to the end of the image: a file that was cut is refused before its
-//! pixels are made, and what decoding takes is known.
+//! Reads JPEG files. It first goes through the segments of the file to the end of the image. So an incomplete file is
+//! refused before its pixels are decoded, and the memory for decoding is known.
+//!
+//! What belongs here: the JPEG format (ITU-T T.81). What does not: resizing and turning (`pixels`). Invariant: pixels
+//! are decoded only after the header was checked against the limits.
 
 use ::image::metadata::Orientation;
 use zune_core::bytestream::ZCursor;
@@ -13,27 +16,28 @@ use super::{Header, Wanted};
 use crate::error::RequestError;
 use crate::model::manifest::Color;
 
-/// No scan can say more 8 × 8 blocks in a byte.
+/// A scan can describe at most this many blocks of 8 × 8 pixels in one byte.
 const MOST_BLOCKS: u64 = 16;
 
-/// Bytes that the decoder takes for each column: coefficients and samples of a row of blocks, of up to four components
-/// of up to four rows of blocks.
+/// The bytes that the decoder needs for each column: the coefficients and samples of one row of blocks. A row has up
+/// to four components, and each component has up to four rows of blocks.
 const COLUMN_BYTES: usize = 640;
 
-/// A file whose segments were followed.
+/// A JPEG file whose segments were checked.
 pub(super) struct JpegFile<'f> {
     file: &'f [u8],
     frame: Frame,
     orientation: Orientation,
 }
 
-/// What a frame's header says (ITU-T T.81, section B.2.2).
+/// The content of a frame header (ITU-T T.81, section B.2.2).
 #[derive(Debug, Clone, Copy)]
 struct Frame {
     width: u32,
     height: u32,
     components: usize,
-    /// All coefficients are held until the last scan: it is progressive, or its components come one after the other.
+    /// Whether all coefficients stay in memory until the last scan. This is so when the file is progressive, or when
+    /// each component has its own scan.
     in_scans: bool,
 }
 
@@ -42,24 +46,27 @@ fn broken(cause: impl std::fmt::Display) -> RequestError {
 }
 
 impl<'f> JpegFile<'f> {
-    /// Follows the segments.
+    /// Goes through the segments and reads the header.
+    ///
+    /// Errors: the file is not a whole JPEG file, or it has too many pixels.
     pub fn open(file: &'f [u8], wanted: &Wanted) -> Result<JpegFile<'f>, RequestError> {
         let (frame, exif) = follow(file, wanted)?;
         let orientation = exif.and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms);
         Ok(JpegFile { file, frame, orientation })
     }
 
+    /// Returns the size of the image, its orientation, and the memory for decoding.
     pub fn header(&self) -> Header {
         let Frame { width, height, components, in_scans } = self.frame;
         let (w, h) = (width as usize, height as usize);
-        // Sides are rounded up to whole units of up to 4 × 4 blocks.
+        // Width and height are rounded up to whole units of up to 4 × 4 blocks.
         let padded = (w + 32) * (h + 32);
         let coefficients = if in_scans { padded * components * size_of::<i16>() } else { 0 };
         Header {
             width,
             height,
             orientation: self.orientation,
-            // The file's length for copies of its metadata.
+            // The length of the file is added for copies of its metadata.
             memory: w * h * self.channels(Color::Rgb)
                 + coefficients
                 + (w + 32) * COLUMN_BYTES
@@ -67,11 +74,14 @@ impl<'f> JpegFile<'f> {
         }
     }
 
-    /// Channels of the buffer that is decoded into.
+    /// Returns the number of channels of the buffer that receives the decoded pixels.
     fn channels(&self, color: Color) -> usize {
         if self.frame.components == 1 { color.channels() } else { 3 }
     }
 
+    /// Decodes the pixels.
+    ///
+    /// Errors: the coded data is broken.
     pub fn read(self, wanted: &Wanted) -> Result<Pixels, RequestError> {
         let Frame { width, height, components, .. } = self.frame;
         let area = width as usize * height as usize;
@@ -113,12 +123,13 @@ impl<'f> JpegFile<'f> {
 }
 
 fn readable(error: DecodeErrors) -> RequestError {
-    // Some of its sentences have lines and the file's bytes in them.
+    // Some messages of the decoder contain line breaks and bytes of the file.
     let text = error.to_string();
     broken(text.lines().next().unwrap_or_default())
 }
 
-/// Goes from segment to segment, through the scans to the end of the image. Bytes behind that are let be.
+/// Goes from segment to segment, through all scans, to the end of the image. Bytes after the end are ignored. It
+/// returns the frame header and the EXIF segment, if there is one.
 fn follow<'f>(file: &'f [u8], wanted: &Wanted) -> Result<(Frame, Option<&'f [u8]>), RequestError> {
     let cut = || broken("it ends before the image does");
     let (mut frame, mut exif, mut scans) = (None::<Frame>, None, 0);
@@ -127,7 +138,7 @@ fn follow<'f>(file: &'f [u8], wanted: &Wanted) -> Result<(Frame, Option<&'f [u8]
         let (marker, next) = marker_at(file, at).ok_or_else(cut)?;
         at = next;
         match marker {
-            // The end, and what has no length: TEM, RST, SOI.
+            // EOI is the end of the image. TEM, RST and SOI have no length.
             0xd9 => break,
             0x01 | 0xd0..=0xd8 => continue,
             _ => {}
@@ -137,7 +148,7 @@ fn follow<'f>(file: &'f [u8], wanted: &Wanted) -> Result<(Frame, Option<&'f [u8]
         let segment = file.get(at + 2..at + length.max(2)).ok_or_else(cut)?;
         at += length.max(2);
         match marker {
-            // SOF0 to SOF15, without DHT, JPG and DAC.
+            // The markers SOF0 to SOF15. DHT, JPG and DAC are in the same range but are not frames.
             0xc0..=0xcf if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => {
                 let read = frame_of(marker, segment)?;
                 wanted.check_pixels(read.width, read.height)?;
@@ -166,8 +177,8 @@ fn follow<'f>(file: &'f [u8], wanted: &Wanted) -> Result<(Frame, Option<&'f [u8]
     }
 }
 
-/// The next marker from `at` on, and where it ends. Fill bytes may stand in front of it, and some programs leave
-/// others there.
+/// Finds the next marker from `at` on, and returns it with the position after it. Fill bytes may stand before a
+/// marker, and some programs leave other bytes there.
 fn marker_at(file: &[u8], at: usize) -> Option<(u8, usize)> {
     let begin = at + file.get(at..)?.iter().position(|byte| *byte == 0xff)?;
     let end = begin + file.get(begin..)?.iter().position(|byte| *byte != 0xff)?;
@@ -177,14 +188,15 @@ fn marker_at(file: &[u8], at: usize) -> Option<(u8, usize)> {
     }
 }
 
-/// The same behind a stuffed byte, without going deeper for each.
+/// Does the same after a stuffed byte. It uses a loop and not recursion, so a long row of stuffed bytes cannot
+/// overflow the stack.
 fn marker_at_behind(file: &[u8], from: usize) -> Option<(u8, usize)> {
     let pairs = file.get(from..)?.windows(2);
     let place = pairs.enumerate().find(|(_, pair)| pair[0] == 0xff && !matches!(pair[1], 0 | 0xff))?;
     Some((place.1[1], from + place.0 + 2))
 }
 
-/// Where the coded data of a scan ends: at a marker that is no restart (section B.1.1.5).
+/// Returns the end of a scan's coded data: the next marker that is not a restart marker (section B.1.1.5).
 fn scan_end(file: &[u8], at: usize) -> Option<usize> {
     let mut pairs = file.get(at..)?.windows(2).enumerate();
     let end = pairs.find(|(_, pair)| pair[0] == 0xff && !matches!(pair[1], 0 | 0xff | 0xd0..=0xd7));

@@ -1,11 +1,14 @@
-//! JPEG and PNG files into image tensors: header first, then pixels, colour, size, orientation, normalisation, layout.
+//! Turns JPEG and PNG files into image tensors. The steps are: header, pixels, colour, size, orientation,
+//! normalisation, layout.
 //!
-//! The header is read and its size held against the limits (and against what so many bytes can possibly hold) before
-//! memory is taken for pixels, and the memory is taken from the budget before it is allocated. A file that is not whole
-//! is refused.
+//! What belongs here: the steps for one image file. What does not: other kinds of files, and results.
+//! Invariants:
+//! - The size in the header is compared with the limits, and with the number of pixels that the file's bytes can
+//!   hold, before any memory is taken for pixels.
+//! - Memory is taken from the budget before it is allocated. An incomplete file is refused.
 //!
-//! # What decoding takes
-//! Bytes a pixel at the most, beside a few rows:
+//! # Memory for decoding
+//! The largest number of bytes for each pixel, not counting a few rows:
 //!
 //! | file | for a gray model | for a colour model |
 //! |---|---|---|
@@ -14,8 +17,9 @@
 //! | JPEG | 3 | 3 |
 //! | JPEG that is progressive, or has its components one after the other | 3 + 2 a component | 3 + 2 a component |
 //!
-//! Resizing takes the result, an image of the file's width and the result's height, and the filter's weights, which are
-//! some 60 to 110 bytes for each column and each row. Turning takes the result once more.
+//! Resizing needs memory for the result, for an image with the width of the file and the height of the result, and
+//! for the weights of the filter. The weights take about 60 to 110 bytes for each column and each row. Turning needs
+//! memory for a second copy of the result.
 
 mod jpeg;
 mod pixels;
@@ -35,19 +39,19 @@ use crate::model::input::Placement;
 use crate::model::manifest::{Background, Color, ImageInput, Layout, Resize};
 use crate::model::{Datatype, Elements, TensorMetadata};
 
-/// The media types that [`ImageDecoder`] takes.
+/// The media types that [`ImageDecoder`] accepts.
 pub const MEDIA_TYPES: &[&str] = &["image/jpeg", "image/png"];
 
-/// How the files begin.
+/// The first bytes of the files.
 const JPEG: &[u8] = &[0xff, 0xd8, 0xff];
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 
-/// True for a JPEG or PNG file, by its first bytes; no JSON and no text begins so.
+/// Returns whether the first bytes are those of a JPEG or PNG file. JSON and text never begin with these bytes.
 pub fn is_image(file: &[u8]) -> bool {
     file.starts_with(JPEG) || file.starts_with(PNG)
 }
 
-/// Makes one input's rows from image files.
+/// Makes the rows of one input from image files.
 #[derive(Debug)]
 pub struct ImageDecoder {
     spec: ImageInput,
@@ -56,12 +60,13 @@ pub struct ImageDecoder {
     height: u32,
     max_pixels: u64,
     max_tensor_bytes: usize,
-    /// Pixel level to tensor value, a table a channel of the tensor.
+    /// One table for each channel of the tensor: it maps a pixel value (0 to 255) to a tensor value.
     values: Vec<[f32; 256]>,
 }
 
 impl ImageDecoder {
-    /// Fits a declaration to the input it stands on; the error says what about the two disagrees.
+    /// Makes a decoder from the declaration in `model.json` and the input that it belongs to.
+    /// Errors: a sentence about what does not agree, such as the shape or the datatype.
     pub fn new(spec: &ImageInput, input: &TensorMetadata, limits: &Limits) -> Result<ImageDecoder, String> {
         let wrong = |expected: &str| {
             format!(
@@ -98,8 +103,11 @@ impl ImageDecoder {
         Ok(ImageDecoder { spec, datatype, width, height, max_pixels, max_tensor_bytes, values })
     }
 
-    /// Decodes `files`, a row each, and says where each image lies in its row. The rows take at most
-    /// [`Limits::max_tensor_bytes`]. Each file takes the memory that it needs from the budget before it is read.
+    /// Decodes `files`, with one row for each file. It returns the elements of all rows, and the placement of each
+    /// image in its row. The memory for each file is taken from the budget before the file is read.
+    ///
+    /// Errors: the rows are larger than [`Limits::max_tensor_bytes`], a file cannot be read or has too many pixels,
+    /// the request is no longer wanted, or the budget is used up.
     pub fn decode(
         &self,
         files: &[Vec<u8>],
@@ -127,7 +135,7 @@ impl ImageDecoder {
         Ok((rows, placements))
     }
 
-    /// Appends the image in `file` (a whole JPEG or PNG file) as one row.
+    /// Decodes `file`, a whole JPEG or PNG file, and appends it to `row` as one row.
     fn decode_into(
         &self,
         file: &[u8],
@@ -136,7 +144,7 @@ impl ImageDecoder {
     ) -> Result<Placement, RequestError> {
         let Self { spec, max_pixels, .. } = self;
         let wanted = Wanted { color: spec.color, background: spec.background, max_pixels: *max_pixels };
-        // The decoder's own for what stands before the pixels.
+        // This memory is for the decoder itself, for what it reads before the pixels.
         let opened = allowance.memory.take_beside(1 << 20)?;
         let file = File::open(file, &wanted)?;
         let header = file.header();
@@ -147,7 +155,7 @@ impl ImageDecoder {
         Ok(self.placement(header.width, header.height, header.orientation))
     }
 
-    /// Where an image of that size lies in the tensor.
+    /// Returns where an image of this size lies in the tensor.
     fn placement(&self, width: u32, height: u32, orientation: Orientation) -> Placement {
         let upright = |(a, b): (u32, u32)| if swaps_sides(orientation) { (b, a) } else { (a, b) };
         let size = upright((width, height));
@@ -170,7 +178,7 @@ impl ImageDecoder {
         }
     }
 
-    /// Width and height that an image is resized to before it is turned upright, and cropped to where it is cropped.
+    /// Returns the width and height to which an image is resized, before it is turned upright and cropped.
     fn target(&self, width: u32, height: u32, orientation: Orientation) -> (u32, u32) {
         let swap = |(a, b)| if swaps_sides(orientation) { (b, a) } else { (a, b) };
         if self.spec.resize != Resize::Contain {
@@ -183,18 +191,18 @@ impl ImageDecoder {
         swap((side(width, self.width), side(height, self.height)))
     }
 
-    /// Bytes that [`ImageDecoder::fit`] takes beside the pixels that it is given.
+    /// Returns the bytes that [`ImageDecoder::fit`] needs besides the pixels that it is given.
     fn fit_memory(&self, header: &Header) -> usize {
         let Header { width, height, orientation, .. } = header;
         let target = self.target(*width, *height, *orientation);
         let channels = self.spec.color.channels();
         let resized = resample_memory((*width, *height), target, channels, self.spec.filter);
-        // Turned, and padded.
+        // One copy for the turned image and one for the padded image.
         resized + 2 * self.width as usize * self.height as usize * channels
     }
 
-    /// Brings the image to the tensor's width and height, upright as EXIF says. It is resized first and turned then, for
-    /// what is turned is in memory twice.
+    /// Brings the image to the width and height of the tensor, upright as EXIF says. The image is resized before it
+    /// is turned, because turning needs a second copy, and the resized image is normally smaller.
     fn fit(&self, pixels: Pixels, orientation: Orientation) -> Result<Pixels, RequestError> {
         let (width, height) = self.target(pixels.width, pixels.height, orientation);
         let resized = if (pixels.width, pixels.height) == (width, height) {
@@ -205,9 +213,10 @@ impl ImageDecoder {
         Ok(pad(resized.upright(orientation), self.width, self.height, self.spec.background))
     }
 
+    /// Appends the pixels as tensor values, in the declared layout and order of channels.
     fn normalise(&self, pixels: &Pixels, row: &mut Elements) {
         let channels = pixels.channels;
-        // Pixels are RGB; the tensor may want its channels the other way round.
+        // Pixels are RGB; the tensor may need BGR.
         let order: Vec<usize> = match self.spec.color {
             Color::Bgr => vec![2, 1, 0],
             Color::Gray | Color::Rgb => (0..channels).collect(),
@@ -240,14 +249,14 @@ fn extend(row: &mut Elements, values: impl Iterator<Item = f32>) {
     }
 }
 
-/// (level × scale − mean) ÷ std for each of the 256 levels.
+/// Returns (value × scale − mean) ÷ std for each of the 256 pixel values.
 fn table(spec: &ImageInput, channel: usize) -> [f32; 256] {
     let pick = |values: &[f32], default| values.get(channel).or(values.first()).copied().unwrap_or(default);
     let (mean, std) = (pick(&spec.mean, 0.0), pick(&spec.std, 1.0));
     std::array::from_fn(|level| (level as f32 * spec.scale - mean) / std)
 }
 
-/// What an image is read for.
+/// What the reader of a file must know about the model: its colours, its background, and its limit.
 struct Wanted {
     color: Color,
     background: Background,
@@ -255,6 +264,7 @@ struct Wanted {
 }
 
 impl Wanted {
+    /// Checks that an image has at least one pixel and at most `max_pixels`.
     fn check_pixels(&self, width: u32, height: u32) -> Result<(), RequestError> {
         let pixels = u64::from(width) * u64::from(height);
         if pixels == 0 {
@@ -269,20 +279,21 @@ impl Wanted {
     }
 }
 
-/// What is known of a file before its pixels are read.
+/// What is known about a file before its pixels are decoded.
 struct Header {
     width: u32,
     height: u32,
     orientation: Orientation,
-    /// Bytes that decoding takes, the pixels among them.
+    /// The bytes of memory for decoding, including the pixels.
     memory: usize,
 }
 
+/// Makes the error for a header whose size cannot be true for a file of `length` bytes.
 fn impossible(width: u32, height: u32, length: usize) -> RequestError {
     RequestError::invalid(format!("the header says {width}×{height}, which {length} bytes cannot hold"))
 }
 
-/// A file that is read as far as its header.
+/// A file whose header was read.
 enum File<'f> {
     Png(Box<PngFile<'f>>),
     Jpeg(JpegFile<'f>),
@@ -390,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_says_where_it_lies_in_its_tensor() {
+    fn decoding_returns_the_placement_of_each_image() {
         let file = png(::image::GrayImage::new(40, 20));
         let placement = |spec: &str| {
             let decoder = decoder(spec, [1, 1, 20, 10]).unwrap();
@@ -400,16 +411,16 @@ mod tests {
         };
         let expected = |scale, offset| Placement { size: (40, 20), scale, offset };
         assert_eq!(placement(r#"{"color":"gray"}"#), expected((0.25, 1.0), (0.0, 0.0)));
-        // 10 × 5 pixels, with 7 rows above and 8 below.
+        // The image becomes 10 × 5 pixels, with 7 empty rows above and 8 below.
         let contain = placement(r#"{"color":"gray","resize":"contain"}"#);
         assert_eq!(contain, expected((0.25, 0.25), (0.0, 7.0)));
-        // 40 × 20 pixels, of which the 10 columns in the middle are kept.
+        // The image becomes 40 × 20 pixels, and only the 10 columns in the middle are kept.
         let cover = placement(r#"{"color":"gray","resize":"cover"}"#);
         assert_eq!(cover, expected((1.0, 1.0), (-15.0, 0.0)));
     }
 
     #[test]
-    fn a_transparent_sheet_is_light_under_dark_strokes_and_dark_under_light_ones() {
+    fn a_transparent_background_is_white_for_a_dark_image_and_black_for_a_light_one() {
         for (stroke, sheet) in [(0, 255.0), (255, 0.0)] {
             let file =
                 png(::image::RgbaImage::from_raw(2, 1, vec![stroke, stroke, stroke, 255, 0, 0, 0, 0])
@@ -424,7 +435,7 @@ mod tests {
         let image = ::image::RgbImage::from_fn(16, 8, |x, _| ::image::Rgb([if x < 8 { 0 } else { 255 }; 3]));
         let mut jpeg = Cursor::new(Vec::new());
         DynamicImage::from(image).write_to(&mut jpeg, ImageFormat::Jpeg).unwrap();
-        // EXIF: one IFD entry, orientation 6 (turn 90° clockwise), behind the JPEG's first marker.
+        // EXIF with one IFD entry, orientation 6 (turn 90° clockwise). It is put after the first marker of the JPEG.
         let tiff = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
         let mut file = jpeg.into_inner();
         let mut segment = vec![0xff, 0xe1, 0, (tiff.len() + 8) as u8];
@@ -437,10 +448,10 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_lies_is_refused_before_pixels_are_made() {
+    fn a_header_with_an_impossible_size_is_refused_before_decoding() {
         let decoder = decoder(r#"{"color":"gray"}"#, [1, 1, 1, 2]).unwrap();
         let mut file = png(::image::GrayImage::new(2, 1));
-        // IHDR: width at byte 16, height at 20, the chunk's CRC at 29.
+        // In IHDR, the width is at byte 16, the height at byte 20, and the chunk's CRC at byte 29.
         for (width, height, code, part) in [
             (50_000u32, 50_000u32, Code::TooLarge, "50000×50000 are 2500000000 pixels"),
             (1000, 1000, Code::InvalidRequest, "cannot hold"),
@@ -463,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_that_does_not_fit_beside_its_own_file_is_too_large_and_not_told_to_come_again() {
+    fn an_image_that_can_never_fit_in_memory_is_too_large_and_not_retried() {
         let decoder = decoder(r#"{"color":"gray"}"#, [1, 1, 1, 2]).unwrap();
         let mut memory = Share::none(&Budget::new((1 << 20) + 1000));
         memory.grow(2000).unwrap();
@@ -478,7 +489,7 @@ mod tests {
         assert!(error.contains("3 channel(s)"), "{error}");
     }
 
-    /// CRC-32 as PNG has it (ISO 3309), bit by bit.
+    /// Computes the CRC-32 of PNG (ISO 3309), bit by bit.
     fn crc32(bytes: &[u8]) -> u32 {
         !bytes.iter().fold(!0u32, |crc, byte| {
             (0..8)

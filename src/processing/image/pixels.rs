@@ -1,4 +1,7 @@
-//! Images of 8-bit channels: made of what files hold, turned, resized, padded.
+//! Images with 8-bit channels. They are made from the content of files, and turned, resized and padded.
+//!
+//! What belongs here: pixels in memory. What does not: file formats (`jpeg`, `png`) and tensors. Invariant: `bytes`
+//! has `width × height × channels` bytes, row by row.
 
 use ::image::metadata::Orientation;
 use fast_image_resize::images::TypedImage;
@@ -8,25 +11,26 @@ use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resize
 use crate::error::RequestError;
 use crate::model::manifest::{Background, Color, Filter};
 
-/// An image of 8-bit channels, interleaved; one channel (gray) or three (RGB).
+/// An image with 8-bit channels, interleaved. It has one channel (gray) or three (RGB).
 pub(super) struct Pixels {
     pub width: u32,
     pub height: u32,
     pub channels: usize,
+    /// The pixels row by row, from the top left: `width × height × channels` bytes.
     pub bytes: Vec<u8>,
 }
 
-/// What becomes of each pixel of a file, when it is read.
+/// The form in which the pixels of a file are stored while it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Store {
     Gray,
     Rgb,
-    /// Kept with its transparency until all are there: what lies under the image depends on the whole of it.
+    /// With transparency, until all pixels are read: the colour of the background depends on the whole image.
     Rgba,
 }
 
 impl Store {
-    /// For an image that has transparency or not.
+    /// Chooses the form for an image with or without transparency.
     pub fn of(color: Color, background: Background, has_alpha: bool) -> Store {
         match (color, background) {
             (_, Background::Edge(_)) if has_alpha => Store::Rgba,
@@ -35,6 +39,7 @@ impl Store {
         }
     }
 
+    /// Returns the number of bytes for each pixel.
     pub fn channels(self) -> usize {
         match self {
             Store::Gray => 1,
@@ -43,7 +48,8 @@ impl Store {
         }
     }
 
-    /// Puts a pixel into its place, of as many bytes as there are channels.
+    /// Writes a pixel to `place`, which has one byte for each channel. Without [`Store::Rgba`], a transparent pixel
+    /// is mixed with the colour `base`.
     pub fn put(self, place: &mut [u8], [r, g, b, alpha]: [u8; 4], base: [u8; 3]) {
         match self {
             Store::Rgba => place.copy_from_slice(&[r, g, b, alpha]),
@@ -52,8 +58,8 @@ impl Store {
         }
     }
 
-    /// The image, in the model's channels. What is stored with its transparency is laid over a sheet that is white under
-    /// dark strokes and black under light ones, in the same memory.
+    /// Makes the image in the model's channels. An image with transparency is drawn over a background: white if the
+    /// image is mostly dark, black if it is mostly light. This happens in the same memory.
     pub fn finish(self, width: u32, height: u32, mut bytes: Vec<u8>, color: Color) -> Pixels {
         let channels = color.channels();
         if self == Store::Rgba {
@@ -69,7 +75,7 @@ impl Store {
     }
 }
 
-/// What lies under a transparent image, where that does not depend on the image.
+/// Returns the colour behind a transparent image. It is used when that colour does not depend on the image.
 pub(super) fn base(background: Background) -> [u8; 3] {
     match background {
         Background::Level(level) => [level; 3],
@@ -78,7 +84,7 @@ pub(super) fn base(background: Background) -> [u8; 3] {
     }
 }
 
-/// ITU-R BT.601 luma, rounded.
+/// Returns the brightness of a colour (luma of ITU-R BT.601), rounded.
 pub(super) fn luma([r, g, b]: [u8; 3]) -> u8 {
     ((u32::from(r) * 299 + u32::from(g) * 587 + u32::from(b) * 114 + 500) / 1000) as u8
 }
@@ -94,7 +100,7 @@ fn over([r, g, b, alpha]: [u8; 4], base: [u8; 3]) -> [u8; 3] {
     [mix(r, base[0]), mix(g, base[1]), mix(b, base[2])]
 }
 
-/// White when the visible part is dark on the whole, otherwise black.
+/// Returns white (255) if the visible part of the image is mostly dark, otherwise black (0).
 fn contrast(rgba: &[u8]) -> u8 {
     let (mut weighted, mut weight) = (0u64, 0u64);
     for [r, g, b, alpha] in rgba.as_chunks::<4>().0 {
@@ -104,7 +110,7 @@ fn contrast(rgba: &[u8]) -> u8 {
     if weighted < 128 * weight.max(1) { 255 } else { 0 }
 }
 
-/// True when width and height change places.
+/// Returns whether this orientation swaps width and height.
 pub(super) fn swaps_sides(orientation: Orientation) -> bool {
     matches!(
         orientation,
@@ -116,7 +122,7 @@ pub(super) fn swaps_sides(orientation: Orientation) -> bool {
 }
 
 impl Pixels {
-    /// Turned as EXIF says, into a new buffer.
+    /// Turns the image as EXIF says, into a new buffer.
     pub fn upright(self, orientation: Orientation) -> Pixels {
         if orientation == Orientation::NoTransforms {
             return self;
@@ -127,7 +133,7 @@ impl Pixels {
         let mut turned = Vec::with_capacity(bytes.len());
         for y in 0..new_height {
             for x in 0..new_width {
-                // Where the pixel that is to lie at (x, y) lies in the file.
+                // The pixel for (x, y) in the turned image is at (from_x, from_y) in the file.
                 let (from_x, from_y) = match orientation {
                     Orientation::NoTransforms => (x, y),
                     Orientation::FlipHorizontal => (w - 1 - x, y),
@@ -146,8 +152,8 @@ impl Pixels {
     }
 }
 
-/// Bytes that [`resample`] takes beside the image that it is given: the result, an image between the two passes, and the
-/// weights of both.
+/// Returns the bytes that [`resample`] needs besides the image that it is given: the result, an image between the two
+/// passes, and the weights of both passes.
 pub(super) fn resample_memory(from: (u32, u32), to: (u32, u32), channels: usize, filter: Filter) -> usize {
     let sides = [from.0, from.1, to.0, to.1].map(|side| side as usize);
     let support = match filter {
@@ -157,11 +163,13 @@ pub(super) fn resample_memory(from: (u32, u32), to: (u32, u32), channels: usize,
         Filter::Lanczos3 => 3,
     };
     let between = if support == 0 { 0 } else { sides[0] * sides[3] };
-    // An f64 and an i16 for each weight, of which a side has as many as its longer length has windows.
+    // Each weight is an f64 and an i16. A side has as many groups of weights as the longer of its two lengths.
     let weights = |from: usize, to: usize| (2 * support + 3) * from.max(to) * 12 + to * 32;
     (sides[2] * sides[3] + between) * channels + weights(sides[0], sides[2]) + weights(sides[1], sides[3])
 }
 
+/// Resizes an image to `width` × `height` with a filter. If `crop` is true, the middle part with the same ratio of
+/// width to height is used.
 pub(super) fn resample(
     mut pixels: Pixels,
     width: u32,
@@ -179,8 +187,9 @@ pub(super) fn resample(
     if crop {
         options = options.fit_into_destination(Some((0.5, 0.5)));
     }
-    // By the pixel's type, known here: choosing it at run time would link the code of all thirteen. And of
-    // one type of image, the one that can be written: another one for the source would double the code.
+    // The pixel type is chosen here by the number of channels. The library can choose it at run time, but then the
+    // code for all thirteen types would be linked. Source and result have the same image type, because a second type
+    // would double the code.
     let bytes = match pixels.channels {
         1 => resample_as::<U8>(&mut pixels, width, height, &options),
         _ => resample_as::<U8x3>(&mut pixels, width, height, &options),
@@ -205,12 +214,12 @@ fn resample_as<P: PixelTrait>(
     Ok(bytes)
 }
 
-/// Columns on the left and rows on the top of an image that is centred on a larger sheet.
+/// Returns the number of columns on the left and of rows above an image that is centred on a larger one.
 pub(super) fn border(inner: (u32, u32), sheet: (u32, u32)) -> (u32, u32) {
     ((sheet.0 - inner.0) / 2, (sheet.1 - inner.1) / 2)
 }
 
-/// Centres the image on a sheet of the background's colour.
+/// Centres the image on a larger image of the background's colour.
 pub(super) fn pad(inner: Pixels, width: u32, height: u32, background: Background) -> Pixels {
     let channels = inner.channels;
     if (inner.width, inner.height) == (width, height) {
@@ -233,7 +242,7 @@ pub(super) fn pad(inner: Pixels, width: u32, height: u32, background: Background
     Pixels { width, height, channels, bytes }
 }
 
-/// The mean of the outermost pixels, a value a channel.
+/// Returns the mean of the outermost pixels, one value for each channel.
 fn border_mean(pixels: &Pixels) -> Vec<u8> {
     let (width, height) = (pixels.width as usize, pixels.height as usize);
     let (mut sums, mut count) = (vec![0u64; pixels.channels], 0u64);

@@ -1,5 +1,8 @@
-//! PNG files, row by row: a row becomes 8-bit pixels of the model's channels at once, so the image is never in memory in
-//! the form that the file has it in.
+//! Reads PNG files row by row. Each row is converted to 8-bit pixels in the model's channels at once, so the image is
+//! never in memory in the form of the file.
+//!
+//! What belongs here: the PNG format. What does not: resizing and turning (`pixels`). Invariant: the file is read to
+//! its end, so an incomplete file is refused.
 
 use std::io::Cursor;
 
@@ -10,19 +13,19 @@ use super::pixels::{Pixels, Store, base};
 use super::{Header, Wanted};
 use crate::error::RequestError;
 
-/// Deflate cannot expand a byte further than this (zlib's technical notes).
+/// The largest factor by which Deflate can expand a byte (zlib's technical notes).
 const MOST_EXPANSION: u64 = 1032;
 
-/// Bytes that the decoder takes for itself: the window of its decompression, and what stands before the pixels.
+/// The bytes that the decoder needs for itself: the window for decompression, and the chunks before the pixels.
 const FIXED: usize = 512 << 10;
 
-/// Where the pixels of each pass of an interlaced file lie: first column and row, and the steps to the next (PNG, section
-/// 8.2). All others have one pass.
+/// The positions of the pixels in each pass of an interlaced file: first column, first row, column step, row step
+/// (PNG, section 8.2). A file that is not interlaced has one pass.
 const ADAM7: [(usize, usize, usize, usize); 7] =
     [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)];
 const WHOLE: [(usize, usize, usize, usize); 1] = [(0, 0, 1, 1)];
 
-/// A file whose header was read.
+/// A PNG file whose header was read.
 pub(super) struct PngFile<'f> {
     reader: Reader<Cursor<&'f [u8]>>,
     store: Store,
@@ -34,7 +37,9 @@ fn broken(error: DecodingError) -> RequestError {
 }
 
 impl<'f> PngFile<'f> {
-    /// Reads what stands before the pixels.
+    /// Reads the chunks before the pixels.
+    ///
+    /// Errors: the file is not a PNG file, or it has too many pixels.
     pub fn open(file: &'f [u8], wanted: &Wanted) -> Result<PngFile<'f>, RequestError> {
         let mut decoder = Decoder::new_with_limits(Cursor::new(file), Limits { bytes: FIXED / 2 });
         decoder.set_ignore_text_chunk(true);
@@ -54,6 +59,7 @@ impl<'f> PngFile<'f> {
         Ok(PngFile { reader, store: Store::of(wanted.color, wanted.background, has_alpha), orientation })
     }
 
+    /// Returns the size of the image, its orientation, and the memory for decoding.
     pub fn header(&self) -> Header {
         let info = self.reader.info();
         let (width, height) = (info.width, info.height);
@@ -62,14 +68,16 @@ impl<'f> PngFile<'f> {
             width,
             height,
             orientation: self.orientation,
-            // A row as it is decoded, the one before it, and one as it is given out.
+            // Memory for three rows: the row that is being decoded, the previous row, and the row that is returned.
             memory: (width as usize * height as usize * self.store.channels())
                 .saturating_add(row.saturating_mul(4))
                 .saturating_add(FIXED),
         }
     }
 
-    /// Reads all pixels, and on to the file's end.
+    /// Reads all pixels, then the rest of the file to its end.
+    ///
+    /// Errors: the file is broken or incomplete.
     pub fn read(mut self, wanted: &Wanted) -> Result<Pixels, RequestError> {
         let info = self.reader.info();
         let (width, height) = (info.width, info.height);
@@ -95,15 +103,15 @@ impl<'f> PngFile<'f> {
     }
 }
 
-/// How a pixel stands in a row.
+/// The position of a pixel in a row: the bytes of a pixel, and the function that reads it as RGBA.
 struct Read {
     size: usize,
     pixel: fn(&[u8]) -> [u8; 4],
 }
 
-/// Rows come without palettes and with at least 8 bits a channel (`EXPAND`).
+/// Returns how to read a pixel. With `EXPAND`, rows have no palette and at least 8 bits for each channel.
 fn read_of((color, depth): (ColorType, BitDepth)) -> Read {
-    /// 16 bits to 8, rounded.
+    /// Converts 16 bits to 8 bits, rounded.
     fn narrow(s: &[u8], at: usize) -> u8 {
         ((u32::from(u16::from_be_bytes([s[2 * at], s[2 * at + 1]])) + 128) / 257) as u8
     }

@@ -1,4 +1,6 @@
-//! Stands where the tokenizer is, in a build without the feature `text`: no file is ever read.
+//! Replaces the tokenizer in a build without the feature `text`. Reading a tokenizer's file always fails.
+//!
+//! Invariant: it has the same functions as `tokenizer.rs`.
 
 use std::convert::Infallible;
 

@@ -1,6 +1,7 @@
-//! The field's own tokenizer library, behind the few words that [`super`] needs of it.
+//! Wraps the `tokenizers` library of Hugging Face behind the few functions that [`super`] needs.
 //!
-//! One text at a time: of batches the library makes threads of its own, and a worker is one already.
+//! What belongs here: calls of the library. What does not: padding and tensors. Invariant: texts are encoded one at a
+//! time, because for a batch the library would start threads of its own, and each worker is already a thread.
 
 use tokenizers::PostProcessor;
 use tokenizers::utils::padding::{PaddingDirection, PaddingStrategy};
@@ -13,23 +14,26 @@ use crate::error::{Code, RequestError};
 #[derive(Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
-    /// The most tokens of a text, without the special ones.
+    /// The largest number of tokens of a text, without the special tokens.
     most: usize,
-    /// The end that is cut off.
+    /// The side of the text that is cut.
     cut: TruncationDirection,
 }
 
-/// The most bytes of one text that are looked at when they make no tokens, spaces for example.
+/// The number of bytes of a text after which reading stops, even if they make few tokens (for example, only spaces).
 const MOST_BYTES: usize = 256 << 10;
 
-/// Bytes that the library keeps for each byte of a text, for a while.
+/// The bytes that the library needs for a short time for each byte of text.
 const BYTES_A_BYTE: usize = 48;
 
-/// Tokens behind the last one that is kept: so far, at least, a cut may change what came before it.
+/// The number of extra tokens that are made after the last token that is kept. A cut in the text can change the
+/// tokens just before it, so the kept tokens must not be near the cut.
 const MARGIN: usize = 64;
 
 impl Tokenizer {
-    /// Reads the content of a `tokenizer.json`, and what it says about lengths.
+    /// Reads the content of a `tokenizer.json`. It returns the tokenizer, and what the file says about lengths.
+    ///
+    /// Errors: the message of the library.
     pub fn parse(file: &[u8]) -> Result<(Tokenizer, FileSays), String> {
         let mut inner = tokenizers::Tokenizer::from_bytes(file).map_err(|error| error.to_string())?;
         let mut says =
@@ -50,14 +54,16 @@ impl Tokenizer {
                 says.fill.id = names.iter().find_map(|name| inner.token_to_id(name)).unwrap_or(0);
             }
         }
-        // A request is filled up as a whole, and by us: the library fills in parallel. And a text is cut by us,
-        // who have to know how much there was.
+        // We pad the texts ourselves, because all texts of a request need the same length, and the library would pad
+        // in parallel. We also cut texts ourselves, because we must know whether a text was too long.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| error.to_string())?;
         Ok((Tokenizer { inner, most: usize::MAX, cut }, says))
     }
 
-    /// Sets how many tokens a text may have, special ones included.
+    /// Sets the largest number of tokens of a text, including the special tokens.
+    ///
+    /// Errors: there would be no room for any other token.
     pub fn limit(&mut self, max_length: usize) -> Result<(), String> {
         let special = self.inner.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
         self.most = max_length.saturating_sub(special);
@@ -67,19 +73,20 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// Bytes that [`Tokenizer::encode`] takes for a text of such a length.
+    /// Returns the bytes that [`Tokenizer::encode`] needs for a text of `length` bytes.
     pub fn memory(&self, length: usize) -> usize {
         length.min(self.first_bytes().max(MOST_BYTES)).saturating_mul(BYTES_A_BYTE)
     }
 
-    /// Bytes of a text that nearly always make all the tokens that may be.
+    /// Returns a number of bytes of text that nearly always makes as many tokens as are allowed.
     fn first_bytes(&self) -> usize {
         self.most.saturating_mul(16).saturating_add(4096)
     }
 
-    /// Appends the tokens of `text` and their segments. False when there were more than the limit.
+    /// Appends the tokens of `text` to `ids`, and their segments to `type_ids`. Returns false when the text had more
+    /// tokens than the limit.
     ///
-    /// Of a long text as much is looked at as makes enough tokens, or [`MOST_BYTES`] of it when they do not.
+    /// A long text is not read to its end: reading stops when there are enough tokens, or after [`MOST_BYTES`].
     pub fn encode(
         &self,
         text: &str,
@@ -109,7 +116,7 @@ impl Tokenizer {
         Ok(is_whole)
     }
 
-    /// The end of the text that is kept when it is cut, of about so many bytes.
+    /// Returns about `bytes` bytes of the text, from the side that is kept when the text is cut.
     fn part<'t>(&self, text: &'t str, bytes: usize) -> &'t str {
         match text.len().checked_sub(bytes) {
             None => text,
