@@ -45,17 +45,17 @@
 //!
 //! | module | what belongs there | imports |
 //! |---|---|---|
-//! | [`cli`] | the commands: serve, check, pack, healthcheck | `server` `net` `inference` `fetch` `onnx` `wire` `pack` `transfer` `config` `memory` `model` `plain` `panic` |
+//! | [`cli`] | the commands: serve, check, pack, healthcheck | `server` `net` `inference` `fetch` `onnx` `wire` `pack` `transfer` `config` `memory` `model` `plain` `panics` |
 //! | [`server`] | builds everything in order, waits for a signal, drains, stops | `service` `ops` `stuck` `reload` `net` `inference` `fetch` `engine` `transfer` `config` `memory` `model` `metrics` `readiness` `clock` |
 //! | [`service`] | inference as a [`net::service::Service`], and access control | `ops` `net` `inference` `engine` `processing` `wire` `memory` `model` `readiness` `error` `plain` |
 //! | [`ops`] | the routes of both listeners, and the private listener | `net` `inference` `engine` `wire` `config` `memory` `readiness` `error` `clock` |
 //! | [`stuck`] | ends the server when a worker is busy for too long | `inference` `readiness` |
-//! | [`reload`] | loads models again while the old ones are served | `net` `inference` `panic` |
+//! | [`reload`] | loads models again while the old ones are served | `net` `inference` `panics` |
 //! | [`net`] | sockets: listener, TLS, head, HTTP, conversation; knows a `Service`, and no model | `engine` `config` `memory` `metrics` `readiness` `error` `clock` `sync` |
-//! | [`inference`] | a model in service: where wire, processing, onnx and engine meet | `fetch` `engine` `onnx` `processing` `wire` `config` `memory` `model` `error` `clock` `panic` |
+//! | [`inference`] | a model in service: where wire, processing, onnx and engine meet | `fetch` `engine` `onnx` `processing` `wire` `config` `memory` `model` `error` `clock` `panics` |
 //! | [`fetch`] | models from a URL: download, check, cache, unpack | `transfer` `config` `model` |
-//! | [`engine`] | queue, workers, batches, sequences: when each job runs | `onnx` `processing` `memory` `model` `error` `clock` `sync` `panic` |
-//! | [`onnx`] | ONNX files, operators, plans, sessions; the only module that imports tract | `memory` `model` `error` `panic` |
+//! | [`engine`] | queue, workers, batches, sequences: when each job runs | `onnx` `processing` `memory` `model` `error` `clock` `sync` `panics` |
+//! | [`onnx`] | ONNX files, operators, plans, sessions; the only module that imports tract | `memory` `model` `error` `panics` |
 //! | [`processing`] | image files, sound and text to tensors; tensors to embeddings and classes; pure | `config` `memory` `model` `error` |
 //! | [`wire`] | Open Inference Protocol v2 and rows, bytes to requests and responses to bytes; pure | `memory` `model` `error` |
 //! | [`pack`] | container images: layers, archives, registries; never part of serving | `transfer` `plain` |
@@ -69,7 +69,7 @@
 //! | [`plain`] | makes text from outside safe for terminals and logs |  |
 //! | [`clock`] | the clock, which tests can stop |  |
 //! | [`sync`] | shared types of threads, which the model checker replaces |  |
-//! | [`panic`] | the message of a caught panic |  |
+//! | [`panics`] | the message of a caught panic |  |
 //!
 //! # Invariants, each with a test
 //!
@@ -105,14 +105,14 @@ pub mod net;
 pub mod onnx;
 pub mod ops;
 pub mod pack;
-mod panic;
+pub mod panics;
 pub mod plain;
 pub mod processing;
 pub mod readiness;
 pub mod reload;
 pub mod server;
 pub mod service;
-mod stuck;
-mod sync;
+pub mod stuck;
+pub mod sync;
 pub mod transfer;
 pub mod wire;

@@ -17,7 +17,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::inference::{Before, Changes, Loader, Models, Scan, Workers};
 use crate::net::connections::Connections;
-use crate::panic::panic_message;
+use crate::panics::panic_message;
 
 /// The time until the second look for missing models, when files are not watched.
 const SECOND_LOOK: Duration = Duration::from_secs(1);

@@ -21,7 +21,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use serde::Serialize;
 
 use crate::config::{LogFlags, LogFormat};
-use crate::panic::panic_message;
+use crate::panics::panic_message;
 use crate::plain;
 use queue::Queue;
 

@@ -24,7 +24,7 @@ use crate::error::{Code, RequestError};
 use crate::memory::Share;
 use crate::model::Tensor;
 use crate::onnx::{Item, Runner, Session};
-use crate::panic::panic_message;
+use crate::panics::panic_message;
 use crate::processing::embedding::Embeddings;
 use crate::processing::{Allowance, Prepared, Preprocessor};
 

@@ -18,7 +18,7 @@ use crate::model::signature::{declared, quoted};
 use crate::model::tensor::volume;
 use crate::model::{Dim, Manifest, ModelFiles, Tensor, TensorMetadata};
 use crate::onnx::{ClassLabels, Graph, Item, Options, Planner, Session, StateOption, ThreadFinding, zeros};
-use crate::panic::panic_message;
+use crate::panics::panic_message;
 use crate::processing::audio::{self, AudioStream};
 use crate::processing::image::{self, ImageDecoder};
 use crate::processing::scores::{Postprocessor, parse_labels};

@@ -19,7 +19,7 @@ use crate::engine::worker::Places;
 use crate::fetch::{FetchError, Fetcher};
 use crate::memory::Budget;
 use crate::model::{ModelFiles, ModelSource};
-use crate::panic::panic_message;
+use crate::panics::panic_message;
 
 /// Loads the models of one repository, at the start and for each reload.
 #[derive(Debug)]

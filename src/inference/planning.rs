@@ -9,7 +9,7 @@ use rustix::process::setpriority_process;
 
 use crate::engine::worker::Workload;
 use crate::onnx::{Finding, Planner, Verdict};
-use crate::panic::panic_message;
+use crate::panics::panic_message;
 
 /// The lowest priority (nice 19), so that requests run first.
 const LOW: i32 = 19;

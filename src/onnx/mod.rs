@@ -1,5 +1,5 @@
 //! ONNX files and the engine: the only module that imports tract. Other modules see a [`Graph`], a [`Session`] and a
-//! [`Runner`], and tensors of [`model`](crate::model).
+//! [`Runner`], and tensors of [`model`].
 //!
 //! What belongs here: reading files, operators, plans for shapes, and everything that must be known of tract. What does
 //! not: threads and queues ([`engine`](crate::engine)), files of images or text ([`processing`](crate::processing)).
@@ -59,7 +59,7 @@ use crate::error::{Code, RequestError};
 use crate::memory::{Budget, Share};
 use crate::model::tensor::volume;
 use crate::model::{self, Dim, Signature, TensorMetadata};
-use crate::panic::panic_message;
+use crate::panics::panic_message;
 
 use convert::{chain, to_tract};
 use family::{Family, Singles, no_plan, single_plans};
