@@ -1,6 +1,6 @@
-//! What a request costs outside the engine, and in it: `cargo bench`.
+//! The time of the parts of a request, outside the engine and in it: `cargo bench`.
 //!
-//! Compare side by side in one run; a figure alone says more about the machine than about the code.
+//! Compare two versions side by side in one run, because the figures of different runs differ with the load of the machine.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;

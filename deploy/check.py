@@ -1,4 +1,4 @@
-"""Holds deployment files against the schemas of the tools that read them; exits 1 and says what is wrong.
+"""Checks deployment files against the schemas of the tools that read them. Exits 1 and says what is wrong.
 
     check.py kubernetes FILE
     check.py kserve FILE

@@ -1,5 +1,6 @@
-//! An echo over WebSocket, by the same listener, head and conversation code that serves models: what
-//! the conformance suite talks to. Usage: `echo ADDRESS [CERTIFICATE KEY]`, with TLS when given two PEM files; prints `ready on ADDRESS` and runs until
+//! A WebSocket echo for the conformance suite, with the same listener, head and conversation code that serves models.
+//!
+//! Usage: `echo ADDRESS [CERTIFICATE KEY]`, with TLS if it gets two PEM files. It prints `ready on ADDRESS` and runs until
 //! its standard input ends.
 
 use std::io::Read;

@@ -1,5 +1,5 @@
-//! What kills servers in the field, one by one; and each time a good client on the side, who loses
-//! nothing, and whose times are told.
+//! What can end a server in practice, one fault in each test. A well-behaved client runs beside it, loses nothing, and
+//! prints its times.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! Models in archives, some of which mean harm.
+//! Models in archives, some of them harmful.
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! Whatever arrives, the answer is a clear error, nobody else is hurt, and the next request is served.
+//! Wrong input gets a clear error, does not affect other clients, and the next request succeeds.
 
 use crate::support::*;
 use serde_json::{Value, json};

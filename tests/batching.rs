@@ -1,4 +1,4 @@
-//! Batches: found out by measuring, or pinned; and nobody is harmed by who else is in one.
+//! Batches: measured or fixed sizes; a request in a batch does not affect the others.
 
 use tungstenite::Message;
 

@@ -1,4 +1,4 @@
-//! The default model answers whoever sends it a digit, in every form that the protocol has.
+//! The default model answers a digit in every form that the protocol has.
 
 use crate::support::*;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! A signal to stop, under load: whatever was accepted is answered, and both sides count the same.
+//! A signal to stop, under load: every accepted request is answered, and both sides count the same number.
 
 use std::io::{BufReader, Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! Models from elsewhere: over real sockets, from a server that fails when it is told to.
+//! Models from elsewhere: over real sockets, from a server that fails as the test tells it.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

@@ -1,26 +1,26 @@
-//! The integration tests, one binary: the real program, real sockets on ports that the system picks,
-//! real models. Nothing sleeps to wait for a thing; it waits for the thing.
+//! The integration tests, in one binary: the real program, real sockets on ports that the system chooses, and real
+//! models. No test sleeps to wait for an event; it waits for the event itself.
 
-// A test that cannot go on says so by a panic.
+// A test that cannot continue panics.
 #![allow(clippy::unwrap_used)]
 
 mod support;
 
-/// What kills servers in the field, with a good client on the side.
+/// What can end a server in practice, while a well-behaved client is served.
 mod abuse;
 /// Tokens, origins and path prefixes, for boxes without a gateway.
 mod access;
-/// Models in archives, some of which mean harm.
+/// Models in archives, some of them harmful.
 mod archives;
-/// Whatever arrives, the answer is a clear error, nobody else is hurt, and the next request is served.
+/// Wrong input gets a clear error, does not affect other clients, and the next request succeeds.
 mod bad_input;
-/// Batches: found out by measuring, or pinned; and nobody is harmed by who else is in one.
+/// Batches: measured or fixed sizes; a request in a batch does not affect the others.
 mod batching;
-/// Bodies over plain HTTP: in chunks, in forms, without a name, and within a memory.
+/// Bodies over plain HTTP: in chunks, in forms, without a content type, and within the memory budget.
 mod bodies;
 /// Conversations: order, pings, back-pressure, closing.
 mod conversation;
-/// The default model answers whoever sends it a digit, in every form that the protocol has.
+/// The default model answers a digit in every form that the protocol has.
 mod digits;
 /// A signal to stop, under load.
 mod drain;
@@ -38,22 +38,22 @@ mod many;
 mod models;
 /// Images, written and pushed.
 mod pack;
-/// The private listener: bounded as the public port is, and never at an end before the server.
+/// The private listener: it has the limits of the public port, and runs as long as the server.
 mod private;
 /// The program as its user sees it: commands, exit codes, logs, signals.
 mod program;
 /// Several models and versions, and their reload under load.
 mod repository;
-/// Requests that share a state: a conversation's, a named one's, and none that leaks.
+/// Requests that share a state, in a conversation or by a sequence id; no state reaches another sequence.
 mod sequences;
-/// Sound in windows, and video of which only the newest frame counts.
+/// Sound in windows, and video with only the newest frame.
 mod streams;
 /// Text: a typed sentence becomes its embedding.
 #[cfg(feature = "text")]
 mod text;
-/// Every deadline, on a clock that the test holds.
+/// Every deadline, on a clock that the test controls.
 mod time;
 /// TLS on the public port.
 mod tls;
-/// Real models from public packages; they must be fetched first, and are left out unless asked for.
+/// Real models from public packages. They must be fetched first, so these tests run only with `--ignored`.
 mod zoo;

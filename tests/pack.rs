@@ -1,5 +1,5 @@
-//! Images without Docker. The program in them is the beginning of a static one, which is all that `pack` reads of it;
-//! a whole one, in a real registry and a real engine, is looked at by tests/image/run.
+//! Images without Docker. The program in them is only the first part of a static binary, because `pack` reads no more.
+//! tests/image/run tests a complete image with a real registry and a real container engine.
 
 use std::collections::HashMap;
 use std::io::{Cursor, Read};

@@ -1,4 +1,4 @@
-//! The private listener: bounded as the public port is, and never at an end before the server.
+//! The private listener: it has the limits of the public port, and runs as long as the server.
 
 use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;

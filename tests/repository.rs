@@ -1,4 +1,4 @@
-//! Several models and versions, and their reload under load: nobody loses a request, and no memory is kept.
+//! Several models and versions, and their reload under load: no request is lost, and replaced models free their memory.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Sequences: a state is kept from request to request, in order, and by nobody else's requests. The model answers with
-//! the sum of all that a sequence has sent.
+//! Sequences: a state is kept from request to request, in order, and requests of other sequences do not change it. The
+//! model answers with the sum of everything that a sequence has sent.
 
 use serde_json::{Value, json};
 use tungstenite::Message;

@@ -1,4 +1,4 @@
-//! Streams: sound that is cut into windows, and frames of which only the newest counts.
+//! Streams: sound that is cut into windows, and video with only the newest frame.
 
 use serde_json::Value;
 use tungstenite::Message;

@@ -1,5 +1,5 @@
-//! Every deadline, on a clock that stands still until the test sets it forward: the server runs in this
-//! process, with the limits that users get, and nothing here waits for time.
+//! Every deadline, on a clock that stands still until the test moves it forward. The server runs in this process, with
+//! the default limits, and no test waits for real time.
 
 use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;

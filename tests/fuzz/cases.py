@@ -1,7 +1,7 @@
-"""Cases: from a seed and an index, always the same, what is sent on one connection, and how.
+"""Cases: what is sent on one connection, and how. The same seed and index always make the same case.
 
 Each kind makes the bytes of a whole connection from valid requests and then, in seven cases of eight, mutates some of
-them. The other cases are intact and must be answered rightly, which shows that the requests are worth mutating.
+them. The other cases are intact and must get the right answers. This shows that the requests are valid before the mutation.
 """
 
 import json

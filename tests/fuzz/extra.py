@@ -1,4 +1,4 @@
-"""One more model, given by --model: its inputs are asked of the server, and requests for it are made of zeros."""
+"""The model of --model: the server is asked for its inputs, and its requests have zeros."""
 
 import http.client
 import json
@@ -7,7 +7,7 @@ ASKED = {}
 
 
 def learn(port):
-    """Makes `ASKED`, a request that the model `extra` should take. Attackers are started afterwards and inherit it."""
+    """Makes `ASKED`, a request that the model `extra` should take. Attackers start after that and inherit it."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     connection.request("GET", "/v2/models/extra")
     answer = connection.getresponse()

@@ -1,7 +1,7 @@
-"""The well-behaved client beside the attackers, which counts: nothing may be lost, nothing may be wrong.
+"""The well-behaved clients beside the attackers. They count their answers: none may be lost or wrong.
 
-Three clients in a process of their own: a conversation that pipelines numbered requests, an HTTP connection that is
-kept, and one that asks the private listener's probe on a new connection each time.
+A separate process has three clients: a conversation that pipelines numbered requests, an HTTP connection that stays open,
+and a probe that opens a new connection to the private listener each time.
 """
 
 import http.client

@@ -1,8 +1,8 @@
-"""Holds what the server sent against what was sent to it.
+"""Compares what the server sent with what was sent to it.
 
-`judge` gives the faults of one case as sentences, and counts statuses and close codes. Every answer must be well formed.
-Where the reference in reading.py knows what a request means, a 200 must have the right numbers, a request that must be
-refused must not get one, and whoever waited must have got every answer.
+`judge` returns the faults of one case as sentences, and counts statuses and close codes. Every answer must be well formed.
+If the reference in reading.py knows what a request means, a 200 must have the right numbers, and a request that must be
+refused must not get a 200. A client that waited must have received every answer.
 """
 
 import math

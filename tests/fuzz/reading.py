@@ -1,7 +1,7 @@
 """The reference: what the bytes that a client sent mean, by RFC 9112, RFC 6455 and our documents.
 
-It is written from the documents, not from the server, and stricter than both: of what is doubtful it says nothing. So
-what it does say can be held against the server's answers.
+It is written from the documents, not from the server's code. When the meaning of bytes is doubtful, it gives no result. So
+every result that it gives must match the server's answer.
 """
 
 import codecs

@@ -20,7 +20,7 @@ CODES = {
     "inference_failed": 500,
     "unavailable": 503,
 }
-# The codes of docs/operations.md, and the peer's own that a close may echo.
+# The close codes of docs/operations.md, and those that the server may repeat from the peer's close.
 CLOSES = {1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1012, 1013}
 
 
@@ -38,7 +38,7 @@ def masked(payload, mask):
 
 
 def frame(opcode, payload=b"", fin=True, mask=b"\x11\x22\x33\x44", rsv=0, declared=None, form=None):
-    """A frame. `mask` None is none; `declared` is a length that lies; `form` is 7, 16 or 64 bits for the length."""
+    """A frame. `mask`: None for no mask. `declared`: a wrong length to declare. `form`: bits of the length, 7, 16 or 64."""
     length = len(payload) if declared is None else declared
     form = form or (7 if length < 126 else 16 if length < 1 << 16 else 64)
     bit = 0x80 if mask is not None else 0

@@ -1,10 +1,10 @@
-"""What `run` needs besides programs.
+"""The parts of `run` that are easier in Python.
 
     client.py digit PORT                asks a server for a digit over a WebSocket; exits 0 when it is right
     client.py port                      prints a port that is free
     client.py cut PORT TO_PORT BYTES once|for-good
-                                        passes connections on, and cuts the one that sends the byte after so many;
-                                        then goes on, or is gone
+                                        forwards connections, and breaks the one that sends more than BYTES; then
+                                        continues (once) or ends (for-good)
 """
 
 import json

@@ -1,10 +1,10 @@
-"""The held-out digits as pictures, and what every client of the interop check shares.
+"""The held-out digits as pictures, and the common code of all clients of this check.
 
     python digits.py FOLDER
 
-writes four digits into FOLDER as LABEL.png, and big-LABEL.png, a drawing of one of
-them of more than a megabyte, for the clients that cannot draw. They are of classes
-that model/digits/report.json says the model always knows.
+writes four digits into FOLDER as LABEL.png, and for clients that cannot draw also
+big-LABEL.png, a picture of one of them with more than a megabyte. According to
+model/digits/report.json, the model is always right on these classes.
 """
 
 import base64

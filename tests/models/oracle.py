@@ -1,6 +1,6 @@
 """Oracle cases: what onnxruntime answers for a given input, kept as two files.
 
-Not run by itself; make.py beside it and ../zoo/fetch.py import it.
+make.py and ../zoo/fetch.py import this file.
 
 A case is two files, each laid out as: u32 little-endian length of the JSON,
 the JSON, then the bytes of the tensors one after another (little endian, row

@@ -1,7 +1,7 @@
 """The cases: every test of the `onnx` package that carries its data, as written and with constants.
 
-A case is one model with what it is sent and what must come back. Its key is the test's name, and behind it `/constant`
-where every input but the first is an initializer. Nothing here knows of the server.
+A case is one model with its inputs and the expected outputs. Its key is the test's name, followed by `/constant` if every
+input but the first is an initializer. This file does not know the server.
 """
 
 import dataclasses

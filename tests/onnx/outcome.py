@@ -1,4 +1,4 @@
-"""What becomes of a case: its outcome, a reason that stays the same from run to run, and what helps to find the fault."""
+"""The result of a case: its outcome, a reason that is the same in every run, and details that help to find the fault."""
 
 import pathlib
 import re

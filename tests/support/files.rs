@@ -1,4 +1,4 @@
-//! A server of one file that fails when it is told to.
+//! A server of one file that fails as the test tells it.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,5 +1,5 @@
-//! A registry that fails when it is told to: the distribution API as far as a push needs it. How a real one takes
-//! images is looked at by tests/image/run.
+//! A registry that fails as the test tells it. It has the part of the distribution API that a push needs.
+//! tests/image/run tests a real registry.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};

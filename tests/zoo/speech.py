@@ -2,9 +2,14 @@
 
     python tests/zoo/speech.py ZOO_DIR        (after fetch.py; needs espeak-ng)
 
-It writes ZOO_DIR/streams/<model>/ with model.onnx (a copy), model.json (its state tied, sound cut into windows),
-speech.pcm (16 kHz, 16 bits: speech by espeak-ng, pauses, noise) and expected.bin (a float a window: onnxruntime fed
-window by window, the state handed on). The last window is whole.
+It writes ZOO_DIR/streams/<model>/ with four files:
+
+    model.onnx    a copy
+    model.json    with the state as a sequence, and sound in windows
+    speech.pcm    16 kHz, 16 bits: speech by espeak-ng, pauses, noise
+    expected.bin  a float for each window, by onnxruntime with the state of the window before
+
+The last window is complete.
 """
 
 import json

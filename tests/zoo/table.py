@@ -2,9 +2,9 @@
 
     python tests/zoo/table.py ONNXD ZOO_DIR [NAME ...]       (after fetch.py and trained.py)
 
-A row a model: milliseconds a run by `onnxd check` and by onnxruntime with one thread (zeros, five rounds turn about,
-the least of the medians), which batches pay (`max_batch_size` 16, where the batch is open), and what a server keeps
-resident after one inference. Run it on a machine that does nothing else; nail it to a core with taskset.
+Each model has a row: milliseconds a run by `onnxd check` and by onnxruntime with one thread (on zeros, five rounds in turn,
+the least of the medians), which batches pay (`max_batch_size` 16, if the batch is open), and the resident memory of a
+server after one inference. Run it on an idle machine, on one core with taskset.
 """
 
 import http.client

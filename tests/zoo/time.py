@@ -1,12 +1,12 @@
-"""Times tree ensembles in onnxd's engine and in onnxruntime, turn about.
+"""Times tree ensembles in onnxd's engine and in onnxruntime, in turn.
 
     pip install -r tests/zoo/sklearn-requirements.txt
     python tests/zoo/time.py SCRATCH_DIR
 
-Makes the models (scikit-learn on 10,000 made-up rows of 30 features), builds examples/time.rs, then in
-each of several rounds times both programs on each model, one thread each. The figures are the best
-minimum and the middle median of the rounds, in microseconds. onnxruntime is called by its Python
-binding with inputs and outputs bound once, which spares it the binding's own conversions; its optimisations are on.
+Makes the models (scikit-learn on 10,000 made-up rows of 30 features) and builds examples/time.rs. Then, in each
+of several rounds, it times both programs on each model, with one thread each. The figures are the least of the
+minima and the median of the medians, in microseconds. onnxruntime is called from Python, with its optimisations;
+inputs and outputs are bound once, so that the binding's conversions are not measured.
 """
 
 import subprocess

@@ -3,8 +3,8 @@
     pip install -r tests/zoo/sklearn-requirements.txt
     python tests/zoo/trained.py OUT_DIR
 
-For each it writes what fetch.py beside it writes: OUT_DIR/<name>/ with model.onnx, model.json, tolerance.txt
-and cases/. Models are as their exporters make them, ZipMap and all. The data sets are those inside
+For each model it writes the same files as fetch.py: OUT_DIR/<name>/ with model.onnx, model.json, tolerance.txt
+and cases/. The models are unchanged from their exporters, including ZipMap. The data sets are those of
 scikit-learn. One model is the default digits model, quantized to 8 bits (QDQ).
 """
 
