@@ -82,15 +82,13 @@ pub enum Cause {
     TooSlow,
     /// Its token was taken away (1008).
     Revoked,
-    /// The model does not take this kind of message (1003).
-    Unsupported,
     /// The peer broke a rule of RFC 6455 (1002, 1007).
     Protocol,
 }
 
 impl Cause {
     /// All causes, in the order of their declaration.
-    pub const ALL: [Cause; 12] = [
+    pub const ALL: [Cause; 11] = [
         Cause::Closed,
         Cause::Lost,
         Cause::Drained,
@@ -101,7 +99,6 @@ impl Cause {
         Cause::TooLarge,
         Cause::TooSlow,
         Cause::Revoked,
-        Cause::Unsupported,
         Cause::Protocol,
     ];
 }

@@ -91,12 +91,7 @@ pub enum StartError {
 pub struct Server {
     listener: Listener,
     ops: Option<OpsListener>,
-    readiness: Arc<Readiness>,
-    connections: Arc<Connections>,
-    workers: Arc<Workers>,
-    access: Arc<Access>,
-    identity: Option<Arc<Identity>>,
-    counters: Arc<Counters>,
+    parts: Parts,
     limits: Limits,
     /// A message here makes the `reload` thread load the models again.
     reloads: Sender<()>,
@@ -160,9 +155,9 @@ fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).map_err(|source| StartError::Bind { address, source })
 }
 
-/// What the threads of a server share.
+/// What the threads of a server share, without the models. Only connections keep those: the workers end when the last
+/// connection has dropped their queues.
 struct Parts {
-    models: Arc<Models>,
     readiness: Arc<Readiness>,
     connections: Arc<Connections>,
     workers: Arc<Workers>,
@@ -173,11 +168,15 @@ struct Parts {
 }
 
 impl Parts {
-    fn start_ops(&self, settings: &Settings) -> Result<Option<OpsListener>, StartError> {
+    fn start_ops(
+        &self,
+        models: &Arc<Models>,
+        settings: &Settings,
+    ) -> Result<Option<OpsListener>, StartError> {
         let Some(address) = settings.ops_listen else { return Ok(None) };
         let ops = OpsListener::start(
             bind(address)?,
-            self.models.clone(),
+            models.clone(),
             self.readiness.clone(),
             &settings.limits,
             self.memory.clone(),
@@ -186,11 +185,11 @@ impl Parts {
         Ok(Some(ops))
     }
 
-    fn reloader(&self, loader: Loader, loaded: Scan, flags: &ReloadFlags) -> Reloader {
+    fn reloader(&self, models: &Arc<Models>, loader: Loader, loaded: Scan, flags: &ReloadFlags) -> Reloader {
         Reloader {
             loader,
             loaded,
-            models: Arc::downgrade(&self.models),
+            models: Arc::downgrade(models),
             workers: self.workers.clone(),
             connections: self.connections.clone(),
             watch: Some(flags.watch).filter(|watch| !watch.is_zero()),
@@ -199,10 +198,10 @@ impl Parts {
     }
 
     /// What every connection gets.
-    fn shared(&self, settings: &Settings) -> Shared<InferenceService> {
+    fn shared(&self, models: Arc<Models>, settings: &Settings) -> Shared<InferenceService> {
         Shared {
             service: InferenceService {
-                models: self.models.clone(),
+                models,
                 readiness: self.readiness.clone(),
                 access: self.access.clone(),
                 path_prefix: settings.access.path_prefix.clone(),
@@ -235,8 +234,8 @@ impl Server {
         let workers = Arc::new(Workers::default());
         let (catalogue, scan) = load_all(&loader, &workers)?;
         loaded();
+        let models = Arc::new(Models::new(catalogue));
         let parts = Parts {
-            models: Arc::new(Models::new(catalogue)),
             readiness: Arc::default(),
             connections: Arc::new(Connections::new()?),
             workers,
@@ -246,27 +245,15 @@ impl Server {
             memory,
         };
         let public = bind(settings.listen)?;
-        let ops = parts.start_ops(&settings)?;
-        let reloads = parts.reloader(loader, scan, &settings.reload).start()?;
-        let listener = Listener::start(public, Arc::new(parts.shared(&settings)))?;
+        let ops = parts.start_ops(&models, &settings)?;
+        let reloads = parts.reloader(&models, loader, scan, &settings.reload).start()?;
+        let listener = Listener::start(public, Arc::new(parts.shared(models, &settings)))?;
         parts.readiness.set(State::Ready);
         if let Some(ops) = &ops {
             log::info!("operators on http://{}", ops.address);
         }
         log::info!("ready on {}", listener.address);
-        // The models are left to the connections: the workers end when the last connection has dropped their queues.
-        Ok(Server {
-            listener,
-            ops,
-            readiness: parts.readiness,
-            connections: parts.connections,
-            workers: parts.workers,
-            access: parts.access,
-            identity: parts.identity,
-            counters: parts.counters,
-            limits: settings.limits,
-            reloads,
-        })
+        Ok(Server { listener, ops, parts, limits: settings.limits, reloads })
     }
 
     /// The address of the public listener, with the port that the system chose if it was 0.
@@ -281,27 +268,27 @@ impl Server {
 
     /// The counters of the public listener.
     pub fn counters(&self) -> &Arc<Counters> {
-        &self.counters
+        &self.parts.counters
     }
 
     /// The number of open connections.
     pub fn connections(&self) -> usize {
-        self.connections.count()
+        self.parts.connections.count()
     }
 
     /// Reads the tokens and the certificate again, and in the background the models. What cannot be read stays as it
     /// was, with an error in the log. Conversations whose token was removed are closed.
     pub fn reload(&self) {
         let mut is_complete = true;
-        if let Err(error) = self.access.reload() {
+        if let Err(error) = self.parts.access.reload() {
             is_complete = false;
             log::error!("not reloaded, the old tokens stay: {error}");
         }
-        if let Some(Err(error)) = self.identity.as_ref().map(|identity| identity.reload()) {
+        if let Some(Err(error)) = self.parts.identity.as_ref().map(|identity| identity.reload()) {
             is_complete = false;
             log::error!("not reloaded, the old certificate stays: {error}");
         }
-        self.connections.ring_all();
+        self.parts.connections.ring_all();
         if is_complete {
             log::info!("reloaded");
         }
@@ -316,13 +303,13 @@ impl Server {
         if limit.is_zero() {
             return Ok(());
         }
-        let (workers, readiness) = (Arc::downgrade(&self.workers), self.readiness.clone());
+        let (workers, readiness) = (Arc::downgrade(&self.parts.workers), self.parts.readiness.clone());
         StuckWatch { workers, readiness, limit }.start(stuck)
     }
 
     /// Reports "not ready" to probes, so that routers stop sending requests here. The server still serves.
     pub fn leave(&self, why: &str) {
-        self.readiness.set(State::Leaving);
+        self.parts.readiness.set(State::Leaving);
         log::info!("{why}: leaving, serving on for {:?}", self.limits.drain_delay);
     }
 
@@ -335,12 +322,12 @@ impl Server {
     /// thread. Returns after `drain_timeout` at the latest.
     pub fn drain(self, why: &str) -> Drained {
         let deadline = Instant::now() + self.limits.drain_timeout;
-        self.readiness.set(State::Draining);
+        self.parts.readiness.set(State::Draining);
         self.listener.stop();
-        self.connections.ring_all();
-        log::info!("{why}: draining {} connections", self.connections.count());
-        let cut = self.connections.wait_until_gone(deadline);
-        let counted = &self.counters;
+        self.parts.connections.ring_all();
+        log::info!("{why}: draining {} connections", self.parts.connections.count());
+        let cut = self.parts.connections.wait_until_gone(deadline);
+        let counted = &self.parts.counters;
         log::info!(
             "served {} conversations: {} requests accepted, {} answered; {} HTTP requests",
             counted.conversations.get(),
@@ -352,7 +339,7 @@ impl Server {
             ops.stop(deadline);
         }
         // Connections that are still open hold the queues, and so the workers cannot end.
-        let stuck = if cut == 0 { self.workers.join(deadline) } else { 0 };
+        let stuck = if cut == 0 { self.parts.workers.join(deadline) } else { 0 };
         Drained { cut, stuck }
     }
 }

@@ -137,11 +137,10 @@ fn whoever_is_not_read_because_it_has_asked_enough_is_not_taken_for_dead() {
     let request = json!({"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [2]}]});
     client.send(Message::text(request.to_string())).unwrap();
     until("it is accepted", || timed.server.counters().requests.get() == 1);
-    // Inference takes a second and more, in which the clock runs on for a minute.
-    for _ in 0..6 {
-        timed.seconds(10.0);
-        std::thread::yield_now();
-    }
+    // Inference takes more than a second. Meanwhile a ping goes out, and much more time passes than a pong may take.
+    timed.seconds(20.0);
+    until("it is pinged", || timed.server.counters().pings.get() == 1);
+    timed.seconds(40.0);
     let mut answered = false;
     while !answered {
         answered = matches!(client.read().expect("it lives"), Message::Text(_));

@@ -71,7 +71,7 @@ limits! { memory;
 
     /// Pixels of an image (width × height), by its header
     ///
-    /// Common cameras make up to 25 million pixels. Decoding takes 1 to 4 bytes for each pixel, and a progressive JPEG 2
+    /// 0 refuses every image. Common cameras make up to 25 million pixels. Decoding takes 1 to 4 bytes for each pixel, and a progressive JPEG 2
     /// more for each component (see [`crate::processing::image`]). These bytes are taken from `max_memory`.
     max_image_pixels: Pixels, zero Allowed, default 25_000_000;
 

@@ -85,7 +85,7 @@ fn try_load(sources: Sources, limits: &Limits) -> Result<Loaded, LoadError> {
         Some(count) => Some(try_threads(&mut prepared.workload, count).map_err(failed)?),
         None => None,
     };
-    let Ready { workload, postprocessors, planner, initial } = prepared;
+    let Assembled { workload, postprocessors, planner, initial } = prepared;
     let audio = workload.preprocessor.stream().cloned();
     Ok(Loaded {
         threads,
@@ -102,7 +102,7 @@ fn try_load(sources: Sources, limits: &Limits) -> Result<Loaded, LoadError> {
 }
 
 /// The parts that a model needs to answer requests, before its first run.
-struct Ready {
+struct Assembled {
     workload: Workload,
     postprocessors: Vec<Postprocessor>,
     planner: Option<Planner>,
@@ -110,7 +110,7 @@ struct Ready {
 }
 
 /// Makes the plans of the graph with the limits of model.json, and makes the preprocessor and postprocessors.
-fn prepare(sources: &Sources, limits: &Limits) -> Result<Ready, String> {
+fn prepare(sources: &Sources, limits: &Limits) -> Result<Assembled, String> {
     let (files, graph) = (&sources.files, &sources.graph);
     let options = options(graph, &files.manifest, limits)?;
     let (mut session, planner) = Session::load(graph, &options).map_err(|error| error.to_string())?;
@@ -130,7 +130,7 @@ fn prepare(sources: &Sources, limits: &Limits) -> Result<Ready, String> {
         );
     }
     let workload = Workload { session, preprocessor, embeddings };
-    Ok(Ready { workload, postprocessors, planner, initial })
+    Ok(Assembled { workload, postprocessors, planner, initial })
 }
 
 impl Loaded {

@@ -3,6 +3,8 @@
 //! [`wire`](crate::wire) decides once what an input is. All later steps match on that, and none of them guesses it from a
 //! datatype.
 
+use std::borrow::Cow;
+
 use super::signature::TensorMetadata;
 use super::tensor::{ELEMENT_BYTES, Tensor};
 
@@ -58,11 +60,11 @@ impl Input {
     }
 
     /// The lengths that are known before files are decoded: the tensor's shape, or the number of files or texts.
-    pub fn known_shape(&self) -> Vec<usize> {
+    pub fn known_shape(&self) -> Cow<'_, [usize]> {
         match self {
-            Input::Tensor(tensor) => tensor.shape().to_vec(),
-            Input::Files(rows) | Input::Text(rows) => vec![rows.len()],
-            Input::FilledBy(_) => Vec::new(),
+            Input::Tensor(tensor) => tensor.shape().into(),
+            Input::Files(rows) | Input::Text(rows) => vec![rows.len()].into(),
+            Input::FilledBy(_) => Cow::default(),
         }
     }
 
@@ -101,11 +103,5 @@ impl Input {
             Input::Files(_) | Input::Text(_) => "BYTES",
             Input::FilledBy(_) => "missing",
         }
-    }
-}
-
-impl From<Tensor> for Input {
-    fn from(tensor: Tensor) -> Input {
-        Input::Tensor(tensor)
     }
 }

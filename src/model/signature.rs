@@ -141,11 +141,15 @@ pub fn declared<'a>(
     known: &'a [TensorMetadata],
 ) -> Result<&'a TensorMetadata, String> {
     known.iter().find(|metadata| metadata.name == name).ok_or_else(|| {
-        let names = || known.iter().map(|metadata| metadata.name.as_str());
-        let meant =
-            nearest(name, names()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-        format!("model.json's {field} name `{name}`, but the file has {}{meant}", quoted(names()))
+        format!("model.json's {field} name `{name}`, but the file has {}", choice(name, known))
     })
+}
+
+/// All known names, and the one that an unknown name is nearest to: `` `a`, `b`; did you mean `b`? ``
+pub fn choice(unknown: &str, known: &[TensorMetadata]) -> String {
+    let names = || known.iter().map(|metadata| metadata.name.as_str());
+    let meant = nearest(unknown, names()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    format!("{}{meant}", quoted(names()))
 }
 
 #[cfg(test)]

@@ -77,7 +77,8 @@ impl Decoder {
 pub struct Prepared {
     /// The tensors, one for each input, in the signature's order.
     pub tensors: Vec<Tensor>,
-    /// What later steps must know about the rows that were image files. It is empty when there were none.
+    /// What later steps must know about the rows of the first input that came as image files. It is empty when none
+    /// did.
     pub rows: Vec<Row>,
 }
 
@@ -109,23 +110,25 @@ impl Preprocessor {
         let mut tensors = Vec::with_capacity(inputs.len());
         let (mut rows, mut filled) = (Vec::new(), Vec::new());
         for (at, given) in inputs.into_iter().enumerate() {
-            let bytes = given.memory().min(allowance.memory.bytes());
+            // The memory of files and texts is given back when their tensors are made.
+            let encoded = if given.files() > 0 { given.memory().min(allowance.memory.bytes()) } else { 0 };
             tensors.push(match given {
                 Input::Tensor(tensor) => Some(tensor),
                 Input::Files(files) => {
                     let (tensor, known) = self.decode(at, &files, signature, allowance)?;
-                    rows = known;
-                    allowance.memory.shrink(bytes);
+                    if rows.is_empty() {
+                        rows = known;
+                    }
                     Some(tensor)
                 }
                 Input::Text(texts) => {
                     filled.extend(self.encode(at, &texts, signature, allowance)?);
-                    allowance.memory.shrink(bytes);
                     None
                 }
                 // The encoder of the source text makes this tensor.
                 Input::FilledBy(_) => None,
             });
+            allowance.memory.shrink(encoded);
         }
         for (at, tensor) in filled {
             tensors[at] = Some(tensor);

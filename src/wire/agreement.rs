@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::request::Defaults;
 use crate::error::{Code, RequestError, shorten, show_shape};
-use crate::model::signature::{Dim, nearest, quoted};
+use crate::model::signature::{Dim, choice, quoted};
 use crate::model::{Input, Signature, TensorMetadata};
 
 /// Checks the shape of one input against its declaration. Callers do this before they allocate memory of that size.
@@ -68,15 +68,15 @@ pub(super) fn check_shared(inputs: &[Input], signature: &Signature) -> Result<()
     let mut lengths: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
     for (given, input) in inputs.iter().zip(&signature.inputs) {
         // For files and texts only the number of rows is known here; the other dimensions follow later.
-        for (axis, (dim, length)) in input.shape.iter().zip(given.known_shape()).enumerate() {
+        for (axis, (dim, length)) in input.shape.iter().zip(given.known_shape().iter()).enumerate() {
             let Dim::Open(name) = dim else { continue };
             let rows = axis == 0 && signature.max_batch_size.is_some();
             let shared = if rows { "rows" } else { name.as_deref().unwrap_or_default() };
             if shared.is_empty() {
                 continue;
             }
-            match lengths.insert(shared, (length, &input.name)) {
-                Some((other, first)) if other != length => {
+            match lengths.insert(shared, (*length, &input.name)) {
+                Some((other, first)) if other != *length => {
                     return Err(RequestError::invalid(format!(
                         "dimension `{shared}` is {other} in input `{first}`, but {length} in input `{}`",
                         input.name
@@ -132,11 +132,9 @@ pub(super) fn too_many_rows(rows: usize, most: usize) -> RequestError {
 /// Makes the error for a name that the model does not have. It lists the names that the model has, and suggests the
 /// nearest.
 pub(super) fn unknown_name(kind: &str, name: &str, known: &[TensorMetadata]) -> RequestError {
-    let names = || known.iter().map(|metadata| metadata.name.as_str());
-    let meant = nearest(name, names()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
     RequestError::invalid(format!(
-        "unknown {kind} `{}`: the model has {}{meant}",
+        "unknown {kind} `{}`: the model has {}",
         shorten(name),
-        quoted(names())
+        choice(name, known)
     ))
 }
