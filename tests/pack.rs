@@ -598,6 +598,22 @@ fn a_registry_that_keeps_something_else_than_what_was_sent_fails_the_push() {
 }
 
 #[test]
+fn the_files_of_a_version_with_its_own_manifest_are_packed_where_serving_reads_them() {
+    let model = folder("pack-own-manifest").join("embed");
+    let version = model.join("1");
+    std::fs::create_dir_all(&version).unwrap();
+    let parts = ["model.json", "model.onnx", "tokenizer.json"];
+    for part in parts {
+        std::fs::copy(test_model("embed").join(part), version.join(part)).unwrap();
+    }
+    let found = onnxd::model::repository::find(&model).unwrap();
+    let mut packed: Vec<PathBuf> =
+        found[0].as_ref().unwrap().parts(&[]).unwrap().into_iter().map(|(path, _)| path).collect();
+    packed.sort();
+    assert_eq!(packed, parts.map(|part| Path::new("1").join(part)));
+}
+
+#[test]
 fn what_a_registry_says_cannot_control_the_terminal() {
     let registry = Registry::start(Login::Nothing);
     let body = r#"{"errors":[{"code":"DENIED","message":"no\u001b[2J\u009b1m\nonnxd: pushed"}]}"#;
