@@ -8,11 +8,9 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tract_onnx::tract_hir::internal::InferenceModel;
-
 use super::batches::{Cost, Schedule};
 use super::layout::{Place, with_rows};
-use super::plan::{Plan, PlanState};
+use super::plan::{Plan, PlanState, Template};
 use super::{LoadError, Options, guarded};
 use crate::error::RequestError;
 use crate::memory::{Budget, Share};
@@ -126,12 +124,12 @@ pub(super) struct Singles {
 
 /// Makes the plans for one set of shapes.
 pub(super) fn single_plans(
-    model: &InferenceModel,
+    template: &Template,
     inputs: &[TensorMetadata],
     axes: &[Option<usize>],
     options: &Options,
 ) -> Result<Singles, LoadError> {
-    let plan = |inputs: &[TensorMetadata]| Plan::new(model, inputs, options.max_tensor_bytes);
+    let plan = |inputs: &[TensorMetadata]| Plan::new(template, inputs, options.max_tensor_bytes);
     let is_concrete = |inputs: &[TensorMetadata]| {
         inputs.iter().flat_map(|input| &input.shape).all(|dim| dim.fixed().is_some())
     };

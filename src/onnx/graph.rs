@@ -5,22 +5,25 @@
 //! from disk (`external`). Invariant: a [`Graph`] has only operators that can be run.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use tract_onnx::pb;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid;
-use tract_onnx::tract_hir::internal::{InferenceFact, InferenceModel};
+use tract_onnx::tract_hir::internal::{InferenceFact, SymbolScope};
 
 use super::convert::{chain, datatype_of, dim_of};
-use super::external::{DataReader, OnnxFile, graphs};
-use super::{LoadError, guarded, operators};
+use super::external::OnnxFile;
+use super::operators::title;
+use super::source::Source;
+use super::{LoadError, guarded};
 use crate::model::{Datatype, Dim, TensorMetadata};
 
 /// A parsed ONNX file. It has no plans yet.
 #[derive(Debug)]
 pub struct Graph {
-    /// The graph as tract parsed it.
-    pub(super) model: InferenceModel,
+    /// The nodes and weights.
+    pub(super) source: Arc<Source>,
     /// The inputs as the file declares them.
     pub(super) inputs: Vec<TensorMetadata>,
     /// The names of the outputs, in the file's order.
@@ -62,22 +65,19 @@ impl Graph {
         };
         file.check_data_files()?;
         let OnnxFile { mut proto, folder } = file;
-        // The shapes that the file notes for outputs and inner values often disagree with shapes that are fixed
-        // later. They are ignored, because they all follow from the inputs.
-        let mut onnx = onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
-        onnx.provider = Arc::new(DataReader);
-        operators::register(&mut onnx);
         let class_labels = proto.graph.as_mut().map(leave_out_zip_maps).unwrap_or_default();
-        let graph = proto.graph.as_ref().ok_or_else(|| LoadError {
-            what: "reading the model",
-            cause: "the file holds no graph".into(),
-            advice: Some("expected an ONNX file".into()),
-        })?;
-        let unknown = unknown_operators(graph, &onnx);
+        if proto.graph.is_none() {
+            return Err(LoadError {
+                what: "reading the model",
+                cause: "the file holds no graph".into(),
+                advice: Some("expected an ONNX file".into()),
+            });
+        }
+        let source = Source::new(proto, folder).map_err(failed)?;
+        let unknown = source.unknown_operators();
         if !unknown.is_empty() {
-            let names: Vec<String> =
-                unknown.iter().map(|(operator, node)| format!("`{operator}` (node `{node}`)")).collect();
-            let advice = unknown.iter().find_map(|(operator, _)| advice(operator));
+            let names: Vec<String> = unknown.iter().map(|node| title(node)).collect();
+            let advice = unknown.iter().find_map(|node| advice(&node.op_type));
             return Err(LoadError {
                 what: "reading the model",
                 cause: format!("the engine has no operator {}", names.join(", ")),
@@ -86,28 +86,15 @@ impl Graph {
                 ),
             });
         }
-        let parsed = onnx.parse(&proto, folder.to_str()).map_err(failed)?;
-        if !parsed.unresolved_inputs.is_empty() {
-            return Err(LoadError {
-                what: "reading the model",
-                cause: format!(
-                    "nodes use values that nothing makes: {}",
-                    parsed.unresolved_inputs.join(", ")
-                ),
-                advice: None,
-            });
-        }
-        let model = parsed.model;
-        let inputs = model.input_outlets().map_err(failed)?.to_vec();
-        let inputs = inputs
-            .iter()
-            .map(|outlet| {
-                let name = model.node(outlet.node).name.clone();
-                input_metadata(name, model.outlet_fact(*outlet).map_err(failed)?)
-            })
+        let inputs = source
+            .inputs(&SymbolScope::default())
+            .map_err(failed)?
+            .into_iter()
+            .map(|(name, fact)| input_metadata(name, &fact))
             .collect::<Result<_, _>>()?;
+        let graph = source.graph();
         let output_names = graph.output.iter().map(|output| output.name.clone()).collect();
-        Ok(Graph { model, inputs, output_names, class_labels })
+        Ok(Graph { source: Arc::new(source), inputs, output_names, class_labels })
     }
 
     /// Returns the class labels that the file gives for its outputs.
@@ -204,21 +191,4 @@ fn advice(operator: &str) -> Option<&'static str> {
         }
         _ => return None,
     })
-}
-
-/// Returns the operators of the graph and its sub-graphs that neither tract nor this module has. Each operator is
-/// listed once, with the name of a node that uses it.
-fn unknown_operators(graph: &pb::GraphProto, onnx: &tract_onnx::Onnx) -> Vec<(String, String)> {
-    let mut unknown: Vec<(String, String)> = Vec::new();
-    for graph in graphs(Some(graph)) {
-        for node in &graph.node {
-            let known = onnx.op_register.0.contains_key(&node.op_type);
-            if !known && !unknown.iter().any(|(operator, _)| *operator == node.op_type) {
-                let name =
-                    if node.name.is_empty() { node.output.first().cloned() } else { Some(node.name.clone()) };
-                unknown.push((node.op_type.clone(), name.unwrap_or_default()));
-            }
-        }
-    }
-    unknown
 }

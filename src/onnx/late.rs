@@ -19,6 +19,7 @@ use tract_onnx::tract_hir::internal::{
     EvalContext, EvalOp, LaneId, Op, OpState, SessionId, StaticName, TypedOp, Validation,
 };
 
+use super::operators::own::Own;
 use crate::error::{Code, RequestError};
 use crate::memory::Share;
 
@@ -126,6 +127,9 @@ impl Late {
             return Ok(
                 (inputs[0].len() as u128 / axis * k as u128) * (inputs[0].datum_type().size_of() + 8) as u128
             );
+        }
+        if let Some(own) = self.inner.downcast_ref::<Own>() {
+            return own.bytes(context.symbols, inputs);
         }
         if self.inner.is::<DynSlice>() {
             return Ok(of(&inputs[0]));

@@ -43,11 +43,13 @@ pub mod graph;
 mod guard;
 mod late;
 mod layout;
+mod lower;
 mod operators;
 mod plan;
 pub mod planner;
 mod recurrence;
 mod runner;
+mod source;
 pub mod threads;
 mod trial;
 
@@ -55,8 +57,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tract_onnx::prelude::*;
-use tract_onnx::tract_hir::internal::{InferenceFact, InferenceModel};
-use tract_onnx::tract_hir::ops::konst::Const;
 
 use crate::error::{Code, RequestError};
 use crate::memory::{Budget, Share};
@@ -70,6 +70,7 @@ use layout::{
     Layout, Place, batch_axes, check_states, declared, input_places, of_signature, open_where_unlike,
     output_places, variants, with_batch_axis,
 };
+use plan::Template;
 use threads::Threads;
 
 pub use graph::{ClassLabels, Graph};
@@ -149,13 +150,13 @@ impl Session {
     }
 
     fn try_load(graph: &Graph, options: &Options) -> Result<(Session, Option<Planner>), LoadError> {
-        let (model, inputs) = narrow(graph, options)?;
+        let (template, inputs) = narrow(graph, options)?;
         let places = input_places(&inputs, &options.states)?;
         let axes = batch_axes(&inputs, &places, options)?;
         let rows_apart = options.max_batch_size.is_some();
         let (mut plans, mut notes) = (Vec::new(), Vec::new());
         for shapes in variants(&inputs, options) {
-            let Singles { plans: made, note } = single_plans(&model, &shapes, &axes, options)?;
+            let Singles { plans: made, note } = single_plans(&template, &shapes, &axes, options)?;
             plans.extend(made);
             notes.extend(note.filter(|note| !notes.contains(note)));
         }
@@ -207,7 +208,7 @@ impl Session {
         let wanted =
             options.max_batch_size.filter(|most| *most > 1 && layout.input_axes.iter().any(Option::is_some));
         let planner = wanted.map(|max_batch_size| Planner {
-            model,
+            template,
             layout: layout.clone(),
             families: families.iter().map(Arc::downgrade).collect(),
             max_batch_size,
@@ -331,29 +332,23 @@ fn failed(message: String) -> RequestError {
 }
 
 /// Replaces inputs by their constants and narrows shapes. It returns the graph and the inputs that remain.
-fn narrow(graph: &Graph, options: &Options) -> Result<(InferenceModel, Vec<TensorMetadata>), LoadError> {
+fn narrow(graph: &Graph, options: &Options) -> Result<(Template, Vec<TensorMetadata>), LoadError> {
     let failed =
         |error: TractError| LoadError { what: "preparing the inputs", cause: chain(&error), advice: None };
-    let mut model = graph.model.clone();
-    let outlets = model.input_outlets().map_err(failed)?.to_vec();
-    let (mut kept, mut inputs) = (Vec::new(), Vec::new());
-    for (outlet, input) in outlets.iter().zip(&graph.inputs) {
+    let (mut constants, mut inputs) = (Vec::new(), Vec::new());
+    for input in &graph.inputs {
         if let Some((_, constant)) = options.constants.iter().find(|(name, _)| *name == input.name) {
             let value = to_tract(constant).map_err(failed)?.into_arc_tensor();
-            let node = model.node_mut(outlet.node);
-            node.op = Box::new(Const::new(value.clone()).map_err(failed)?);
-            node.outputs[0].fact = InferenceFact::from(&TypedFact::try_from(value).map_err(failed)?);
+            constants.push((input.name.clone(), value));
             continue;
         }
         let mut input = input.clone();
         if let Some((_, shape)) = options.shapes.iter().find(|(name, _)| *name == input.name) {
             input.shape = shape.clone();
         }
-        kept.push(*outlet);
         inputs.push(input);
     }
-    model.set_input_outlets(&kept).map_err(failed)?;
-    Ok((model, inputs))
+    Ok((Template::new(&graph.source, constants), inputs))
 }
 
 /// Runs `work` and turns a panic into a load error. Shapes that do not agree can make tract panic while it plans.

@@ -1,17 +1,20 @@
 //! A plan is the graph, optimised for the shapes of its inputs. All workers share it; each worker has a state of its own
 //! to run it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::{
-    InferenceFact, InferenceModel, InferenceModelExt, IntoRunnable, ToDim, TypedSimplePlan, TypedSimpleState,
+    InferenceFact, IntoRunnable, SymbolScope, ToDim, TypedSimplePlan, TypedSimpleState,
 };
 
 use super::convert::{chain, datatype_of, dim_of, from_tract, to_tract};
 use super::guard::Guard;
 use super::late::{self, Meter};
+use super::lower::lower;
+use super::source::Source;
 use super::{LoadError, failed, recurrence};
 use crate::error::RequestError;
 use crate::memory::Share;
@@ -33,31 +36,12 @@ impl Plan {
     /// Optimises the graph for these inputs, which can take seconds. No tensor of a run may have more than
     /// `max_tensor_bytes`.
     pub fn new(
-        model: &InferenceModel,
+        template: &Template,
         inputs: &[TensorMetadata],
         max_tensor_bytes: usize,
     ) -> Result<Plan, LoadError> {
         let failed = |error: TractError| plan_failed(&error, inputs);
-        let mut model = model.clone();
-        for (at, input) in inputs.iter().enumerate() {
-            let outlet = model.input_outlets().map_err(failed)?[at];
-            let declared = model.outlet_fact(outlet).map_err(failed)?.clone();
-            let dims: Vec<TDim> = input
-                .shape
-                .iter()
-                .enumerate()
-                .map(|(axis, dim)| match dim {
-                    Dim::Fixed(length) => length.to_dim(),
-                    Dim::Open(_) => match declared.shape.dim(axis).and_then(|dim| dim.concretize()) {
-                        Some(dim) if dim.to_i64().is_err() => dim,
-                        _ => model.symbols.new_with_prefix("open").to_dim(),
-                    },
-                })
-                .collect();
-            let datum_type = declared.datum_type.concretize().expect("read() admits typed inputs only");
-            model.set_input_fact(at, InferenceFact::dt_shape(datum_type, dims)).map_err(failed)?;
-        }
-        let mut typed = model.into_typed().map_err(failed)?;
+        let mut typed = template.typed(inputs).map_err(failed)?;
         recurrence::begin_anew(&mut typed);
         let typed = typed.into_decluttered().map_err(failed)?;
         let guard = Guard::of(&typed, max_tensor_bytes).map_err(failed)?;
@@ -107,6 +91,40 @@ impl Plan {
             Ok(model.outlet_fact(*outlet).map_err(failed)?.shape.iter().map(dim_of).collect())
         };
         outlets.iter().map(shape).collect()
+    }
+}
+
+/// A graph whose shapes are not chosen yet, and the values of the inputs that are always the same. Clones share all.
+#[derive(Debug, Clone)]
+pub(super) struct Template {
+    source: Arc<Source>,
+    constants: Arc<[(String, Arc<Tensor>)]>,
+}
+
+impl Template {
+    /// The graph of `source`, with some inputs replaced by constants.
+    pub fn new(source: &Arc<Source>, constants: Vec<(String, Arc<Tensor>)>) -> Template {
+        Template { source: source.clone(), constants: constants.into() }
+    }
+
+    /// The typed graph for inputs of these shapes.
+    fn typed(&self, inputs: &[TensorMetadata]) -> TractResult<TypedModel> {
+        let symbols = SymbolScope::default();
+        let declared: HashMap<String, InferenceFact> = self.source.inputs(&symbols)?.into_iter().collect();
+        let fact = |input: &TensorMetadata| -> TractResult<(String, TypedFact)> {
+            let declared = &declared[&input.name];
+            let dims = input.shape.iter().enumerate().map(|(axis, dim)| match dim {
+                Dim::Fixed(length) => length.to_dim(),
+                Dim::Open(_) => match declared.shape.dim(axis).and_then(|dim| dim.concretize()) {
+                    Some(dim) if dim.to_i64().is_err() => dim,
+                    _ => symbols.new_with_prefix("open").to_dim(),
+                },
+            });
+            let datum_type = declared.datum_type.concretize().expect("read() admits typed inputs only");
+            Ok((input.name.clone(), TypedFact::dt_shape(datum_type, dims.collect::<Vec<TDim>>())))
+        };
+        let inputs: Vec<(String, TypedFact)> = inputs.iter().map(fact).collect::<TractResult<_>>()?;
+        lower(&self.source, &symbols, &inputs, &self.constants)
     }
 }
 

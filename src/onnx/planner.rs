@@ -7,13 +7,11 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tract_onnx::tract_hir::internal::InferenceModel;
-
 use super::batches::Cost;
 use super::family::Family;
 use super::guarded;
 use super::layout::{Layout, with_rows};
-use super::plan::Plan;
+use super::plan::{Plan, Template};
 use super::trial::{Trial, Trouble};
 use crate::model::TensorMetadata;
 use crate::model::tensor::volume;
@@ -27,7 +25,7 @@ const PATIENCE: usize = 2;
 /// Makes the plans for several rows of one session, once. It holds the graph in memory, so it is dropped afterwards.
 #[derive(Debug)]
 pub struct Planner {
-    pub(super) model: InferenceModel,
+    pub(super) template: Template,
     pub(super) layout: Arc<Layout>,
     /// The plans of the session. They are dropped with the session, and then the planner stops.
     pub(super) families: Vec<Weak<Family>>,
@@ -193,7 +191,7 @@ impl Planner {
             return Err(Verdict::TooLarge { bytes: *bytes });
         }
         let inputs = with_rows(&family.single.inputs, &self.layout.input_axes, rows);
-        let plan = guarded("planning a batch", || Plan::new(&self.model, &inputs, self.max_tensor_bytes));
+        let plan = guarded("planning a batch", || Plan::new(&self.template, &inputs, self.max_tensor_bytes));
         let plan = plan.map_err(|error| Verdict::Failed(error.cause))?;
         let shapes = plan.output_shapes().map_err(|error| Verdict::Failed(error.cause))?;
         let alone = family.single.output_shapes().map_err(|error| Verdict::Failed(error.cause))?;

@@ -7,6 +7,7 @@ use tract_onnx::prelude::*;
 use super::wrong;
 
 /// The attributes of a node.
+#[derive(Clone, Copy)]
 pub struct Attributes<'a> {
     /// The model that is read, for attributes that are tensors.
     pub context: &'a ParsingContext<'a>,
@@ -18,6 +19,19 @@ impl<'a> Attributes<'a> {
     /// An error about the attributes; see [`wrong`].
     pub fn wrong(&self, cause: impl std::fmt::Display) -> TractError {
         wrong(self.node, cause)
+    }
+
+    /// The version of the node's domain that the file imports. 0 when it imports none.
+    pub fn version(&self) -> i64 {
+        let ours = |domain: &str| if domain == "ai.onnx" { String::new() } else { domain.to_owned() };
+        let imports = &self.context.model.opset_import;
+        let import = imports.iter().find(|import| ours(&import.domain) == ours(&self.node.domain));
+        import.map_or(0, |import| import.version)
+    }
+
+    /// True when the node has the attribute.
+    pub fn has(&self, name: &str) -> bool {
+        self.node.attribute.iter().any(|attribute| attribute.name == name)
     }
 
     /// A list of integers; empty when the attribute is absent.
@@ -43,6 +57,16 @@ impl<'a> Attributes<'a> {
     /// An integer, or `default` when the attribute is absent.
     pub fn int(&self, name: &str, default: i64) -> TractResult<i64> {
         Ok(self.node.get_attr_opt::<i64>(name)?.unwrap_or(default))
+    }
+
+    /// A float, or `default` when the attribute is absent.
+    pub fn float(&self, name: &str, default: f32) -> TractResult<f32> {
+        Ok(self.node.get_attr_opt::<f32>(name)?.unwrap_or(default))
+    }
+
+    /// A flag that the standard writes as 0 or 1, or `default` when the attribute is absent.
+    pub fn flag(&self, name: &str, default: bool) -> TractResult<bool> {
+        Ok(self.int(name, i64::from(default))? != 0)
     }
 
     /// The numbers of a tensor, flat and cast to `T`; empty when the attribute is absent.

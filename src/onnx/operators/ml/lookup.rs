@@ -2,20 +2,19 @@
 
 use std::collections::HashMap;
 
-use tract_onnx::model::ParsingContext;
-use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
 
-use super::attributes::Attributes;
-use super::{Built, Kind, Operator, built, single};
+use super::super::attributes::Attributes;
+use super::super::operator::{Inputs, Kind, LateLengths, Operator};
+use super::{Built, built};
 
 /// Takes from each row of its first input the values at the indices in its second input.
 #[derive(Debug)]
 struct Extractor;
 
-/// Builds an `ArrayFeatureExtractor` from its node, for tract's register.
-pub fn extractor(_: &ParsingContext, node: &NodeProto) -> Built {
-    built(node, Extractor)
+/// Builds an `ArrayFeatureExtractor` from its node.
+pub fn extractor(_: &Attributes) -> Built {
+    built(Extractor)
 }
 
 impl Operator for Extractor {
@@ -23,10 +22,8 @@ impl Operator for Extractor {
         "ArrayFeatureExtractor"
     }
 
-    fn outputs(&self, inputs: &[Kind]) -> TractResult<TVec<Kind>> {
-        let [data, places] = inputs else {
-            return Err(TractError::msg(format!("it has {} inputs: expected 2", inputs.len())));
-        };
+    fn outputs(&self, inputs: &Inputs<Kind>, _: &LateLengths) -> TractResult<TVec<Kind>> {
+        let (data, places) = (inputs.required(0, "X")?, inputs.required(1, "Y")?);
         let mut shape = data.shape.clone();
         if shape.is_empty() {
             return Err(TractError::msg("its data is a scalar: expected one dimension or more"));
@@ -39,12 +36,12 @@ impl Operator for Extractor {
         if let Some(last) = shape.last_mut() {
             *last = count;
         }
-        Ok(tvec![Kind { datum_type: data.datum_type, shape }])
+        Ok(tvec![Kind::new(data.datum_type, shape)])
     }
 
-    fn run(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
-        let data = inputs[0];
-        let places = inputs[1].cast_to::<i64>()?;
+    fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
+        let data = inputs.required(0, "X")?;
+        let places = inputs.required(1, "Y")?.cast_to::<i64>()?;
         let places = places.try_as_plain_ram()?;
         let width = data.shape().last().copied().unwrap_or(0);
         let places: Vec<usize> = places
@@ -214,10 +211,9 @@ fn float(value: f64) -> Key {
     Key::Float(value.to_bits())
 }
 
-/// Builds a `LabelEncoder` from its node, for tract's register.
-pub fn encoder(context: &ParsingContext, node: &NodeProto) -> Built {
-    let attributes = Attributes { context, node };
-    let (keys, values) = (Words::read(&attributes, "keys")?, Words::read(&attributes, "values")?);
+/// Builds a `LabelEncoder` from its node.
+pub fn encoder(attributes: &Attributes) -> Built {
+    let (keys, values) = (Words::read(attributes, "keys")?, Words::read(attributes, "values")?);
     let (Some(keys), Some(values)) = (keys, values) else {
         return Err(attributes.wrong("expected `keys_` and `values_` (ai.onnx.ml 2 or later)"));
     };
@@ -228,11 +224,11 @@ pub fn encoder(context: &ParsingContext, node: &NodeProto) -> Built {
             values.len()
         )));
     }
-    let default = match (Words::of_tensor(&attributes, "default_tensor")?, &values) {
+    let default = match (Words::of_tensor(attributes, "default_tensor")?, &values) {
         (Some(default), _) => default,
         (None, Words::Numbers(_)) => Words::Numbers(vec![attributes.int("default_int64", -1)?]),
         (None, Words::Floats(_)) => {
-            Words::Floats(vec![node.get_attr_opt::<f32>("default_float")?.unwrap_or(-0.0)])
+            Words::Floats(vec![attributes.node.get_attr_opt::<f32>("default_float")?.unwrap_or(-0.0)])
         }
         (None, Words::Doubles(_)) => Words::Doubles(vec![-0.0]),
         (None, Words::Strings(_)) => {
@@ -245,7 +241,7 @@ pub fn encoder(context: &ParsingContext, node: &NodeProto) -> Built {
         // Of equal keys the first counts.
         places.entry(key).or_insert(at);
     }
-    built(node, Encoder { places, values, default, takes })
+    built(Encoder { places, values, default, takes })
 }
 
 impl Operator for Encoder {
@@ -253,8 +249,8 @@ impl Operator for Encoder {
         "LabelEncoder"
     }
 
-    fn outputs(&self, inputs: &[Kind]) -> TractResult<TVec<Kind>> {
-        let input = single(inputs)?;
+    fn outputs(&self, inputs: &Inputs<Kind>, _: &LateLengths) -> TractResult<TVec<Kind>> {
+        let input = inputs.single()?;
         let word = DatumType::String;
         if (input.datum_type == word) != (self.takes == word) {
             return Err(TractError::msg(format!(
@@ -262,13 +258,14 @@ impl Operator for Encoder {
                 input.datum_type, self.takes
             )));
         }
-        Ok(tvec![Kind { datum_type: self.values.datum_type(), shape: input.shape.clone() }])
+        Ok(tvec![Kind::new(self.values.datum_type(), input.shape.clone())])
     }
 
-    fn run(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
-        let input = inputs[0].cast_to_dt(self.takes)?;
+    fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
+        let original = inputs.single()?;
+        let input = original.cast_to_dt(self.takes)?;
         let keys = Words::of(&input)?.keys();
         let places: Vec<Option<usize>> = keys.iter().map(|key| self.places.get(key).copied()).collect();
-        Ok(tvec![self.values.picked(&self.default, &places)?.into_shape(inputs[0].shape())?])
+        Ok(tvec![self.values.picked(&self.default, &places)?.into_shape(original.shape())?])
     }
 }

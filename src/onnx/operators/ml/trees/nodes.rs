@@ -2,7 +2,7 @@
 
 use tract_onnx::prelude::*;
 
-use super::super::attributes::Attributes;
+use super::super::super::attributes::Attributes;
 use super::forest::{Node, Test};
 
 /// The attributes that both forms have for branches: one value for each node.

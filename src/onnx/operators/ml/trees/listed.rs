@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use tract_onnx::prelude::*;
 
-use super::super::attributes::Attributes;
+use super::super::super::attributes::Attributes;
 use super::forest::{Node, Test, Trees};
 use super::nodes::{Branches, same_length, target};
 

@@ -2,7 +2,7 @@
 
 use tract_onnx::prelude::*;
 
-use super::super::attributes::Attributes;
+use super::super::super::attributes::Attributes;
 use super::forest::{Node, Test, Trees};
 use super::nodes::{Branches, Side, same_length, target};
 

@@ -36,22 +36,89 @@ mod scores;
 #[cfg(test)]
 mod tests;
 
-use tract_onnx::model::ParsingContext;
-use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
 
-use super::attributes::Attributes;
+use super::super::attributes::Attributes;
 use super::transform::Transform;
 use super::{Built, Labels, built};
 use ensemble::{Description, Ensemble, Precision, Task};
 use forest::{Aggregate, Node, Trees};
 use scores::Decision;
 
-/// Builds a `TreeEnsembleClassifier` from its node, for tract's register.
-pub fn classifier(context: &ParsingContext, node: &NodeProto) -> Built {
-    let attributes = Attributes { context, node };
-    let labels = Labels::read(&attributes, "classlabels_int64s", "classlabels_strings")?;
-    let trees = listed::trees(&attributes, "class", labels.len())?;
+/// The attributes of a `TreeEnsembleClassifier`. `nodes_hitrates` has no effect by the standard.
+pub const CLASSIFIER_ATTRIBUTES: &[&str] = &[
+    "nodes_falsenodeids",
+    "nodes_featureids",
+    "nodes_hitrates",
+    "nodes_hitrates_as_tensor",
+    "nodes_missing_value_tracks_true",
+    "nodes_modes",
+    "nodes_nodeids",
+    "nodes_treeids",
+    "nodes_truenodeids",
+    "nodes_values",
+    "nodes_values_as_tensor",
+    "post_transform",
+    "base_values",
+    "base_values_as_tensor",
+    "class_ids",
+    "class_nodeids",
+    "class_treeids",
+    "class_weights",
+    "class_weights_as_tensor",
+    "classlabels_int64s",
+    "classlabels_strings",
+];
+
+/// The attributes of a `TreeEnsembleRegressor`.
+pub const REGRESSOR_ATTRIBUTES: &[&str] = &[
+    "nodes_falsenodeids",
+    "nodes_featureids",
+    "nodes_hitrates",
+    "nodes_hitrates_as_tensor",
+    "nodes_missing_value_tracks_true",
+    "nodes_modes",
+    "nodes_nodeids",
+    "nodes_treeids",
+    "nodes_truenodeids",
+    "nodes_values",
+    "nodes_values_as_tensor",
+    "post_transform",
+    "base_values",
+    "base_values_as_tensor",
+    "aggregate_function",
+    "n_targets",
+    "target_ids",
+    "target_nodeids",
+    "target_treeids",
+    "target_weights",
+    "target_weights_as_tensor",
+];
+
+/// The attributes of a `TreeEnsemble`.
+pub const ENSEMBLE_ATTRIBUTES: &[&str] = &[
+    "aggregate_function",
+    "leaf_targetids",
+    "leaf_weights",
+    "membership_values",
+    "n_targets",
+    "nodes_falseleafs",
+    "nodes_falsenodeids",
+    "nodes_featureids",
+    "nodes_hitrates",
+    "nodes_missing_value_tracks_true",
+    "nodes_modes",
+    "nodes_splits",
+    "nodes_trueleafs",
+    "nodes_truenodeids",
+    "post_transform",
+    "tree_roots",
+];
+
+/// Builds a `TreeEnsembleClassifier` from its node.
+pub fn classifier(attributes: &Attributes) -> Built {
+    let labels = Labels::read(attributes, "classlabels_int64s", "classlabels_strings")?;
+    let trees = listed::trees(attributes, "class", labels.len())?;
     let base = attributes.numbers("base_values")?;
     let decision = decision(&trees);
     // Two classes can share one column of weights, and then one base value. Else there is one per class.
@@ -67,15 +134,14 @@ pub fn classifier(context: &ParsingContext, node: &NodeProto) -> Built {
             labels.len()
         )));
     }
-    let (name, transform) = ("TreeEnsembleClassifier", Transform::read(&attributes)?);
+    let (name, transform) = ("TreeEnsembleClassifier", Transform::read(attributes)?);
     let task = Task::Classify { labels, decision };
-    built(node, Ensemble::new(&attributes, Description { name, trees, base, transform, task })?)
+    built(Ensemble::new(attributes, Description { name, trees, base, transform, task })?)
 }
 
-/// Builds a `TreeEnsembleRegressor` from its node, for tract's register.
-pub fn regressor(context: &ParsingContext, node: &NodeProto) -> Built {
-    let attributes = Attributes { context, node };
-    let trees = listed::trees(&attributes, "target", targets(&attributes)?)?;
+/// Builds a `TreeEnsembleRegressor` from its node.
+pub fn regressor(attributes: &Attributes) -> Built {
+    let trees = listed::trees(attributes, "target", targets(attributes)?)?;
     let base = attributes.numbers("base_values")?;
     if !base.is_empty() && base.len() != trees.targets {
         return Err(attributes.wrong(format!(
@@ -94,15 +160,14 @@ pub fn regressor(context: &ParsingContext, node: &NodeProto) -> Built {
                 .wrong(format!("`aggregate_function` is {other}: expected SUM, AVERAGE, MIN or MAX")));
         }
     };
-    let (name, transform) = ("TreeEnsembleRegressor", Transform::read(&attributes)?);
+    let (name, transform) = ("TreeEnsembleRegressor", Transform::read(attributes)?);
     let task = Task::Targets { aggregate, precision: Precision::Single };
-    built(node, Ensemble::new(&attributes, Description { name, trees, base, transform, task })?)
+    built(Ensemble::new(attributes, Description { name, trees, base, transform, task })?)
 }
 
-/// Builds a `TreeEnsemble` from its node, for tract's register.
-pub fn ensemble(context: &ParsingContext, node: &NodeProto) -> Built {
-    let attributes = Attributes { context, node };
-    let trees = indexed::trees(&attributes, targets(&attributes)?)?;
+/// Builds a `TreeEnsemble` from its node.
+pub fn ensemble(attributes: &Attributes) -> Built {
+    let trees = indexed::trees(attributes, targets(attributes)?)?;
     let aggregate = match attributes.int("aggregate_function", 1)? {
         0 => Aggregate::Average,
         1 => Aggregate::Sum,
@@ -122,7 +187,7 @@ pub fn ensemble(context: &ParsingContext, node: &NodeProto) -> Built {
     };
     let (name, base) = ("TreeEnsemble", Vec::new());
     let task = Task::Targets { aggregate, precision: Precision::OfInput };
-    built(node, Ensemble::new(&attributes, Description { name, trees, base, transform, task })?)
+    built(Ensemble::new(attributes, Description { name, trees, base, transform, task })?)
 }
 
 fn targets(attributes: &Attributes) -> TractResult<usize> {

@@ -4,8 +4,9 @@ use super::*;
 use forest::{Forest, Real, Score, Test};
 use scores::Base;
 use tract_onnx::Onnx;
+use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::attribute_proto::AttributeType;
-use tract_onnx::pb::{AttributeProto, ModelProto};
+use tract_onnx::pb::{AttributeProto, ModelProto, NodeProto};
 
 /// A tree of one test on feature 0: it gives 1 for yes, 2 for no.
 fn stump(test: Test, missing: bool) -> Trees {
@@ -242,7 +243,9 @@ fn refused(replaced: &[AttributeProto]) -> String {
         model_dir: None,
         template: Default::default(),
     };
-    regressor(&context, &node).map(|_| String::new()).unwrap_or_else(|error| error.to_string())
+    regressor(&Attributes { context: &context, node: &node })
+        .map(|_| String::new())
+        .unwrap_or_else(|error| error.to_string())
 }
 
 #[test]

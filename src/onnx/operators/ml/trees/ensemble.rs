@@ -6,9 +6,10 @@ use std::sync::{Arc, OnceLock};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::DimLike;
 
-use super::super::attributes::Attributes;
+use super::super::super::attributes::Attributes;
+use super::super::super::operator::{Inputs, Kind, LateLengths, Operator};
+use super::super::Labels;
 use super::super::transform::Transform;
-use super::super::{Kind, Labels, Operator, single};
 use super::forest::{Aggregate, Forest, Real, Trees};
 use super::scores::{self, Base, Decision};
 
@@ -107,8 +108,8 @@ impl Description {
 }
 
 /// Checks that there is one input `[rows, features]` with enough features.
-fn check(inputs: &[Kind], width: usize) -> TractResult<&Kind> {
-    let input = single(inputs)?;
+fn check<'a>(inputs: &Inputs<'a, Kind>, width: usize) -> TractResult<&'a Kind> {
+    let input = inputs.single()?;
     if input.shape.len() != 2 {
         return Err(TractError::msg(format!(
             "the input has {} dimensions: expected 2, rows of features",
@@ -128,10 +129,10 @@ fn check(inputs: &[Kind], width: usize) -> TractResult<&Kind> {
 /// The datatypes and shapes of the outputs for such an input.
 fn outputs(task: &Task, targets: usize, input: &Kind) -> TractResult<TVec<Kind>> {
     let (rows, columns) = (input.shape[0].clone(), TDim::from(targets));
-    let scores = |datum_type| Kind { datum_type, shape: tvec![rows.clone(), columns.clone()] };
+    let scores = |datum_type| Kind::new(datum_type, tvec![rows.clone(), columns.clone()]);
     Ok(match task {
         Task::Classify { labels, .. } => {
-            let label = Kind { datum_type: labels.datum_type(), shape: tvec![rows.clone()] };
+            let label = Kind::new(labels.datum_type(), tvec![rows.clone()]);
             tvec![label, scores(f32::datum_type())]
         }
         Task::Targets { precision, .. } => match input.datum_type {
@@ -148,19 +149,19 @@ impl Operator for Ensemble {
         self.description.name
     }
 
-    fn outputs(&self, inputs: &[Kind]) -> TractResult<TVec<Kind>> {
+    fn outputs(&self, inputs: &Inputs<Kind>, _: &LateLengths) -> TractResult<TVec<Kind>> {
         let Description { task, trees, .. } = &self.description;
         outputs(task, trees.targets, check(inputs, self.width)?)
     }
 
-    fn prepared(&self, inputs: &[Kind]) -> TractResult<Option<Arc<dyn Operator>>> {
+    fn prepared(&self, inputs: &Inputs<Kind>) -> TractResult<Option<Arc<dyn Operator>>> {
         Ok(Some(match check(inputs, self.width)?.datum_type {
             DatumType::F64 => self.layout(&self.double)?,
             _ => self.layout(&self.single)?,
         }))
     }
 
-    fn run(&self, _: &[&Tensor]) -> TractResult<TVec<Tensor>> {
+    fn run(&self, _: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
         Err(TractError::msg("an ensemble must be prepared for its input before it is run"))
     }
 }
@@ -170,16 +171,16 @@ impl<T: Real + Datum> Operator for Prepared<T> {
         self.name
     }
 
-    fn outputs(&self, inputs: &[Kind]) -> TractResult<TVec<Kind>> {
+    fn outputs(&self, inputs: &Inputs<Kind>, _: &LateLengths) -> TractResult<TVec<Kind>> {
         outputs(&self.task, self.targets, check(inputs, self.width)?)
     }
 
-    fn run(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
-        let shape: TVec<TDim> = inputs[0].shape().iter().map(|dim| dim.to_dim()).collect();
-        let kind = Kind { datum_type: inputs[0].datum_type(), shape };
-        check(std::slice::from_ref(&kind), self.width)?;
+    fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
+        let input = inputs.single()?;
+        let kind = Kind::new(input.datum_type(), input.shape().iter().map(|dim| dim.to_dim()));
+        check(&Inputs::all(std::slice::from_ref(&kind)), self.width)?;
         // Integers are compared in single precision, as onnxruntime does.
-        let input = inputs[0].cast_to::<T>()?;
+        let input = input.cast_to::<T>()?;
         let rows = input.shape()[0];
         let input = input.try_as_plain_ram()?;
         let shape = [rows, self.targets];

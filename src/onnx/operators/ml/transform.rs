@@ -5,7 +5,7 @@
 
 use tract_onnx::prelude::*;
 
-use super::attributes::Attributes;
+use super::super::attributes::Attributes;
 
 /// The function that is applied to the scores of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,12 +2,11 @@
 //!
 //! tract has a `Normalizer`, but it divides by other norms than onnxruntime.
 
-use tract_onnx::model::ParsingContext;
-use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
 
-use super::attributes::Attributes;
-use super::{Built, Kind, Operator, built, single};
+use super::super::attributes::Attributes;
+use super::super::operator::{Inputs, Kind, LateLengths, Operator};
+use super::{Built, built};
 
 /// One of the four operators. The last axis of its input holds the features.
 #[derive(Debug)]
@@ -40,24 +39,22 @@ enum Norm {
     L2,
 }
 
-/// Builds a `Scaler` from its node, for tract's register.
-pub fn scaler(context: &ParsingContext, node: &NodeProto) -> Built {
-    let attributes = Attributes { context, node };
+/// Builds a `Scaler` from its node.
+pub fn scaler(attributes: &Attributes) -> Built {
     let (offset, scale) = (attributes.floats("offset")?.to_vec(), attributes.floats("scale")?.to_vec());
     if offset.is_empty() || scale.is_empty() {
         return Err(attributes.wrong("expected numbers in both `offset` and `scale`"));
     }
-    built(node, Features { name: "Scaler", change: Change::Scale { offset, scale } })
+    built(Features { name: "Scaler", change: Change::Scale { offset, scale } })
 }
 
-/// Builds an `Imputer` from its node, for tract's register.
-pub fn imputer(context: &ParsingContext, node: &NodeProto) -> Built {
-    let attributes = Attributes { context, node };
+/// Builds an `Imputer` from its node.
+pub fn imputer(attributes: &Attributes) -> Built {
     let (floats, ints) =
         (attributes.floats("imputed_value_floats")?, attributes.ints("imputed_value_int64s")?);
     let change = match (floats.is_empty(), ints.is_empty()) {
         (false, true) => Change::Fill {
-            missing: node.get_attr_opt::<f32>("replaced_value_float")?.unwrap_or(0.0).into(),
+            missing: attributes.node.get_attr_opt::<f32>("replaced_value_float")?.unwrap_or(0.0).into(),
             with: floats.iter().map(|value| f64::from(*value)).collect(),
         },
         (true, false) => Change::Fill {
@@ -68,25 +65,24 @@ pub fn imputer(context: &ParsingContext, node: &NodeProto) -> Built {
             return Err(attributes.wrong("expected one of `imputed_value_floats` and `imputed_value_int64s`"));
         }
     };
-    built(node, Features { name: "Imputer", change })
+    built(Features { name: "Imputer", change })
 }
 
-/// Builds a `Binarizer` from its node, for tract's register.
-pub fn binarizer(_: &ParsingContext, node: &NodeProto) -> Built {
-    let threshold = node.get_attr_opt::<f32>("threshold")?.unwrap_or(0.0);
-    built(node, Features { name: "Binarizer", change: Change::Threshold(threshold) })
+/// Builds a `Binarizer` from its node.
+pub fn binarizer(attributes: &Attributes) -> Built {
+    let threshold = attributes.node.get_attr_opt::<f32>("threshold")?.unwrap_or(0.0);
+    built(Features { name: "Binarizer", change: Change::Threshold(threshold) })
 }
 
-/// Builds a `Normalizer` from its node, for tract's register.
-pub fn normalizer(context: &ParsingContext, node: &NodeProto) -> Built {
-    let attributes = Attributes { context, node };
+/// Builds a `Normalizer` from its node.
+pub fn normalizer(attributes: &Attributes) -> Built {
     let norm = match attributes.string("norm", "MAX")? {
         "MAX" => Norm::Max,
         "L1" => Norm::L1,
         "L2" => Norm::L2,
         other => return Err(attributes.wrong(format!("`norm` is {other}: expected MAX, L1 or L2"))),
     };
-    built(node, Features { name: "Normalizer", change: Change::Norm(norm) })
+    built(Features { name: "Normalizer", change: Change::Norm(norm) })
 }
 
 impl Operator for Features {
@@ -94,8 +90,8 @@ impl Operator for Features {
         self.name
     }
 
-    fn outputs(&self, inputs: &[Kind]) -> TractResult<TVec<Kind>> {
-        let input = single(inputs)?;
+    fn outputs(&self, inputs: &Inputs<Kind>, _: &LateLengths) -> TractResult<TVec<Kind>> {
+        let input = inputs.single()?;
         let features = input.shape.last().and_then(|dim| dim.to_i64().ok());
         let per_feature = match &self.change {
             Change::Scale { offset, scale } => vec![offset.len(), scale.len()],
@@ -115,11 +111,11 @@ impl Operator for Features {
             Change::Fill { .. } | Change::Threshold(_) => input.datum_type,
             Change::Scale { .. } | Change::Norm(_) => f32::datum_type(),
         };
-        Ok(tvec![Kind { datum_type, shape: input.shape.clone() }])
+        Ok(tvec![Kind::new(datum_type, input.shape.clone())])
     }
 
-    fn run(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
-        let input = inputs[0];
+    fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
+        let input = inputs.single()?;
         let width = input.shape().last().copied().unwrap_or(1).max(1);
         let output = match &self.change {
             Change::Scale { offset, scale } => on_rows::<f32>(input, width, |row| {

@@ -2,13 +2,12 @@
 //!
 //! tract has both, but not all transforms. With two classes and one score it also gives other results than onnxruntime.
 
-use tract_onnx::model::ParsingContext;
-use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
 
-use super::attributes::Attributes;
+use super::super::attributes::Attributes;
+use super::super::operator::{Inputs, Kind, LateLengths, Operator};
 use super::transform::{Transform, logistic};
-use super::{Built, Kind, Labels, Operator, built, single};
+use super::{Built, Labels, built};
 
 /// Scores = coefficients × features + intercepts.
 #[derive(Debug)]
@@ -25,10 +24,9 @@ struct Linear {
     labels: Option<Labels>,
 }
 
-/// Builds a `LinearClassifier` from its node, for tract's register.
-pub fn classifier(context: &ParsingContext, node: &NodeProto) -> Built {
-    let attributes = Attributes { context, node };
-    let labels = Labels::read(&attributes, "classlabels_ints", "classlabels_strings")?;
+/// Builds a `LinearClassifier` from its node.
+pub fn classifier(attributes: &Attributes) -> Built {
+    let labels = Labels::read(attributes, "classlabels_ints", "classlabels_strings")?;
     let of_two = labels.len() == 2 && attributes.int("multi_class", 0)? == 0;
     let targets = match attributes.floats("intercepts")?.len() {
         0 if of_two => 1,
@@ -41,16 +39,15 @@ pub fn classifier(context: &ParsingContext, node: &NodeProto) -> Built {
             labels.len()
         )));
     }
-    built(node, Linear::read(&attributes, "LinearClassifier", targets, Some(labels))?)
+    built(Linear::read(attributes, "LinearClassifier", targets, Some(labels))?)
 }
 
-/// Builds a `LinearRegressor` from its node, for tract's register.
-pub fn regressor(context: &ParsingContext, node: &NodeProto) -> Built {
-    let attributes = Attributes { context, node };
+/// Builds a `LinearRegressor` from its node.
+pub fn regressor(attributes: &Attributes) -> Built {
     let targets = attributes.int("targets", 1)?;
     let targets = usize::try_from(targets).ok().filter(|targets| *targets > 0);
     let targets = targets.ok_or_else(|| attributes.wrong("`targets`: expected 1 or more"))?;
-    built(node, Linear::read(&attributes, "LinearRegressor", targets, None)?)
+    built(Linear::read(attributes, "LinearRegressor", targets, None)?)
 }
 
 impl Linear {
@@ -121,8 +118,8 @@ impl Operator for Linear {
         self.name
     }
 
-    fn outputs(&self, inputs: &[Kind]) -> TractResult<TVec<Kind>> {
-        let Kind { shape, .. } = single(inputs)?;
+    fn outputs(&self, inputs: &Inputs<Kind>, _: &LateLengths) -> TractResult<TVec<Kind>> {
+        let Kind { shape, .. } = inputs.single()?;
         let [rows, features] = &shape[..] else {
             return Err(TractError::msg(format!(
                 "the input has {} dimensions: expected 2, rows of features",
@@ -136,17 +133,17 @@ impl Operator for Linear {
             )));
         }
         let columns = if self.is_of_two() { 2 } else { self.intercepts.len() };
-        let scores = Kind { datum_type: f32::datum_type(), shape: tvec![rows.clone(), TDim::from(columns)] };
+        let scores = Kind::new(f32::datum_type(), tvec![rows.clone(), TDim::from(columns)]);
         Ok(match &self.labels {
             Some(labels) => {
-                tvec![Kind { datum_type: labels.datum_type(), shape: tvec![rows.clone()] }, scores]
+                tvec![Kind::new(labels.datum_type(), tvec![rows.clone()]), scores]
             }
             None => tvec![scores],
         })
     }
 
-    fn run(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
-        let input = inputs[0].cast_to::<f32>()?;
+    fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
+        let input = inputs.single()?.cast_to::<f32>()?;
         let &[rows, width] = input.shape() else { return Err(TractError::msg("expected 2 dimensions")) };
         if width != self.width {
             return Err(TractError::msg(format!(

@@ -1,0 +1,384 @@
+//! Makes tract's typed graph of an ONNX graph, for given types and shapes of its inputs ("lowering").
+//!
+//! The nodes are put into the typed graph one after the other, in the order of the file. So the types, the numbers of axes
+//! and all values that can be known are known for each node when it is put in. That decides what serves the node: tract's
+//! operator, one of ours, or nothing, which is an error that names the node.
+//!
+//! What belongs here: the walk over the nodes and the names of values. What does not: which operator serves which node
+//! ([`operators::table`](super::operators::table)), and optimising the graph (`plan`).
+//!
+//! # Invariants
+//! - A node is served only in a form that its table entry honours.
+//! - A value that depends only on constants is a constant in the typed graph, up to a size.
+
+mod control;
+mod engine;
+pub mod rewrite;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use tract_onnx::model::ParsingContext;
+use tract_onnx::pb::{GraphProto, NodeProto};
+use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::internal::{EvalOp, SymbolScope, TypedOp};
+
+use super::operators::attributes::Attributes;
+use super::operators::operator::{Inputs, Operator};
+use super::operators::own::{Own, kinds_of};
+use super::operators::table::{self, Domain, Entry};
+use super::operators::{name_of, title, wrong};
+use super::source::Source;
+
+/// A constant is computed while the graph is made if it has at most so many bytes, or not more than
+/// [`FOLD_GROWTH`] times its inputs. So weights that are stored in eight bits are widened once.
+const FOLD_BYTES: usize = 1 << 20;
+const FOLD_GROWTH: usize = 8;
+
+/// What a name in the file stands for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// A tensor.
+    Tensor(OutletId),
+    /// A list of tensors whose length is known.
+    Sequence(Vec<Value>),
+    /// An optional value that is absent.
+    Absent,
+}
+
+/// The typed graph of a body, for example a branch of `If`.
+#[derive(Debug, Clone)]
+pub struct Body {
+    /// The graph. Its inputs are those that were declared, and then the captured ones.
+    pub graph: TypedModel,
+    /// The outer tensors that the body reads, in the order of its last inputs.
+    pub captured: Vec<OutletId>,
+}
+
+/// A graph that is being made.
+#[derive(Debug)]
+struct Frame {
+    graph: TypedModel,
+    /// The names of values, the innermost scope last.
+    scopes: Vec<HashMap<String, Value>>,
+    captured: Vec<OutletId>,
+    /// The names of nodes that are in use.
+    names: HashSet<String>,
+}
+
+/// The making of a typed graph.
+pub struct Lowering<'a> {
+    source: &'a Source,
+    context: ParsingContext<'a>,
+    symbols: SymbolScope,
+    /// The graph, and inside it the bodies that are being made, the innermost last.
+    frames: Vec<Frame>,
+}
+
+/// Makes the typed graph of a file. `symbols` owns the symbols in the facts of the inputs. Each input has a fact, or a
+/// constant that replaces it.
+pub fn lower(
+    source: &Source,
+    symbols: &SymbolScope,
+    inputs: &[(String, TypedFact)],
+    constants: &[(String, Arc<Tensor>)],
+) -> TractResult<TypedModel> {
+    let graph = source.graph();
+    let mut lowering =
+        Lowering { source, context: source.context(symbols), symbols: symbols.clone(), frames: Vec::new() };
+    lowering.push_frame();
+    for (name, fact) in inputs {
+        let outlet = lowering.frame().graph.add_source(name.clone(), fact.clone())?;
+        lowering.frame().names.insert(name.clone());
+        lowering.bind(name, Value::Tensor(outlet));
+    }
+    for (name, value) in constants {
+        let outlet = lowering.constant(name, value.clone())?;
+        lowering.bind(name, Value::Tensor(outlet));
+    }
+    let outputs = lowering.nodes(graph)?;
+    let mut typed = lowering.pop_frame().graph;
+    let outlets = tensors(graph, &outputs)?;
+    typed.select_output_outlets(&outlets)?;
+    Ok(typed)
+}
+
+/// The outputs of a graph as tensors.
+fn tensors(graph: &GraphProto, outputs: &[Value]) -> TractResult<Vec<OutletId>> {
+    let tensor = |(value, info): (&Value, &tract_onnx::pb::ValueInfoProto)| match value {
+        Value::Tensor(outlet) => Ok(*outlet),
+        Value::Sequence(_) => Err(TractError::msg(format!(
+            "output `{}` is a sequence: the protocol has only tensors",
+            info.name
+        ))),
+        Value::Absent => {
+            Err(TractError::msg(format!("output `{}` is an optional that is absent", info.name)))
+        }
+    };
+    outputs.iter().zip(&graph.output).map(tensor).collect()
+}
+
+impl<'a> Lowering<'a> {
+    fn frame(&mut self) -> &mut Frame {
+        self.frames.last_mut().expect("there is a frame while a graph is made")
+    }
+
+    fn push_frame(&mut self) {
+        let graph = TypedModel { symbols: self.symbols.clone(), ..TypedModel::default() };
+        let scopes = vec![HashMap::new()];
+        self.frames.push(Frame { graph, scopes, captured: Vec::new(), names: HashSet::new() });
+    }
+
+    fn pop_frame(&mut self) -> Frame {
+        self.frames.pop().expect("there is a frame while a graph is made")
+    }
+
+    /// The symbols of this graph. A new symbol must come from here.
+    pub fn symbols(&self) -> &SymbolScope {
+        &self.symbols
+    }
+
+    /// The attributes of a node.
+    pub fn attributes<'n>(&'n self, node: &'n NodeProto) -> Attributes<'n> {
+        Attributes { context: &self.context, node }
+    }
+
+    /// Gives a value a name in the innermost scope.
+    pub fn bind(&mut self, name: &str, value: Value) {
+        let scope = self.frame().scopes.last_mut().expect("a frame has a scope");
+        scope.insert(name.to_owned(), value);
+    }
+
+    /// The value with this name, here or in a graph around this one.
+    pub fn value(&mut self, name: &str) -> TractResult<Value> {
+        let found = self.find(self.frames.len() - 1, name)?;
+        found.ok_or_else(|| TractError::msg(format!("nothing makes the value `{name}`")))
+    }
+
+    fn find(&mut self, frame: usize, name: &str) -> TractResult<Option<Value>> {
+        if let Some(value) = self.frames[frame].scopes.iter().rev().find_map(|scope| scope.get(name)) {
+            return Ok(Some(value.clone()));
+        }
+        if frame == 0 {
+            return Ok(None);
+        }
+        let Some(outer) = self.find(frame - 1, name)? else { return Ok(None) };
+        let inner = self.capture(frame, name, &outer)?;
+        self.frames[frame].scopes[0].insert(name.to_owned(), inner.clone());
+        Ok(Some(inner))
+    }
+
+    /// Makes a value of the frame around this one available in this one.
+    fn capture(&mut self, frame: usize, name: &str, outer: &Value) -> TractResult<Value> {
+        Ok(match outer {
+            Value::Absent => Value::Absent,
+            Value::Sequence(all) => Value::Sequence(
+                all.iter().map(|one| self.capture(frame, name, one)).collect::<TractResult<_>>()?,
+            ),
+            Value::Tensor(outlet) => {
+                let fact = self.frames[frame - 1].graph.outlet_fact(*outlet)?.clone();
+                let name = self.unique_in(frame, name);
+                let inner = &mut self.frames[frame];
+                Value::Tensor(match fact.konst {
+                    Some(konst) => inner.graph.add_const(name, konst)?,
+                    None => {
+                        inner.captured.push(*outlet);
+                        inner.graph.add_source(name, fact.without_value())?
+                    }
+                })
+            }
+        })
+    }
+
+    /// A name for a node of the typed graph that is not in use.
+    pub fn unique(&mut self, name: &str) -> String {
+        self.unique_in(self.frames.len() - 1, name)
+    }
+
+    fn unique_in(&mut self, frame: usize, name: &str) -> String {
+        let names = &mut self.frames[frame].names;
+        let mut unique = name.to_owned();
+        let mut number = 1;
+        while !names.insert(unique.clone()) {
+            number += 1;
+            unique = format!("{name}.{number}");
+        }
+        unique
+    }
+
+    /// The inputs of a node as values, in the standard's order; `None` for one that is left out.
+    pub fn inputs(&mut self, node: &NodeProto) -> TractResult<Vec<Option<Value>>> {
+        let value = |name: &String| match name.as_str() {
+            "" => Ok(None),
+            name => self.value(name).map(|value| Some(value).filter(|value| *value != Value::Absent)),
+        };
+        node.input.iter().map(value).collect()
+    }
+
+    /// An input of a node that must be there and be a tensor. `name` is its name in the standard.
+    pub fn required(&mut self, node: &NodeProto, at: usize, name: &str) -> TractResult<OutletId> {
+        match self.inputs(node)?.get(at) {
+            Some(Some(value)) => self.tensor(value),
+            _ => Err(TractError::msg(format!("its input {at} (`{name}`, counted from 0) is missing"))),
+        }
+    }
+
+    /// A tensor among values.
+    pub fn tensor(&self, value: &Value) -> TractResult<OutletId> {
+        match value {
+            Value::Tensor(outlet) => Ok(*outlet),
+            Value::Sequence(_) => Err(TractError::msg("an input is a sequence: expected a tensor")),
+            Value::Absent => {
+                Err(TractError::msg("an input is an optional that is absent: expected a tensor"))
+            }
+        }
+    }
+
+    /// What is known about a tensor.
+    pub fn fact(&self, outlet: OutletId) -> TractResult<&TypedFact> {
+        self.frames.last().expect("there is a frame while a graph is made").graph.outlet_fact(outlet)
+    }
+
+    /// Adds a constant.
+    pub fn constant(&mut self, name: &str, value: Arc<Tensor>) -> TractResult<OutletId> {
+        let name = self.unique(name);
+        self.frame().graph.add_const(name, value)
+    }
+
+    /// Adds an operator of tract. Its outputs are constants if its inputs are.
+    pub fn wire(
+        &mut self,
+        name: &str,
+        op: impl Into<Box<dyn TypedOp>>,
+        inputs: &[OutletId],
+    ) -> TractResult<TVec<OutletId>> {
+        let name = self.unique(name);
+        self.frame().graph.wire_node(name, op, inputs)
+    }
+
+    /// Puts the nodes of a graph here, with its inputs bound to `inputs`, and returns its outputs.
+    pub fn inline(&mut self, graph: &'a GraphProto, inputs: Vec<Value>) -> TractResult<Vec<Value>> {
+        self.frame().scopes.push(HashMap::new());
+        for (input, value) in graph.input.iter().zip(inputs) {
+            self.bind(&input.name, value);
+        }
+        let outputs = self.nodes(graph);
+        self.frame().scopes.pop();
+        outputs
+    }
+
+    /// Makes a typed graph of its own of a body. `inputs` are the facts of the body's inputs, in order.
+    ///
+    /// Errors: an output of the body is not a tensor.
+    pub fn body(&mut self, graph: &'a GraphProto, inputs: &[TypedFact]) -> TractResult<Body> {
+        self.push_frame();
+        let made = self.body_nodes(graph, inputs);
+        let Frame { graph: mut typed, captured, .. } = self.pop_frame();
+        typed.select_output_outlets(&tensors(graph, &made?)?)?;
+        Ok(Body { graph: typed, captured })
+    }
+
+    fn body_nodes(&mut self, graph: &'a GraphProto, inputs: &[TypedFact]) -> TractResult<Vec<Value>> {
+        if graph.input.len() != inputs.len() {
+            return Err(TractError::msg(format!(
+                "the body has {} inputs: expected {}",
+                graph.input.len(),
+                inputs.len()
+            )));
+        }
+        for (input, fact) in graph.input.iter().zip(inputs) {
+            let name = self.unique(&input.name);
+            let outlet = self.frame().graph.add_source(name, fact.clone())?;
+            self.bind(&input.name, Value::Tensor(outlet));
+        }
+        self.nodes(graph)
+    }
+
+    /// Puts the initializers and nodes of a graph into the innermost frame, and returns the graph's outputs.
+    fn nodes(&mut self, graph: &'a GraphProto) -> TractResult<Vec<Value>> {
+        for (name, value) in self.source.weights_of(graph, &self.context)? {
+            if !self.frame().scopes.last().expect("a frame has a scope").contains_key(&name) {
+                let outlet = self.constant(&name, value)?;
+                self.bind(&name, Value::Tensor(outlet));
+            }
+        }
+        for node in &graph.node {
+            let outputs = self.node(node)?;
+            let names = node.output.iter().filter(|name| !name.is_empty());
+            if names.clone().count() > outputs.len() {
+                return Err(wrong(node, format!("it has {} outputs", outputs.len())));
+            }
+            for (name, value) in names.zip(outputs) {
+                self.bind(name, value);
+            }
+        }
+        graph.output.iter().map(|output| self.value(&output.name)).collect()
+    }
+
+    /// Puts a node into the graph, and returns the outputs that it names.
+    fn node(&mut self, node: &'a NodeProto) -> TractResult<Vec<Value>> {
+        let in_node =
+            |error: TractError| match error.to_string().starts_with(&*format!("`{}` (node", node.op_type)) {
+                true => error,
+                false => error.context(title(node)),
+            };
+        let entry = Domain::named(&node.domain).and_then(|domain| table::find(domain, &node.op_type));
+        if entry.is_some_and(|entry| entry.is_rewritten) {
+            return rewrite::put(self, node).map_err(in_node);
+        }
+        let outlets = self.operator(node, entry).map_err(in_node)?;
+        Ok(outlets.into_iter().map(Value::Tensor).collect())
+    }
+
+    /// Puts a node into the graph as one operator: tract's or ours.
+    fn operator(&mut self, node: &'a NodeProto, entry: Option<&Entry>) -> TractResult<TVec<OutletId>> {
+        let values = self.inputs(node)?;
+        let inputs: TVec<Option<OutletId>> = values
+            .iter()
+            .map(|value| value.as_ref().map(|value| self.tensor(value)).transpose())
+            .collect::<TractResult<_>>()?;
+        let present: TVec<OutletId> = inputs.iter().copied().flatten().collect();
+        let Some(entry) = entry else { return self.engine(node, &present) };
+        let facts: Vec<&TypedFact> =
+            present.iter().map(|outlet| self.fact(*outlet)).collect::<TractResult<_>>()?;
+        let kinds = kinds_of(&facts)?;
+        let mut next = kinds.iter();
+        let places = inputs.iter().map(|input| input.and_then(|_| next.next()));
+        match entry.check_engine(&self.attributes(node), &Inputs(places.collect())) {
+            Ok(()) => self.engine(node, &present),
+            Err(cause) => match self.source.operator(node) {
+                Some(operator) => self.own(node, operator?, &present),
+                None => Err(TractError::msg(cause)),
+            },
+        }
+    }
+
+    /// Adds one of our operators for a node. `inputs` are those that the node names.
+    pub fn own(
+        &mut self,
+        node: &NodeProto,
+        operator: Arc<dyn Operator>,
+        inputs: &[OutletId],
+    ) -> TractResult<TVec<OutletId>> {
+        let facts: Vec<&TypedFact> =
+            inputs.iter().map(|outlet| self.fact(*outlet)).collect::<TractResult<_>>()?;
+        let own = Own::new(node, operator, &self.symbols).prepared(&facts)?;
+        let constants: Option<TVec<TValue>> =
+            facts.iter().map(|fact| fact.konst.clone().map(IntoTValue::into_tvalue)).collect();
+        if let Some(constants) = constants.filter(|constants| !constants.is_empty())
+            && is_small(&own, &constants)
+            && let Some(outputs) = own.eval_out_of_plan(constants)?
+        {
+            let name = name_of(node);
+            return outputs.into_iter().map(|output| self.constant(name, output.into_arc_tensor())).collect();
+        }
+        self.wire(name_of(node), own, inputs)
+    }
+}
+
+/// Whether the result of these constants is small enough to be computed now.
+fn is_small(own: &Own, constants: &[TValue]) -> bool {
+    let most: usize = constants.iter().map(|value| value.len() * value.datum_type().size_of()).sum();
+    let most = most.saturating_mul(FOLD_GROWTH).max(FOLD_BYTES) as u128;
+    own.bytes(&Default::default(), constants).is_ok_and(|bytes| bytes <= most)
+}

@@ -1,0 +1,170 @@
+//! What an operator of ours is: the datatypes and shapes of its outputs, and their computation.
+//!
+//! What belongs here: the trait [`Operator`] and the types of its arguments. What does not: the connection to tract
+//! (`own`), and which node uses which operator (`table`).
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::internal::{DimLike, SymbolScope};
+
+/// What is known about a tensor before the run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kind {
+    /// The type of the elements. Never `TDim`: an operator sees sizes as `I64`.
+    pub datum_type: DatumType,
+    /// The lengths of the axes; open ones are symbols.
+    pub shape: TVec<TDim>,
+    /// The value, for an input that is constant. Outputs have none.
+    pub value: Option<Arc<Tensor>>,
+}
+
+impl Kind {
+    /// A tensor with an unknown value.
+    pub fn new(datum_type: DatumType, shape: impl IntoIterator<Item = TDim>) -> Kind {
+        Kind { datum_type, shape: shape.into_iter().collect(), value: None }
+    }
+
+    /// A tensor whose value is known.
+    pub fn of(tensor: Arc<Tensor>) -> Kind {
+        let shape = tensor.shape().iter().map(|length| length.to_dim()).collect();
+        Kind { datum_type: tensor.datum_type(), shape, value: Some(tensor) }
+    }
+
+    /// The number of axes.
+    pub fn rank(&self) -> usize {
+        self.shape.len()
+    }
+
+    /// The elements as integers, flat. `None` when the value is not known.
+    ///
+    /// Errors: the elements are not integers.
+    pub fn ints(&self) -> TractResult<Option<Vec<i64>>> {
+        self.value.as_ref().map(|value| ints(value)).transpose()
+    }
+
+    /// The number of elements. `None` when it is open.
+    pub fn count(&self) -> Option<usize> {
+        self.shape.iter().product::<TDim>().to_usize().ok()
+    }
+}
+
+/// The integers of a tensor, flat.
+///
+/// Errors: the elements are not integers.
+pub fn ints(tensor: &Tensor) -> TractResult<Vec<i64>> {
+    if !tensor.datum_type().is_integer() {
+        return Err(TractError::msg(format!("a tensor of {:?}: expected integers", tensor.datum_type())));
+    }
+    let cast = tensor.cast_to::<i64>()?;
+    Ok(cast.try_as_plain_ram()?.as_slice::<i64>()?.to_vec())
+}
+
+/// The elements of a tensor, flat, in row-major order.
+///
+/// Errors: the tensor has another datatype.
+pub fn elements<T: Datum>(tensor: &Tensor) -> TractResult<&[T]> {
+    tensor.try_as_plain_ram()?.as_slice::<T>()
+}
+
+/// The inputs of a node, in the order of the standard. An optional input that the node leaves out is `None`.
+#[derive(Debug)]
+pub struct Inputs<'a, T>(pub TVec<Option<&'a T>>);
+
+impl<'a, T> Inputs<'a, T> {
+    /// All of `inputs`, in order; none is left out.
+    pub fn all(inputs: &'a [T]) -> Inputs<'a, T> {
+        Inputs(inputs.iter().map(Some).collect())
+    }
+
+    /// The number of inputs, with those that are left out before the last one.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// An input that may be left out. `at` counts from 0.
+    pub fn optional(&self, at: usize) -> Option<&'a T> {
+        self.0.get(at).copied().flatten()
+    }
+
+    /// An input that must be there. `name` is its name in the standard.
+    pub fn required(&self, at: usize, name: &str) -> TractResult<&'a T> {
+        self.optional(at)
+            .ok_or_else(|| TractError::msg(format!("its input {at} (`{name}`, counted from 0) is missing")))
+    }
+
+    /// The only input.
+    ///
+    /// Errors: there are none or several.
+    pub fn single(&self) -> TractResult<&'a T> {
+        match self.0[..] {
+            [Some(input)] => Ok(input),
+            _ => Err(TractError::msg(format!("it has {} inputs: expected 1", self.len()))),
+        }
+    }
+
+    /// All inputs of an operator that takes any number of them.
+    ///
+    /// Errors: one is left out.
+    pub fn each(&self) -> TractResult<TVec<&'a T>> {
+        let all: Option<TVec<&'a T>> = self.0.iter().copied().collect();
+        all.ok_or_else(|| TractError::msg("an input is left out: expected all"))
+    }
+}
+
+/// Lengths of axes that only the run determines ("late" lengths). Each is a symbol, and the same number always gives
+/// the same symbol.
+#[derive(Debug)]
+pub struct LateLengths {
+    scope: SymbolScope,
+    symbols: Mutex<Vec<Symbol>>,
+}
+
+impl LateLengths {
+    /// No lengths yet. The symbols belong to `scope`.
+    pub fn new(scope: SymbolScope) -> LateLengths {
+        LateLengths { scope, symbols: Mutex::new(Vec::new()) }
+    }
+
+    /// The late length number `at`. An operator counts its late lengths from 0.
+    pub fn length(&self, at: usize) -> TDim {
+        let mut symbols = self.symbols.lock().unwrap_or_else(PoisonError::into_inner);
+        while symbols.len() <= at {
+            symbols.push(self.scope.new_with_prefix("late"));
+        }
+        symbols[at].to_dim()
+    }
+
+    /// True when no length was asked for.
+    pub fn is_empty(&self) -> bool {
+        self.symbols.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+}
+
+/// An operator that keeps nothing from one run to the next.
+pub trait Operator: fmt::Debug + Send + Sync + 'static {
+    /// The name in the ONNX standard.
+    fn name(&self) -> &'static str;
+
+    /// The datatypes and shapes of all outputs, also of those that the node does not name. A length that depends on the
+    /// value of an input is computed when the value is known, and is a late length otherwise. The number of axes must be
+    /// known.
+    ///
+    /// Errors say what is wrong with the inputs and what was expected.
+    fn outputs(&self, inputs: &Inputs<Kind>, late: &LateLengths) -> TractResult<TVec<Kind>>;
+
+    /// The same operator, prepared for inputs of these kinds. `None`: this operator runs as it is.
+    fn prepared(&self, _inputs: &Inputs<Kind>) -> TractResult<Option<Arc<dyn Operator>>> {
+        Ok(None)
+    }
+
+    /// The most bytes that the outputs can have, for an operator whose lengths stay late even when all values are
+    /// known (it counts elements).
+    fn most_bytes(&self, _inputs: &Inputs<Tensor>) -> TractResult<u128> {
+        Err(TractError::msg("the size of the result cannot be computed before it is made"))
+    }
+
+    /// Computes all outputs, with the datatypes and shapes that `outputs` gave. A wrong input is an error, never a panic.
+    fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>>;
+}

@@ -1,0 +1,170 @@
+//! An ONNX file from which plans are made: its nodes, its weights, and our operators with their attributes.
+//!
+//! What belongs here: everything that all plans of a model share. What does not: reading from disk (`external`), and
+//! shapes (`lower`, `plan`).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tract_onnx::model::ParsingContext;
+use tract_onnx::pb::{self, GraphProto, ModelProto, NodeProto, type_proto};
+use tract_onnx::prelude::*;
+use tract_onnx::tensor::translate_inference_fact;
+use tract_onnx::tract_hir::internal::{InferenceFact, InferenceModel, SymbolScope};
+
+use super::convert::chain;
+use super::external::{DataReader, graphs};
+use super::operators::attributes::Attributes;
+use super::operators::operator::Operator;
+use super::operators::table::{self, Domain, Entry};
+use super::operators::wrong;
+
+/// An ONNX file whose weights are loaded. All plans of a model share it.
+pub(super) struct Source {
+    /// The file, without the tensors that are in `weights`.
+    proto: ModelProto,
+    folder: PathBuf,
+    onnx: tract_onnx::Onnx,
+    /// The initializers of the graph, by name.
+    weights: HashMap<String, Arc<Tensor>>,
+    /// Our operators by the address of their node, so that all plans share what an operator has made of its attributes.
+    /// The nodes never move, because `proto` is not changed any more.
+    operators: HashMap<usize, Result<Arc<dyn Operator>, String>>,
+}
+
+impl Source {
+    /// Loads the weights and makes our operators. `proto` must have a graph.
+    ///
+    /// Errors: a tensor cannot be loaded, or a node has attributes that are not supported.
+    pub fn new(mut proto: ModelProto, folder: PathBuf) -> TractResult<Source> {
+        let mut onnx = onnx();
+        onnx.provider = Arc::new(DataReader);
+        let graph = proto.graph.get_or_insert_default();
+        let tensors = std::mem::take(&mut graph.initializer);
+        let mut source = Source { proto, folder, onnx, weights: HashMap::new(), operators: HashMap::new() };
+        let symbols = SymbolScope::default();
+        let context = source.context(&symbols);
+        let load = |tensor: &pb::TensorProto| {
+            let value =
+                context.load_tensor(tensor).map_err(|error| error.context(format!("`{}`", tensor.name)))?;
+            Ok((tensor.name.clone(), value.into_arc_tensor()))
+        };
+        let weights = tensors.iter().map(load).collect::<TractResult<_>>()?;
+        let operators = operators(&source, &context)?;
+        source.weights = weights;
+        source.operators = operators;
+        Ok(source)
+    }
+
+    /// The graph of the file.
+    pub fn graph(&self) -> &GraphProto {
+        self.proto.graph.as_ref().expect("new() takes a file with a graph")
+    }
+
+    /// What tract's functions need to read a node. `symbols` owns the symbols of the graph that is made.
+    pub fn context(&self, symbols: &SymbolScope) -> ParsingContext<'_> {
+        let ours = |domain: &str| domain.is_empty() || domain == "ai.onnx";
+        let import = self.proto.opset_import.iter().find(|import| ours(&import.domain));
+        ParsingContext {
+            onnx_operator_set_version: import.map_or(0, |import| import.version),
+            framework: &self.onnx,
+            model: &self.proto,
+            parent_graphs: vec![self.graph()],
+            model_dir: self.folder.to_str(),
+            template: InferenceModel { symbols: symbols.clone(), ..InferenceModel::default() },
+        }
+    }
+
+    /// The inputs of the graph that have no initializer: name, type and shape as the file declares them.
+    ///
+    /// Errors: an input is not a tensor, or has no type.
+    pub fn inputs(&self, symbols: &SymbolScope) -> TractResult<Vec<(String, InferenceFact)>> {
+        let context = self.context(symbols);
+        let inputs = self.graph().input.iter().filter(|input| !self.weights.contains_key(&input.name));
+        let fact = |input: &pb::ValueInfoProto| {
+            let value = input.r#type.as_ref().and_then(|declared| declared.value.as_ref());
+            let value = value.ok_or_else(|| {
+                TractError::msg(format!(
+                    "input `{}` has no type, or is no tensor: the protocol has only tensors",
+                    input.name
+                ))
+            })?;
+            #[allow(irrefutable_let_patterns, reason = "tract reads only this kind")]
+            let type_proto::Value::TensorType(tensor) = value else { unreachable!() };
+            Ok((input.name.clone(), translate_inference_fact(&context, tensor, true)?))
+        };
+        inputs.map(fact).collect()
+    }
+
+    /// The initializers of the graph, or of a graph inside it.
+    pub fn weights_of(
+        &self,
+        graph: &GraphProto,
+        context: &ParsingContext,
+    ) -> TractResult<Vec<(String, Arc<Tensor>)>> {
+        if std::ptr::eq(graph, self.graph()) {
+            let mut weights: Vec<_> =
+                self.weights.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+            // The order of a hash map differs from run to run. Plans must not.
+            weights.sort_by(|(a, _), (b, _)| a.cmp(b));
+            return Ok(weights);
+        }
+        let load = |tensor: &pb::TensorProto| {
+            Ok((tensor.name.clone(), context.load_tensor(tensor)?.into_arc_tensor()))
+        };
+        graph.initializer.iter().map(load).collect()
+    }
+
+    /// Our operator for a node. `None` when we have none.
+    pub fn operator(&self, node: &NodeProto) -> Option<TractResult<Arc<dyn Operator>>> {
+        let operator = self.operators.get(&address(node))?;
+        Some(operator.clone().map_err(TractError::msg))
+    }
+
+    /// The operators of the graph and its sub-graphs that nothing serves. Each is listed once, with a node that uses it.
+    pub fn unknown_operators(&self) -> Vec<&NodeProto> {
+        let mut unknown: Vec<&NodeProto> = Vec::new();
+        for node in graphs(Some(self.graph())).into_iter().flat_map(|graph| &graph.node) {
+            let known = entry(node).is_some() || self.onnx.op_register.0.contains_key(&node.op_type);
+            if !known && !unknown.iter().any(|other| other.op_type == node.op_type) {
+                unknown.push(node);
+            }
+        }
+        unknown
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "Source({} nodes, {} weights)", self.graph().node.len(), self.weights.len())
+    }
+}
+
+fn address(node: &NodeProto) -> usize {
+    std::ptr::from_ref(node).addr()
+}
+
+fn entry(node: &NodeProto) -> Option<&'static Entry> {
+    Domain::named(&node.domain).and_then(|domain| table::find(domain, &node.op_type))
+}
+
+/// Makes our operators. If tract can serve a node too, an error is kept until it is known that tract does not.
+fn operators(
+    source: &Source,
+    context: &ParsingContext,
+) -> TractResult<HashMap<usize, Result<Arc<dyn Operator>, String>>> {
+    let mut operators = HashMap::new();
+    for node in graphs(Some(source.graph())).into_iter().flat_map(|graph| &graph.node) {
+        let Some(entry) = entry(node) else { continue };
+        entry.check_attributes(node)?;
+        let Some(build) = entry.own else { continue };
+        let operator = build(&Attributes { context, node }).map_err(|error| chain(&error));
+        if let (Err(cause), None) = (&operator, entry.engine) {
+            return Err(wrong(node, cause));
+        }
+        operators.insert(address(node), operator);
+    }
+    Ok(operators)
+}
