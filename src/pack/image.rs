@@ -19,9 +19,9 @@ use crate::transfer::Digest;
 /// The specification whose media types the documents name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// Docker's image manifest, version 2, schema 2: every registry and engine takes it
+    /// Docker's image manifest, version 2, schema 2: every registry and engine accepts it
     Docker,
-    /// The Open Container Initiative's
+    /// The image specification of the Open Container Initiative
     Oci,
 }
 
