@@ -124,8 +124,8 @@ impl Upload<'_> {
             None => self.start()?,
         };
         let size = self.source.size();
-        // The last request may carry content too. So a blob that fits one piece needs no PATCH, which some registries
-        // do not support.
+        // The last request may carry content too. So a blob that fits one piece is sent by PUT alone, which every
+        // registry supports.
         while size - self.offset > self.chunk {
             self.address = Some(address.clone());
             address = self.piece(&address)?;
