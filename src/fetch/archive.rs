@@ -142,7 +142,7 @@ impl<R: Read> Read for Metered<R> {
         let length = self.content.read(buffer)? as u64;
         let left = self.left.checked_sub(length).ok_or_else(|| {
             io::Error::other(format!(
-                "it is more than {} bytes when it is unpacked: raise --max-unpacked-bytes, if it is meant to be",
+                "it is more than {} bytes when it is unpacked: raise --max-unpacked-bytes, if that is intended",
                 self.most
             ))
         })?;

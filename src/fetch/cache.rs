@@ -80,7 +80,7 @@ impl Place {
             let found = File::open(&model).and_then(Digest::of_reader).map_err(failed)?;
             return match found == self.digest {
                 true => Ok(Some(Content::Model(model))),
-                false => Err(format!("{}: its content is not what it was", model.display())),
+                false => Err(format!("{}: its content does not match its digest", model.display())),
             };
         }
         if sums.is_file() {
@@ -88,10 +88,10 @@ impl Place {
             let found = written(&sums_below(&folder.join(FILES)).map_err(failed)?);
             return match found == expected {
                 true => Ok(Some(Content::Archive(folder.join(FILES)))),
-                false => Err(format!("{}: its files are not what they were", folder.display())),
+                false => Err(format!("{}: its files do not match SHA256SUMS", folder.display())),
             };
         }
-        if folder.exists() { Err(format!("{}: it is not whole", folder.display())) } else { Ok(None) }
+        if folder.exists() { Err(format!("{}: it is not complete", folder.display())) } else { Ok(None) }
     }
 
     /// Locks the place against other processes until the returned file is dropped. Creates the cache folder if needed.

@@ -126,8 +126,8 @@ impl<'a> Download<'a> {
 
     fn wrong(&self) -> Failure {
         Failure::Spoilt(format!(
-            "what {} gives is not what sha256 says: expected {}, but {} came ({} bytes). Is it another version? \
-             Then set sha256 to what came, when that is what you want",
+            "the content of {} is not what sha256 says: expected {}, but {} came ({} bytes). Is it another version? \
+             If you want this one, set sha256 to its digest",
             self.source.address,
             self.source.sha256.hex(),
             self.hashing.digest().hex(),
@@ -238,7 +238,7 @@ impl<'a> Download<'a> {
 
     fn too_large(&self, how_large: &str) -> Failure {
         Failure::Spoilt(format!(
-            "{} {how_large}, but {} is the most: raise --max-download-bytes, if it is meant to be so large",
+            "{} {how_large}, but {} is the most: raise --max-download-bytes, if that is intended",
             self.source.address, self.fetching.max_download_bytes
         ))
     }
@@ -255,7 +255,7 @@ fn not_at_once(said: Duration, fruitless: u32) -> Duration {
 pub fn stored(error: io::Error) -> Failure {
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => Failure::Spoilt(
-            format!("there is no room for it ({error}): free some, or name another folder by --cache"),
+            format!("there is no room for it ({error}): free some space, or name another folder by --cache"),
         ),
         _ => Failure::Final(format!("it cannot be kept: {error}")),
     }

@@ -136,7 +136,7 @@ impl Fetcher {
         let address = Address::parse(url, self.fetching.allow_http)?;
         let sha256 = sha256.ok_or_else(|| {
             format!(
-                "{address} needs --sha256 HEX (ONNXD_SHA256), so that what is fetched is known to be what was meant: \
+                "{address} needs --sha256 HEX (ONNXD_SHA256), so that another file is not used by mistake: \
                  `sha256sum FILE` prints it"
             )
         })?;
@@ -197,7 +197,9 @@ impl Fetcher {
             }
         }
         self.fetch(source, &place, &what)?;
-        place.content()?.ok_or_else(|| "it was put into the cache, and is not there".into())
+        place.content()?.ok_or_else(|| {
+            "it was put into the cache, but is not there: does another program remove files there?".into()
+        })
     }
 
     /// Downloads into the cache and reports the progress. The caller holds the lock of `place`.
@@ -286,7 +288,7 @@ fn unpacked(mut files: ModelFiles, archive: &Path) -> Result<ModelFiles, String>
             below(Path::new(part)).ok_or_else(|| format!("`{part}` is not in the archive's folder"))?;
         if !files.folder.join(path).is_file() {
             return Err(format!(
-                "the archive holds no `{part}`, which model.json names (or means by default)"
+                "the archive holds no `{part}`, which model.json names (or which is the default)"
             ));
         }
     }
@@ -306,7 +308,8 @@ fn root(archive: &Path, file: &str) -> Result<PathBuf, String> {
     match folders.as_slice() {
         [folder] => Ok(folder.clone()),
         _ => Err(format!(
-            "the archive holds {} folders with a model.json or `{file}`: expected one, or those at its root",
+            "the archive holds {} folders with a model.json or `{file}`: expected exactly one, or the model at the \
+             archive's root",
             folders.len()
         )),
     }

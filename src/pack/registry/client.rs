@@ -340,7 +340,7 @@ impl Client {
             500..=599 => {
                 "the registry itself failed (is its disk full?): try again, and ask who runs it".into()
             }
-            300..=399 => "it redirects: name the registry by the host that it redirects to".into(),
+            300..=399 => "it redirects elsewhere: name the registry by the host that it redirects to".into(),
             _ => "an answer that was not expected".into(),
         };
         let body =
