@@ -3,8 +3,8 @@
        outlined OBJECT...
 
    LLVM's machine outliner moves equal pieces of code into new functions. On x86-64 such a piece has no calls, because a
-   call moves the stack pointer. So no panic passes through an outlined function. Still, LLVM writes an unwinding table (an
-   FDE) of 32 bytes for each of them, which is more than most of them save.
+   call moves the stack pointer. So no panic passes through an outlined function. Still, LLVM writes an unwinding table
+   (an FDE) of 32 bytes for each of them, which is more than most of them save.
 
    This program removes the symbol from the relocation of each such FDE. The linker then drops the FDE, as it does with
    those that `ld -r` leaves behind. */

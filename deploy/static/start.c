@@ -3,8 +3,8 @@
    A position-independent program has about 60,000 pointers to which its load address must be added. A plain relocation
    (DT_RELA) needs 24 bytes for each pointer. A packed one needs about one bit, so packing saves 1.4 MB.
 
-   musl applies packed relocations since version 1.2.4. The musl of Debian 12 and of older Rust versions ignores them. This
-   entry point works with both, because it sets the size of the list (DT_RELRSZ) to 0 after it has applied the list.
+   musl applies packed relocations since version 1.2.4. The musl of Debian 12 and of older Rust versions ignores them.
+   This entry point works with both, because it sets the size of the list (DT_RELRSZ) to 0 after it applied it.
 
    Source: System V generic ABI, "Relative Relocation Table". */
 #include <elf.h>
@@ -35,7 +35,8 @@ __attribute__((used, visibility("hidden"))) void onnxd_relocate(void)
     if (!entry || !size)
         return;
     for (; size->d_un.d_val; entry++, size->d_un.d_val -= sizeof *entry) {
-        if (!(*entry & 1)) { /* An even entry is the address of one word. Odd entries are bitmaps for the words after it. */
+        /* An even entry is the address of one word. Odd entries are bitmaps for the words after it. */
+        if (!(*entry & 1)) {
             next = (uintptr_t *)(base + *entry);
             *next++ += base;
             continue;

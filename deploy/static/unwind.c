@@ -4,8 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The result of _dl_find_object, glibc's fast search for the unwinding table of the object that contains a code address.
-   Source: glibc 2.35, dl_find_object.h. */
+/* The result of _dl_find_object, glibc's fast search for the unwinding table of the object that contains a code
+   address. Source: glibc 2.35, dl_find_object.h. */
 struct dl_find_object {
     unsigned long long dlfo_flags;
     void *dlfo_map_start;
@@ -20,7 +20,7 @@ struct search {
     struct dl_find_object *found;
 };
 
-/* Called for each loaded object. Returns 1, which ends the search, when the object contains the address and has a table. */
+/* Called for each loaded object. Returns 1 when the object has the address and a table: this ends the search. */
 static int look(struct dl_phdr_info *object, size_t size, void *argument)
 {
     struct search *search = argument;
@@ -61,9 +61,9 @@ int _dl_find_object(void *address, struct dl_find_object *result)
     return dl_iterate_phdr(look, &search) ? 0 : -1;
 }
 
-/* libgcc has weak references to these functions, to find out whether the program has threads. The linker takes nothing from
-   a static library for a weak reference, so some would be missing, and the first panic would call address 0. This array
-   refers to them strongly. */
+/* libgcc has weak references to these functions, to find out whether the program has threads. The linker takes nothing
+   from a static library for a weak reference, so some would be missing, and the first panic would call address 0. This
+   array refers to them strongly. */
 __attribute__((used)) static void *const needed[] = {
     (void *)pthread_once,        (void *)pthread_mutex_lock,  (void *)pthread_mutex_unlock,
     (void *)pthread_key_create,  (void *)pthread_getspecific, (void *)pthread_setspecific,

@@ -103,7 +103,7 @@ pub fn words(error: &ureq::Error, advice: &Advice) -> String {
     } else if said.contains("InvalidContentType") || said.contains("corrupt message") {
         format!(": it does not speak TLS on this port; if that is intended, add {}", advice.plain)
     } else if said.contains("proxy") {
-        ": the proxy is from HTTPS_PROXY, HTTP_PROXY or ALL_PROXY; NO_PROXY lists the full names of hosts that need none"
+        ": the proxy is from HTTPS_PROXY, HTTP_PROXY or ALL_PROXY; NO_PROXY lists full names of hosts that need none"
             .into()
     } else if said.contains("NotValidForName") {
         ": its certificate is for another host name".into()
