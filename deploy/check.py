@@ -15,6 +15,7 @@ import yaml
 
 
 def kubernetes(path):
+    """Validates each manifest, and checks that the Service and the disruption budget select the Deployment's pods."""
     import kubernetes_validate
 
     documents = list(yaml.safe_load_all(Path(path).read_text()))
@@ -29,7 +30,8 @@ def kubernetes(path):
 
 
 def kserve(path):
-    """The fields that the custom resource adds, by name and type; its containers, as a pod's."""
+    """Checks the fields of the custom resource by name and type, because there is no schema for it here. Its
+    containers are validated as those of a pod."""
     import kubernetes_validate
 
     runtime, service = yaml.safe_load_all(Path(path).read_text())
@@ -55,16 +57,18 @@ def kserve(path):
 
 
 def compose(path):
+    """Validates the file against the compose specification."""
     from compose_spec import PyCompose
 
     PyCompose.from_yaml(Path(path).read_text()).validate()
 
 
 def flags(onnxd, *paths):
+    """Checks that `onnxd serve --help` has every flag and ONNXD_ variable that the files use."""
     known = subprocess.run([onnxd, "serve", "--help"], capture_output=True, text=True, check=True).stdout
     for path in paths:
         text = Path(path).read_text()
-        # Comments may name other programs' flags.
+        # Comments are removed, because they may name flags of other programs.
         used = set(re.findall(r"(--[a-z][a-z-]+|ONNXD_[A-Z_]+)", re.sub(r"#.*", "", text)))
         for name in used:
             assert re.search(rf"{name}\b", known), f"{path}: onnxd serve has no {name}"

@@ -1,12 +1,14 @@
-# Of `hot` and a crate's functions (mangled, tab, readable), the table of their attributes.
+# Makes LLVM's table of function attributes for one crate (-forceattrs-csv-path). Reads two files: `hot`, and the
+# functions of the crate, each as a mangled name, a tab and a readable name.
 FNR == NR {
     if ($0 == "" || $0 ~ /^#/) next
     kinds[++count] = $0 ~ /^[~!+] / ? substr($0, 1, 1) : "="
     patterns[count] = kinds[count] == "=" ? $0 : substr($0, 3)
     next
 }
-# Whether all parts of a pattern are in what a function is called: without its type parameters, as a pattern names a
-# function or its type and not some argument, or with them, if there is `::<`, `&` or ` as ` in the pattern.
+# Whether the name of a function contains all parts of a pattern. The name is compared without its type parameters, so
+# that a pattern does not match a type that is only a parameter. With `::<`, `&` or ` as ` in the pattern, the whole
+# name is compared.
 function matches(pattern, part, parts, at, where) {
     where = pattern ~ /::<|&| as / ? $2 : name
     parts = split(pattern, part, / \.\. /)

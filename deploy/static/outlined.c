@@ -1,9 +1,13 @@
-/* Takes the unwinding tables of outlined functions out of objects for x86-64: OBJECT…
+/* Removes the unwinding tables of outlined functions from object files for x86-64:
 
-   What LLVM's machine outliner makes a function of never holds a call there (a call moves the stack pointer, so it is not
-   outlined), so no panic passes through it. LLVM writes a table of 32 bytes for each of them all the same, more than most
-   of them save. The linker leaves out a table whose function is not told: an FDE whose first relocation has no symbol,
-   as `ld -r` leaves it behind. */
+       outlined OBJECT...
+
+   LLVM's machine outliner moves equal pieces of code into new functions. On x86-64 such a piece has no calls, because a
+   call moves the stack pointer. So no panic passes through an outlined function. Still, LLVM writes an unwinding table
+   (an FDE) of 32 bytes for each of them, which is more than most of them save.
+
+   This program removes the symbol from the relocation of each such FDE. The linker then drops the FDE, as it does with
+   those that `ld -r` leaves behind. */
 #include <elf.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -33,7 +37,7 @@ static int take_out(const char *path)
         return 1;
     }
     const Elf64_Shdr *sections = (const Elf64_Shdr *)(start + head->e_shoff);
-    /* From 65,280 sections on, their numbers are where there is room for them. */
+    /* With 65,280 sections or more, the ELF header has no room for the counts: the first section header has them. */
     size_t count = head->e_shnum ? head->e_shnum : sections[0].sh_size;
     const char *names = start + sections[head->e_shstrndx == SHN_XINDEX ? sections[0].sh_link : head->e_shstrndx].sh_offset;
     const Elf64_Sym *symbols = NULL;

@@ -1,9 +1,12 @@
-/* The program's entry: applies the packed relative relocations (DT_RELR), then starts as musl does.
+/* The entry point of the program. It applies the packed relative relocations (DT_RELR), then calls musl's entry point.
 
-   A program that may lie anywhere has some 60,000 pointers that are wrong by the address it was loaded at. As plain
-   relocations (DT_RELA) they are 24 bytes each; packed, they are a bit each: 1.4 MB less. musl applies them from 1.2.4
-   on, and the one in Debian 12 and in older Rusts does not look at them. Each does right with this in front: what was
-   applied is taken off the list. (Generic ABI, "RELR relative relocations".) */
+   A position-independent program has about 60,000 pointers to which its load address must be added. A plain relocation
+   (DT_RELA) needs 24 bytes for each pointer. A packed one needs about one bit, so packing saves 1.4 MB.
+
+   musl applies packed relocations since version 1.2.4. The musl of Debian 12 and of older Rust versions ignores them.
+   This entry point works with both, because it sets the size of the list (DT_RELRSZ) to 0 after it applied it.
+
+   Source: System V generic ABI, "Relative Relocation Table". */
 #include <elf.h>
 #include <link.h>
 #include <stdint.h>
@@ -32,7 +35,8 @@ __attribute__((used, visibility("hidden"))) void onnxd_relocate(void)
     if (!entry || !size)
         return;
     for (; size->d_un.d_val; entry++, size->d_un.d_val -= sizeof *entry) {
-        if (!(*entry & 1)) { /* an address, and then bits for the words behind it */
+        /* An even entry is the address of one word. Odd entries are bitmaps for the words after it. */
+        if (!(*entry & 1)) {
             next = (uintptr_t *)(base + *entry);
             *next++ += base;
             continue;

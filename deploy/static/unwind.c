@@ -1,10 +1,11 @@
-/* What GCC's unwinder (libgcc_eh) asks of the C library, and musl does not have. */
+/* The functions of the C library that GCC's unwinder (libgcc_eh) needs and musl does not have. */
 #include <link.h>
 #include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* glibc's quick way from a code address to the unwinding table of its object (glibc 2.35, dl_find_object.h). */
+/* The result of _dl_find_object, glibc's fast search for the unwinding table of the object that contains a code
+   address. Source: glibc 2.35, dl_find_object.h. */
 struct dl_find_object {
     unsigned long long dlfo_flags;
     void *dlfo_map_start;
@@ -19,6 +20,7 @@ struct search {
     struct dl_find_object *found;
 };
 
+/* Called for each loaded object. Returns 1 when the object has the address and a table: this ends the search. */
 static int look(struct dl_phdr_info *object, size_t size, void *argument)
 {
     struct search *search = argument;
@@ -51,6 +53,7 @@ static int look(struct dl_phdr_info *object, size_t size, void *argument)
     return 1;
 }
 
+/* Returns 0 when an object was found, and -1 otherwise, as in glibc. */
 int _dl_find_object(void *address, struct dl_find_object *result)
 {
     struct search search = { (uintptr_t)address, result };
@@ -58,8 +61,9 @@ int _dl_find_object(void *address, struct dl_find_object *result)
     return dl_iterate_phdr(look, &search) ? 0 : -1;
 }
 
-/* libgcc refers to these weakly, to learn whether there are threads. A static library gives nothing to a weak
-   reference, and the first panic would call address 0. */
+/* libgcc has weak references to these functions, to find out whether the program has threads. The linker takes nothing
+   from a static library for a weak reference, so some would be missing, and the first panic would call address 0. This
+   array refers to them strongly. */
 __attribute__((used)) static void *const needed[] = {
     (void *)pthread_once,        (void *)pthread_mutex_lock,  (void *)pthread_mutex_unlock,
     (void *)pthread_key_create,  (void *)pthread_getspecific, (void *)pthread_setspecific,

@@ -1,22 +1,25 @@
-//! The allocator's settings in a small container. jemalloc reads them when the program begins, so the program begins once
-//! more, as the same process.
+//! Sets the allocator up for a small container. jemalloc reads its settings only when the program starts, so the
+//! program starts itself again, in the same process. The settings of the build are in `.cargo/config.toml` and
+//! deploy/static/build.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use crate::config::container;
 
-/// What jemalloc reads. A user's own settings are left as they are.
+/// The variable that jemalloc reads. If the user has set it, it is not changed.
 const VARIABLE: &str = "_RJEM_MALLOC_CONF";
 
-/// Below so many bytes of memory, what jemalloc keeps for a second is too much: in 64 MB clients could get the server
-/// killed, although their requests were within the budget (docs/size.md, "The allocator").
+/// The settings apply below this many bytes of memory. jemalloc keeps freed memory for a second, which is too much
+/// there: with 64 MB, requests within the memory budget could get the server killed (docs/size.md, "The allocator").
 const SMALL: u64 = 192 << 20;
 
-/// Blocks of 1 MiB and more go back to the system at once. It makes models with large tensors up to 1.4 times slower.
+/// Returns freed blocks of 1 MiB and more to the system at once. This makes models with large tensors up to 1.4 times
+/// slower.
 const SETTINGS: &str = "oversize_threshold:1048576";
 
-/// Begins anew with other settings, where they are needed and not there yet.
+/// Starts the program again with [`SETTINGS`] if memory is small and the variable is not set. Then it does not return.
+/// On an error it prints the error and returns, and the program runs with the settings of the build.
 pub fn settle() {
     if container::memory() >= SMALL || std::env::var_os(VARIABLE).is_some() {
         return;
@@ -24,7 +27,7 @@ pub fn settle() {
     let Ok(program) = std::env::current_exe() else { return };
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_else(|| program.clone().into());
-    // It comes back only with an error.
+    // `exec` returns only on an error.
     let error = Command::new(&program).arg0(name).args(arguments).env(VARIABLE, SETTINGS).exec();
     eprintln!("onnxd: {} cannot be started with {VARIABLE}={SETTINGS}: {error}", program.display());
 }

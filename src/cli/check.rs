@@ -1,4 +1,5 @@
-//! `onnxd check`: what a model takes and gives, and how fast; or why it does not load.
+//! `onnxd check`: prints the inputs, outputs and speed of a model, or why it does not load. It loads and measures with
+//! the same code as the server; only the text of the report belongs here.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,7 +25,7 @@ pub struct CheckFlags {
     #[arg(env = "ONNXD_MODEL")]
     model: Option<PathBuf>,
 
-    /// Print the example request whole, however long it is
+    /// Print the whole example request, even if it is long
     #[arg(long)]
     example: bool,
 
@@ -35,15 +36,16 @@ pub struct CheckFlags {
     log: LogFlags,
 }
 
-/// How long the latency is measured, and how many runs at most.
+/// The latency is measured for this time, or for this number of runs, whichever ends first.
 const MEASURE: Duration = Duration::from_secs(1);
 const MOST_RUNS: usize = 200;
 
-/// Bytes of an example that is printed without being asked for.
+/// Bytes of the longest example request that is printed whole without `--example`: about one screen.
 const LONGEST_EXAMPLE: usize = 2000;
 
+/// Prints a report for each model to standard output. Fails when one of them does not load.
 pub fn run(flags: &CheckFlags) -> ExitCode {
-    // What goes wrong is in the report.
+    // The report has all errors, so the log is off unless the user chose a level.
     let quiet = LogFlags { log: "off".into(), ..flags.log.clone() };
     let log = if flags.log.log == "info" { &quiet } else { &flags.log };
     if let Err(error) = logging::start(log, Limits::default().max_log_bytes) {
@@ -107,7 +109,7 @@ fn report(mut loaded: Loaded, took: Duration, whole: bool) {
         );
     }
     match signature.max_batch_size {
-        _ if signature.has_state => println!("rows     one a request: each is a step of a sequence"),
+        _ if signature.has_state => println!("rows     one per request: each is a step of a sequence"),
         Some(most) => println!("rows     up to {most} a request (max_batch_size)"),
         None if signature.inputs.iter().all(|input| input.shape.iter().all(|dim| dim.fixed().is_some())) => {}
         None if session.listed_shapes().is_some() => {}
@@ -123,21 +125,20 @@ fn report(mut loaded: Loaded, took: Duration, whole: bool) {
     }
     match &loaded.warmup_error {
         Some(error) => {
-            println!("warm-up  failed on {}, which some models cannot take: {error}", sample_of(loaded))
+            println!("warm-up  failed on {}, which some models do not accept: {error}", sample_of(loaded))
         }
         None => latency(loaded),
     }
     if let Some(finding) = &loaded.threads {
         let verdict = if finding.helps() { "used" } else { "not used" };
         println!(
-            "threads  {} a run: {:.3} ms instead of {:.3} ms: {verdict}",
+            "threads  {} per run: {:.3} ms instead of {:.3} ms: {verdict}",
             finding.threads, finding.together, finding.alone
         );
     }
     if let Some(planner) = planner {
         batches(planner, session);
     }
-    // Up to a screenful it can be pasted as it is.
     let all = whole_example(signature);
     if whole || all.len() <= LONGEST_EXAMPLE {
         println!("example  {all}\n");
@@ -146,7 +147,7 @@ fn report(mut loaded: Loaded, took: Duration, whole: bool) {
     }
 }
 
-/// The same findings that a server makes in the background.
+/// Measures the batch sizes, as a server does in the background, and prints each finding.
 fn batches(planner: Planner, session: &Session) {
     let mut findings: Vec<Finding> = Vec::new();
     planner.run(|finding| {
@@ -160,6 +161,7 @@ fn batches(planner: Planner, session: &Session) {
     }
 }
 
+/// Measures runs of one row in one thread, and prints the median. Prints nothing when a run fails.
 fn latency(loaded: &Loaded) {
     let session = &loaded.workload.session;
     let Ok(item) = inference::sample(&loaded.workload) else { return };
@@ -185,11 +187,12 @@ fn latency(loaded: &Loaded) {
     );
 }
 
-/// What was run, in a word.
+/// The name of the input that was run.
 fn sample_of(loaded: &Loaded) -> &'static str {
     if loaded.workload.preprocessor.takes_text() { "the sentence below" } else { "zeros" }
 }
 
+/// One line about a tensor: name, datatype, shape, and for an input the other forms that it accepts.
 fn describe(tensor: &TensorMetadata, inputs: &[TensorMetadata]) -> String {
     let dims: Vec<String> = tensor
         .shape

@@ -1,4 +1,5 @@
-//! `onnxd healthcheck`: a probe for images that have no shell and no curl.
+//! `onnxd healthcheck`: asks a running server for `/health`, for images that have no shell and no curl. What `/health`
+//! answers is decided in `ops`.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -13,22 +14,24 @@ use crate::net::tls::probe;
 
 #[derive(Debug, Args)]
 pub struct HealthcheckFlags {
-    /// The address that the server was told to listen on
+    /// The address that the server listens on
     #[arg(long, default_value = "0.0.0.0:8080", env = "ONNXD_LISTEN", value_parser = address)]
     listen: SocketAddr,
 
-    /// The server's certificate, as it was told it: the port then speaks TLS
+    /// The server's certificate, if it has one: the port then uses TLS
     #[arg(long, env = "ONNXD_TLS_CERT", value_name = "FILE")]
     tls_cert: Option<PathBuf>,
 
-    /// The server's private address, if it was told one: asked instead, as it has room when the port has none
+    /// The server's private address, if it has one: asked instead, because it answers when the port is full
     #[arg(long, env = "ONNXD_OPS_LISTEN", value_parser = address)]
     ops_listen: Option<SocketAddr>,
 }
 
-/// For all of it: a server that answers a byte now and then is not well.
+/// The time limit for the whole check. A limit for each read would accept a server that sends single bytes slowly.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// Succeeds when `/health` answers 200 within [`PATIENCE`]. Otherwise prints the reason to standard error and fails.
+/// The certificate is not verified, because the server is on this machine.
 pub fn run(flags: &HealthcheckFlags) -> ExitCode {
     let (listen, tls) = match flags.ops_listen {
         Some(private) => (private, false),
@@ -43,7 +46,7 @@ pub fn run(flags: &HealthcheckFlags) -> ExitCode {
     }
 }
 
-/// An address that means "any" is reached on the loopback.
+/// The address to connect to: the loopback address when the server listens on all addresses.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
@@ -81,7 +84,7 @@ fn get_health(mut stream: impl Read + Write) -> io::Result<String> {
     Ok(answer)
 }
 
-/// A blocking stream whose reads and writes all end by the deadline.
+/// A blocking stream. All its reads and writes fail after the deadline.
 struct Timed {
     stream: TcpStream,
     deadline: Instant,

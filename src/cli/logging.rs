@@ -1,11 +1,17 @@
-//! The logger: lines to standard output, as text or as JSON, written by a thread of their own.
+//! The logger: makes each record a line of text or JSON and puts it into the queue of the thread that writes to
+//! standard output. That thread is in `queue`.
 //!
-//! ERROR: the server or an operator must act. WARN: a peer or a model is off, the server copes. INFO:
-//! what happens to the server and to conversations; never payloads, query strings or tokens. DEBUG:
-//! each connection and request. tract and the libraries of HTTP and WebSocket speak at WARN and above
-//! unless they are named.
+//! | level | what it is for |
+//! |---|---|
+//! | ERROR | somebody must act |
+//! | WARN | something is wrong with a client or a model, and the server continues |
+//! | INFO | events of the server and of conversations |
+//! | DEBUG | each connection and request |
 //!
-//! A record is one line, whatever is in it: control characters are shown as escapes.
+//! tract and the libraries for HTTP and WebSocket log only at WARN and above, unless `--log` names them.
+//!
+//! Invariants: a record is one line, because control characters are written as escapes. No line has a payload, a query
+//! string or a token.
 
 mod queue;
 
@@ -25,7 +31,7 @@ use crate::panics::panic_message;
 use crate::plain;
 use queue::Queue;
 
-/// How long the end of the program waits for lines that are not written yet.
+/// The longest time that the end of the program waits for the last lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 struct Logger {
@@ -34,8 +40,11 @@ struct Logger {
     queue: Arc<Queue>,
 }
 
-/// Sets the logger up, with room for so many bytes of lines, and sends panics to it. Before the program ends,
-/// `log::logger().flush()` lets the last lines out.
+/// Starts the logger, and logs panics as errors. `max_log_bytes` limits the lines that wait to be written; lines above
+/// that are dropped and counted. Call `log::logger().flush()` before the program ends, to write the last lines.
+///
+/// Fails when `--log` has an unknown level, when `max_log_bytes` is 0, when standard output is closed, or at the second
+/// call.
 pub fn start(flags: &LogFlags, max_log_bytes: usize) -> Result<(), String> {
     if max_log_bytes == 0 {
         return Err("--max-log-bytes is 0, which would let nothing through".into());
@@ -43,7 +52,7 @@ pub fn start(flags: &LogFlags, max_log_bytes: usize) -> Result<(), String> {
     let filter = filter(&flags.log)?;
     let format = flags.log_format;
     let failed = |error: io::Error| format!("the log cannot be written: {error}");
-    // A descriptor of its own: no lock that a blocked write would hold, and no buffer.
+    // An own descriptor instead of `io::stdout()`: that has a buffer, and a lock that a blocked write would hold.
     let out = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(failed)?);
     let report = move |count| {
         let message = format!("{count} lines of the log were dropped: standard output was not read in time");
@@ -60,7 +69,7 @@ pub fn start(flags: &LogFlags, max_log_bytes: usize) -> Result<(), String> {
 }
 
 fn filter(directives: &str) -> Result<Filter, String> {
-    // What the parser does not understand it leaves out; a wrong setting is an error here.
+    // env_filter ignores a level that it does not know. Here it is an error.
     let known = |level: &str| level.parse::<LevelFilter>().is_ok();
     for directive in directives.split(',').filter(|directive| !directive.is_empty()) {
         let level = directive.split_once('=').map_or(directive, |(_, level)| level);
@@ -71,11 +80,11 @@ fn filter(directives: &str) -> Result<Filter, String> {
         }
     }
     let mut builder = env_filter::Builder::new();
-    // tract says much; the others would say requests whole, with their secrets.
+    // tract logs very much. The others log whole requests, with their secrets.
     for library in ["tract", "ureq", "ureq_proto", "tungstenite"] {
         builder.filter_module(library, LevelFilter::Warn);
     }
-    // It reports as an error that its port was closed, which is how it is used here (ops::relay).
+    // tiny_http logs an error when its port closes, which is normal here (ops::relay).
     builder.filter_module("tiny_http", LevelFilter::Off);
     Ok(builder.parse(directives).build())
 }
@@ -97,7 +106,7 @@ impl Log for Logger {
     }
 }
 
-/// One line, with its break.
+/// One line of the log, with its line break.
 fn line(format: LogFormat, level: Level, target: &str, message: &str) -> String {
     #[derive(Serialize)]
     struct Line<'a> {

@@ -1,8 +1,11 @@
-//! The command line: one file a subcommand.
+//! The command line: one file for each subcommand, and what only commands need (logging, the allocator). The flags of
+//! `serve` and their defaults are in `config`.
+//!
+//! Invariant: everything that a command prints is made safe for the terminal by [`crate::plain`].
 
-/// What commands print may hold text from a file, a registry or a server. In this room these two take the place of the
-/// standard macros of the same names, so that no line can be printed that was not made safe by [`crate::plain`].
-/// A reader that is gone is no reason to panic.
+// Printed text may come from a file, a registry or a server. In this module, these two macros replace the standard ones
+// of the same names, so that no line is printed without `plain`. They ignore write errors instead of panicking, because
+// the reader of the output may be gone.
 macro_rules! println {
     ($($text:tt)*) => {{
         use std::io::Write as _;
@@ -50,7 +53,7 @@ pub struct Arguments {
 enum Command {
     /// Serve models (what onnxd does without a subcommand)
     Serve(Box<ServeFlags>),
-    /// Load a model, warm it up, and tell what it takes and gives
+    /// Load a model, warm it up, and print its inputs, its outputs and its speed
     Check(check::CheckFlags),
     /// Ask a running server whether it is ready: exit 0 when it is, 1 when not
     Healthcheck(healthcheck::HealthcheckFlags),
@@ -58,7 +61,8 @@ enum Command {
     Pack(Box<pack::PackFlags>),
 }
 
-/// Runs the command; the exit code is 0 for success, 1 for failure, and clap's 2 for wrong usage.
+/// Reads the command line, runs the command and writes the last log lines. The exit code is 0 for success, 1 for
+/// failure, 2 for a wrong command line, and 3 when `serve` ended because of `--stuck-timeout`.
 pub fn run() -> ExitCode {
     let Arguments { command, serve } = Arguments::parse();
     let code = match command {

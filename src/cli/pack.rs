@@ -1,4 +1,5 @@
-//! `onnxd pack`: a model and a static onnxd as an image from scratch, in a file or in a registry.
+//! `onnxd pack`: makes an image from models and a static onnxd, and writes it to a file or sends it to a registry. This
+//! file has the flags, their checks and the order of the steps; how images are built and sent is in [`crate::pack`].
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -34,7 +35,7 @@ pub struct PackFlags {
     #[arg(long, value_name = "HOST/ORGANISATION/NAME:TAG")]
     push: Option<Reference>,
 
-    /// Media types, and the form of the file
+    /// Media types of the image, and layout of the file
     #[arg(long, value_enum, default_value_t = Format::Docker)]
     format: Format,
 
@@ -46,15 +47,15 @@ pub struct PackFlags {
     #[arg(long, value_name = "ARCH=FILE", value_parser = binary)]
     binary: Vec<(Architecture, PathBuf)>,
 
-    /// The image's name in the file [default: as it is pushed, or the model's name and version]
+    /// The image's name in the file [default: that of --push, or the model's name and version]
     #[arg(long, value_name = "NAME:TAG")]
     tag: Option<String>,
 
-    /// One tag for all architectures, a manifest list, instead of NAME:TAG-amd64 and NAME:TAG-arm64
+    /// Use one tag (a manifest list) for all architectures, instead of NAME:TAG-amd64 and NAME:TAG-arm64
     #[arg(long)]
     list: bool,
 
-    /// A label of the image, besides its own
+    /// Add a label to the image
     #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
     label: Vec<(String, String)>,
 
@@ -80,15 +81,15 @@ pub struct PackFlags {
     next_help_heading = "Registry (without a user, the login of `docker login` or `podman login` is used)"
 )]
 struct RegistryFlags {
-    /// Who pushes
+    /// The user who pushes
     #[arg(long, env = "ONNXD_REGISTRY_USERNAME", requires = "registry_password")]
     registry_username: Option<String>,
 
-    /// Better in the environment, where no list of processes shows it
+    /// The user's password; better in the environment, where no list of processes shows it
     #[arg(long, env = "ONNXD_REGISTRY_PASSWORD", hide_env_values = true, requires = "registry_username")]
     registry_password: Option<String>,
 
-    /// SWR's access key (AK), for registries called swr.…; user and password follow from AK and SK
+    /// SWR's access key (AK), for registries called swr.…; user and password are computed from AK and SK
     #[arg(long, env = "ONNXD_SWR_AK", requires = "swr_sk")]
     swr_ak: Option<String>,
 
@@ -96,24 +97,26 @@ struct RegistryFlags {
     #[arg(long, env = "ONNXD_SWR_SK", hide_env_values = true, requires = "swr_ak")]
     swr_sk: Option<String>,
 
-    /// The project of the AK; AK and SK then count for any registry [default: the region in the host's name]
+    /// The project of the AK; AK and SK are then used for any registry [default: the region in the host's name]
     #[arg(long, env = "ONNXD_SWR_PROJECT", requires = "swr_ak")]
     swr_project: Option<String>,
 
-    /// PEM: the authorities that the registry's certificate may be from, instead of the public ones
+    /// A PEM file with the authorities to trust for the registry's certificate, instead of the public ones
     #[arg(long, env = "ONNXD_REGISTRY_CA", value_name = "FILE")]
     registry_ca: Option<PathBuf>,
 
-    /// Speak HTTP without TLS to the registry
+    /// Use HTTP without TLS for the registry
     #[arg(long)]
     plain_http: bool,
 
-    /// Send layers in requests of so many bytes: for proxies with a limit, and lines that break
-    /// [default: whole; in pieces after a cut]
+    /// Send layers in requests of this many bytes: for proxies with a limit, and unstable connections
+    /// [default: whole; in pieces after an interruption]
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
     chunk_bytes: Option<u64>,
 }
 
+/// Makes the images, and writes or pushes them. Prints what was made to standard output, and an error to standard
+/// error.
 pub fn run(flags: &PackFlags) -> ExitCode {
     let log = LogFlags { log: "warn".into(), log_format: LogFormat::Text };
     if let Err(error) = logging::start(&log, Limits::default().max_log_bytes) {
@@ -131,11 +134,14 @@ pub fn run(flags: &PackFlags) -> ExitCode {
 
 fn pack(flags: &PackFlags) -> Result<(), PackError> {
     if let Some(path) = flags.output.as_ref().filter(|path| path.exists() && !path.is_file()) {
-        return Err(PackError::Input(format!("{}: is no file that could be replaced", path.display())));
+        return Err(PackError::Input(format!(
+            "{}: is not a regular file, so it cannot be replaced: name another --output",
+            path.display()
+        )));
     }
     let binaries = binaries(flags)?;
     let arguments = arguments(flags)?;
-    // Wrong credentials are found before anything is loaded and compressed.
+    // The login comes first, so that wrong credentials fail before models are loaded and compressed.
     let mut client = flags.push.as_ref().map(|to| client(to, &flags.registry)).transpose()?;
     let models = models(flags)?;
     let (name, tag) = name(flags, &models)?;
@@ -172,7 +178,8 @@ fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
 }
 
-/// The program of each architecture that is asked for.
+/// The program file of each requested architecture. Fails when one is missing, has another architecture, or is not
+/// static.
 fn binaries(flags: &PackFlags) -> Result<Vec<(Architecture, PathBuf)>, PackError> {
     let mut wanted = flags.arch.clone();
     if wanted.is_empty() {
@@ -221,7 +228,7 @@ fn binaries(flags: &PackFlags) -> Result<Vec<(Architecture, PathBuf)>, PackError
     Ok(binaries)
 }
 
-/// A program's arguments, held against what it takes.
+// Parses the flags for the image, to check them. Not a `///` comment, because clap would show it as help.
 #[derive(Debug, Parser)]
 #[command(name = "onnxd serve", no_binary_name = true)]
 struct Serve {
@@ -229,17 +236,17 @@ struct Serve {
     flags: ServeFlags,
 }
 
-/// What the image runs. A flag that is wrong is told now, and not by an image that does not start.
+/// The command that the image runs. Its flags are checked here, so that `pack` fails instead of the container.
 fn arguments(flags: &PackFlags) -> Result<Vec<String>, PackError> {
     let serve: Vec<String> = std::iter::once("/model".to_owned()).chain(flags.arguments.clone()).collect();
-    let wrong = |error: String| PackError::Input(format!("behind `--`: {error}"));
+    let wrong = |error: String| PackError::Input(format!("after `--`: {error}"));
     let parsed = Serve::try_parse_from(&serve).map_err(|error| wrong(error.to_string()))?;
     parsed.flags.limits.checked().map_err(wrong)?;
     parsed.flags.fetch.fetching().map_err(wrong)?;
     Ok(std::iter::once("serve".to_owned()).chain(serve).collect())
 }
 
-/// The models, each loaded once: what is packed can be served.
+/// The models. Each is loaded once, so that only models that can be served are packed.
 fn models(flags: &PackFlags) -> Result<Vec<ModelFiles>, PackError> {
     let fetching = flags.fetch.fetching().map_err(PackError::Input)?;
     let models = Fetcher::new(fetching, Lines::StandardError).models(&flags.model.clone().into());
@@ -252,6 +259,7 @@ fn models(flags: &PackFlags) -> Result<Vec<ModelFiles>, PackError> {
     Ok(models)
 }
 
+/// The image's name and tag: those of `--tag`, else of `--push`, else of the model.
 fn name(flags: &PackFlags, models: &[ModelFiles]) -> Result<(String, String), PackError> {
     let own = match models {
         [model] => format!("{}:{}", model.name.to_lowercase(), model.version),
@@ -262,13 +270,14 @@ fn name(flags: &PackFlags, models: &[ModelFiles]) -> Result<(String, String), Pa
         (None, Some(push)) => push.to_string(),
         (None, None) => own,
     };
-    // A name with a registry may have a port.
+    // A name with a registry is parsed as a whole, because the registry may have a port, which also follows a `:`.
     match said.parse::<Reference>() {
         Ok(whole) => Ok((format!("{}/{}", whole.registry, whole.repository), whole.tag)),
         Err(_) => reference::name(&said).map_err(|error| PackError::Input(format!("--tag: {error}"))),
     }
 }
 
+/// An image for each architecture: a layer with its program, and a layer with the models, which all of them share.
 fn images(
     flags: &PackFlags,
     models: &[ModelFiles],
@@ -279,7 +288,7 @@ fn images(
     for model in models {
         for (path, source) in parts(model)? {
             let path = Path::new("model").join(&model.name).join(path);
-            // Versions may share a manifest and labels.
+            // Versions of a model may share its manifest and its labels.
             if packed.insert(path.clone()) {
                 files.add(path, source);
             }
@@ -312,8 +321,8 @@ fn parts(model: &ModelFiles) -> Result<Vec<(PathBuf, PathBuf)>, PackError> {
     Ok(parts)
 }
 
-/// A link could ship a file that nobody meant to give away. Links that stay in the model's folder are what mounts
-/// are made of.
+/// Refuses a link to a file outside the model's folder, because the image could then publish a private file by mistake.
+/// Links within the folder are allowed: Kubernetes mounts ConfigMaps with such links.
 fn check_inside(model: &ModelFiles, part: &Path) -> Result<(), PackError> {
     let resolve =
         |path: &Path| path.canonicalize().map_err(|source| PackError::Io { path: path.into(), source });
@@ -321,7 +330,7 @@ fn check_inside(model: &ModelFiles, part: &Path) -> Result<(), PackError> {
     let target = resolve(part)?;
     for folder in std::iter::once(model.folder.as_path()).chain(manifest_folder) {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        // What is fetched has no folder before it is there.
+        // A model with a `url` has no folder before it is fetched.
         if folder.exists() && target.starts_with(resolve(folder)?) {
             return Ok(());
         }
@@ -341,7 +350,7 @@ fn tagged(flags: &PackFlags, images: &[Image], name: &str) -> Result<Tagged, Pac
     Ok(Tagged { images: names.collect(), list: None })
 }
 
-/// A tag tells its architecture when there are several.
+/// The name of an image. It ends in the architecture when there are several images.
 fn of_architecture(name: &str, image: &Image, images: usize) -> String {
     if images == 1 { name.to_owned() } else { format!("{name}-{}", image.architecture) }
 }
@@ -362,7 +371,7 @@ fn client(to: &Reference, flags: &RegistryFlags) -> Result<Client, PackError> {
             let project = flags.swr_project.as_deref().or_else(|| region(&to.registry));
             match project {
                 Some(project) => Some(Credentials::swr(project, access_key, secret_key)),
-                // Keys that are set for another registry's sake.
+                // The keys in the environment are for SWR, and this is another registry.
                 None => Credentials::kept(&to.registry, &to.repository)?,
             }
         }

@@ -1,4 +1,5 @@
-//! `onnxd serve`: run until a signal.
+//! `onnxd serve`: runs the server until a signal arrives, and handles signals and process limits. The parts of the
+//! server are built and drained in `server`.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,6 +16,8 @@ use crate::config::ServeFlags;
 use crate::model::ModelSource;
 use crate::server::{Server, Settings};
 
+/// Serves until a signal or a stuck run. The exit code is 0 after a signal and a complete drain, 3 ([`STUCK`]) after a
+/// stuck run, and 1 after an error, which also includes a drain that took too long.
 pub fn run(flags: &ServeFlags) -> ExitCode {
     allocator::settle();
     if let Err(error) = logging::start(&flags.log, flags.limits.max_log_bytes) {
@@ -34,7 +37,7 @@ pub fn run(flags: &ServeFlags) -> ExitCode {
 /// The exit code of a server that ended because a run took longer than `--stuck-timeout`.
 const STUCK: u8 = 3;
 
-/// Why a server ended in good order.
+/// Why a server ended without an error.
 enum Ended {
     BySignal,
     ByStuckRun,
@@ -42,7 +45,7 @@ enum Ended {
 
 fn serve(flags: &ServeFlags) -> Result<Ended, String> {
     let settings = Settings::try_from(flags)?;
-    // Registered before anything else: as PID 1 there is no default action that would end us.
+    // This comes first, because signals have no default action for a process with PID 1, as in a container.
     let starting = Arc::new(AtomicBool::new(true));
     let mut signals = signals(&starting).map_err(|error| format!("cannot listen for signals: {error}"))?;
     raise_file_limit(&settings);
@@ -63,7 +66,7 @@ fn serve(flags: &ServeFlags) -> Result<Ended, String> {
         .watch_for_stuck_runs(move || handle.close())
         .map_err(|error| format!("cannot watch for stuck runs: {error}"))?;
     let Some(signal) = wait(&mut signals, &server) else {
-        // Without the delay of a drain: there may be no worker left to serve on with.
+        // No --drain-delay here: perhaps all workers are stuck, and nothing could be served during the delay.
         server.drain("a run that does not end");
         return Ok(Ended::ByStuckRun);
     };
@@ -74,7 +77,7 @@ fn serve(flags: &ServeFlags) -> Result<Ended, String> {
     let drained = server.drain(signal);
     if !drained.is_clean() {
         return Err(format!(
-            "the drain's time was over: {} connections were cut, {} workers were still running",
+            "the drain took longer than --drain-timeout: {} connections were cut, {} workers were still running",
             drained.cut, drained.stuck
         ));
     }
@@ -82,10 +85,11 @@ fn serve(flags: &ServeFlags) -> Result<Ended, String> {
     Ok(Ended::BySignal)
 }
 
-/// A signal while models are fetched and loaded ends the program at once, as it was asked to: nothing was
-/// accepted yet, a download goes on from there the next time, and no time-out of a network must be waited
-/// for. Later the first signal drains, and a second one ends the program with the shell's code for a death
-/// by signal.
+/// Registers the signals. `starting` is true while models are fetched and loaded.
+///
+/// While starting, SIGTERM and SIGINT end the program at once with code 0: no connection was accepted, a download
+/// continues at the next start, and a slow network cannot delay the stop. Later, the first of them starts the drain,
+/// and a second one ends the program with 128 plus the signal's number, as shells report it.
 fn signals(starting: &Arc<AtomicBool>) -> std::io::Result<Signals> {
     let stopping = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
@@ -96,7 +100,7 @@ fn signals(starting: &Arc<AtomicBool>) -> std::io::Result<Signals> {
     Signals::new([SIGTERM, SIGINT, SIGHUP])
 }
 
-/// Waits for a signal to stop; its name, or none when a stuck run ended the wait. SIGHUP reloads.
+/// Waits for SIGTERM or SIGINT, and returns its name. `None` when a stuck run ended the wait. SIGHUP reloads.
 fn wait(signals: &mut Signals, server: &Server) -> Option<&'static str> {
     for signal in signals.forever() {
         if signal == SIGHUP {
@@ -108,8 +112,7 @@ fn wait(signals: &mut Signals, server: &Server) -> Option<&'static str> {
     None
 }
 
-/// Lets the drain's delay pass, in which SIGHUP still reloads; a second signal to stop ends the program
-/// all the same.
+/// Continues to serve for `--drain-delay`. SIGHUP still reloads. A second SIGTERM or SIGINT ends the program.
 fn serve_on(signals: &mut Signals, server: &Server) {
     const LOOK: Duration = Duration::from_millis(100);
     let end = Instant::now() + server.drain_delay();
@@ -121,7 +124,7 @@ fn serve_on(signals: &mut Signals, server: &Server) {
     }
 }
 
-/// Raises the soft limit of descriptors as far as it may be; when that is not enough, the operator is told.
+/// Raises the soft limit of file descriptors to what is needed, or to the hard limit. Warns when that is not enough.
 fn raise_file_limit(settings: &Settings) {
     let needed = descriptors(settings);
     let limit = getrlimit(Resource::Nofile);
@@ -140,10 +143,10 @@ fn raise_file_limit(settings: &Settings) {
     }
 }
 
-/// Each connection takes a descriptor, and one more while it waits for a reply, without which it would look for the
-/// reply a thousand times a second.
+/// The number of file descriptors that the server needs at most. Each connection has one, and one more (its bell) while
+/// it waits for a reply. Without its bell, a connection would poll for the reply a thousand times a second.
 fn descriptors(settings: &Settings) -> u64 {
-    /// For models, logs, listeners and what belongs to the program.
+    /// Descriptors for models, logs, listeners and the program itself.
     const OTHERS: u64 = 256;
     let private = if settings.ops_listen.is_some() { settings.limits.max_ops_connections as u64 } else { 0 };
     2 * settings.limits.max_connections as u64 + private + OTHERS

@@ -1,5 +1,8 @@
-//! Where something is fetched from: https, http when it is allowed, or a file. What is shown of an
-//! address is its scheme, host and path; a query may be a signature, which is as good as a password.
+//! The address that a model is fetched from: an https URL, an http URL when that is allowed, or a file on this machine.
+//! Sending requests to an address belongs to `web`.
+//!
+//! Invariant: a shown address has only scheme, host and path. It never has the query, because a query may be a
+//! signature, and whoever knows the signature can fetch the file.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,14 +10,20 @@ use std::path::PathBuf;
 use http::Uri;
 use percent_encoding::percent_decode_str;
 
-/// A URL that may be fetched from.
+/// A checked URL. `Display` shows it without its query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
+    /// The absolute path of a `file://` URL.
     File(PathBuf),
+    /// An https or http URL with a host, and without a user or a password.
     Web(Uri),
 }
 
 impl Address {
+    /// Reads a `file://`, `https://` or, with `allow_http`, `http://` URL.
+    ///
+    /// Fails for any other scheme, without a host, with a user or a password, or with a relative file path. The error
+    /// says what was expected and contains no query and no password.
     pub fn parse(text: &str, allow_http: bool) -> Result<Address, String> {
         if let Some(rest) = text.strip_prefix("file://") {
             return file(rest).map(Address::File);
@@ -22,7 +31,7 @@ impl Address {
         web(text, allow_http).map(Address::Web)
     }
 
-    /// The path's last part, decoded.
+    /// The last part of the path, percent-decoded: the file name. Empty when the path ends in `/`.
     pub fn last_part(&self) -> String {
         let path = match self {
             Address::File(path) => path.to_string_lossy().into_owned(),
@@ -41,18 +50,18 @@ impl fmt::Display for Address {
     }
 }
 
-/// An address without its query.
+/// The text of an address that may be shown: scheme, host, port and path, without the query.
 pub fn shown(uri: &Uri) -> String {
     format!("{}{}", origin(uri), uri.path())
 }
 
-/// Scheme, host and port: who is asked.
+/// Scheme, host and port, for example `https://example.org:8443`. Credentials are only sent to the same origin.
 pub fn origin(uri: &Uri) -> String {
     let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
     format!("{}://{authority}", uri.scheme_str().unwrap_or_default())
 }
 
-/// RFC 8089: an empty host or `localhost`, then an absolute path.
+/// Reads what follows `file://`: an empty host or `localhost`, then an absolute path. Source: RFC 8089.
 fn file(rest: &str) -> Result<PathBuf, String> {
     let path = rest.strip_prefix("localhost").unwrap_or(rest);
     let path = path.split(['?', '#']).next().unwrap_or_default();
@@ -60,12 +69,12 @@ fn file(rest: &str) -> Result<PathBuf, String> {
         return Err(format!("`file://{rest}` names no absolute path: expected file:///folder/model.onnx"));
     }
     let decoded = percent_decode_str(path).decode_utf8();
-    decoded.map(|path| PathBuf::from(path.as_ref())).map_err(|_| format!("`file://{rest}` is no UTF-8"))
+    decoded.map(|path| PathBuf::from(path.as_ref())).map_err(|_| format!("`file://{rest}` is not UTF-8"))
 }
 
 fn web(text: &str, allow_http: bool) -> Result<Uri, String> {
     let expected = "expected https://host/path, with % for what a URL may not hold, or file:///path";
-    let uri: Uri = text.parse().map_err(|error| format!("the URL is none ({error}): {expected}"))?;
+    let uri: Uri = text.parse().map_err(|error| format!("this is not a URL ({error}): {expected}"))?;
     let authority = uri.authority().ok_or_else(|| format!("the URL has no host: {expected}"))?;
     if authority.as_str().contains('@') {
         return Err(format!(
@@ -86,13 +95,15 @@ fn web(text: &str, allow_http: bool) -> Result<Uri, String> {
     }
 }
 
-/// What a `Location` header means (RFC 9110, 10.2.2), from where it was said.
+/// The address that a `Location` header of a response from `from` leads to. Source: RFC 9110, 10.2.2.
+///
+/// Fails when the address is one that [`Address::parse`] refuses, or a `file://` URL.
 pub fn redirect(from: &Uri, location: &str, allow_http: bool) -> Result<Uri, String> {
     let whole = resolve(from, location);
     web(&whole, allow_http).map_err(|error| format!("{} redirects where it may not: {error}", shown(from)))
 }
 
-/// RFC 3986, 5.2, as far as an address with a host needs it.
+/// Resolves a relative reference. Source: RFC 3986, 5.2, only the cases where `from` has a host.
 fn resolve(from: &Uri, reference: &str) -> String {
     let path_begins = reference.find(['/', '?', '#']).unwrap_or(reference.len());
     if reference[..path_begins].contains(':') {
@@ -113,7 +124,7 @@ fn resolve(from: &Uri, reference: &str) -> String {
     for part in path.split('/') {
         match part {
             "." => {}
-            // The first is the nothing in front of the first slash.
+            // The first element is the empty text before the first slash. It stays.
             ".." if folders.len() > 1 => drop(folders.pop()),
             ".." => {}
             part => folders.push(part),

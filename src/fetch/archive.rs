@@ -1,5 +1,7 @@
-//! Unpacking a .tar.gz that may mean harm: files and folders only, below the folder that they are unpacked to,
-//! so many at most and so large. Owners, modes and times are not taken over.
+//! Unpacks a .tar.gz archive that may be malicious. Finding the model in the unpacked folder belongs to `fetch`.
+//!
+//! Invariants: only files and folders are made, and only below the target folder. Their number, their total size and
+//! the size of each header are limited. Owners, modes and times of the archive are ignored.
 
 use std::cell::Cell;
 use std::fs::{self, File};
@@ -17,10 +19,12 @@ use crate::config::Fetching;
 use crate::model::repository::below;
 use crate::transfer::digest::Hashing;
 
-/// Bytes in front of one entry: its header, a long name, extended attributes. They are read to memory.
+/// Limit in bytes for what precedes the content of one entry: its header, a long name, extended attributes. The tar
+/// crate reads them into memory.
 const LONGEST_HEAD: u64 = 1 << 20;
 
-/// Whether a file begins as gzip does. An ONNX file never does: its first byte would be a field that there is not.
+/// Whether a file begins with the two magic bytes of gzip. An ONNX file never does: read as protobuf, 0x1f would be a
+/// field with a wire type that does not exist.
 pub fn is_gzip(file: &mut File) -> io::Result<bool> {
     let mut magic = Vec::new();
     file.seek(SeekFrom::Start(0))?;
@@ -28,7 +32,11 @@ pub fn is_gzip(file: &mut File) -> io::Result<bool> {
     Ok(magic == [0x1f, 0x8b])
 }
 
-/// Unpacks an archive into a new folder; the digests of its files.
+/// Unpacks an archive into `folder`, which must not exist yet. Returns the digests of the files by their paths in the
+/// archive.
+///
+/// The error is [`Failure::Final`] when the archive is broken, exceeds a limit of `fetching`, or holds a link, a
+/// device, a path outside the folder or no file. It is an error of [`stored`] when the disk fails.
 pub fn unpack(mut archive: File, folder: &Path, fetching: &Fetching) -> Result<Sums, Failure> {
     archive.seek(SeekFrom::Start(0)).map_err(stored)?;
     fs::create_dir(folder).map_err(stored)?;
@@ -60,13 +68,13 @@ pub fn unpack(mut archive: File, folder: &Path, fetching: &Fetching) -> Result<S
 
 fn unpack_entry(mut entry: Entry<'_, impl Read>, folder: &Path, sums: &mut Sums) -> Result<(), Failure> {
     let kind = entry.header().entry_type();
-    // A comment of git's on the whole archive.
+    // `git archive` writes a comment about the whole archive as such an entry.
     if kind == EntryType::XGlobalHeader {
         return Ok(());
     }
     let path = path(&entry).map_err(Failure::Final)?;
     let place = folder.join(&path);
-    // In archives of the oldest form a folder is a file whose name ends in a slash.
+    // In the oldest tar format, a folder is a file entry whose name ends in a slash.
     let is_folder = kind.is_dir() || (kind.is_file() && entry.path_bytes().ends_with(b"/"));
     if is_folder {
         return fs::create_dir_all(place).map_err(stored);
@@ -93,7 +101,7 @@ fn unpack_entry(mut entry: Entry<'_, impl Read>, folder: &Path, sums: &mut Sums)
     Ok(())
 }
 
-/// Tells what goes wrong with the archive from what goes wrong with the disk.
+/// Copies one file. `io::copy` would not do: its error does not say whether the archive or the disk failed.
 fn copy(content: &mut impl Read, file: &mut impl io::Write) -> Result<(), Failure> {
     let mut piece = vec![0; 64 << 10];
     loop {
@@ -104,7 +112,7 @@ fn copy(content: &mut impl Read, file: &mut impl io::Write) -> Result<(), Failur
     }
 }
 
-/// An entry's path, which must stay in its folder and be a line of text.
+/// The path of an entry. It must stay below the target folder, be UTF-8 and have no control characters.
 fn path(entry: &Entry<'_, impl Read>) -> Result<PathBuf, String> {
     let path = entry.path().map_err(|error| format!("the archive is broken: {error}"))?;
     let is_text = path.to_str().is_some_and(|path| !path.contains(char::is_control));
@@ -118,12 +126,14 @@ fn broken(error: io::Error) -> Failure {
     Failure::Final(format!("the archive is broken: {error}"))
 }
 
-/// What an archive says, as long as it does not say too much.
+/// A reader of the unpacked archive that fails when one of two limits is exceeded.
 struct Metered<R> {
     content: R,
+    /// Limit in bytes for the whole unpacked archive; for the message.
     most: u64,
+    /// Bytes that may still be read of the whole archive.
     left: u64,
-    /// What may still come before the next file's content.
+    /// Bytes that may still be read before the content of the next file. `u64::MAX` while content is read.
     next: Rc<Cell<u64>>,
 }
 
@@ -132,7 +142,7 @@ impl<R: Read> Read for Metered<R> {
         let length = self.content.read(buffer)? as u64;
         let left = self.left.checked_sub(length).ok_or_else(|| {
             io::Error::other(format!(
-                "it is more than {} bytes when it is unpacked: raise --max-unpacked-bytes, if it is meant to be",
+                "it is more than {} bytes when it is unpacked: raise --max-unpacked-bytes, if that is intended",
                 self.most
             ))
         })?;

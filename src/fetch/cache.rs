@@ -1,17 +1,21 @@
-//! The folder in which fetched models are kept, each by the SHA-256 of what was fetched:
+//! The folder that keeps fetched models. Each name starts with the SHA-256 of the fetched file. Downloading and
+//! unpacking belong to `download` and `archive`.
 //!
 //! ```text
-//! <sha256>/model.onnx      a file, as it came
-//! <sha256>/files/…         an archive, unpacked
-//! <sha256>/SHA256SUMS      its files' digests, as `sha256sum -c` reads them
-//! <sha256>.part            what has come of a download
-//! <sha256>.new/            what is being put together
-//! <sha256>.lock            held by the process that does either
+//! <sha256>/model.onnx      a single file, unchanged
+//! <sha256>/files/…         the files of an unpacked archive
+//! <sha256>/SHA256SUMS      the digests of these files, in the format of `sha256sum -c`
+//! <sha256>.part            the received part of a download
+//! <sha256>.new/            a folder that is not complete yet
+//! <sha256>.lock            locked by the process that writes one of the two
 //! ```
 //!
-//! A folder appears whole, by a rename, and is checked at every start: reading a model twice costs a second or
-//! two for each gigabyte, and what rots or is half written is found. Nothing is ever removed but what does
-//! not fit its digest.
+//! Invariants:
+//!
+//! - A folder gets its final name by a rename, when it is complete.
+//! - Content is checked against its digests before each use. This costs a second or two for each gigabyte, and finds
+//!   content that was damaged or only half written.
+//! - Only content that does not match its digest is removed.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, TryLockError};
@@ -26,19 +30,19 @@ use crate::transfer::Digest;
 const FILES: &str = "files";
 const SUMS: &str = "SHA256SUMS";
 
-/// The digests of an archive's files, by their paths.
+/// The digests of the files of an archive, by their paths in the archive.
 pub type Sums = BTreeMap<String, Digest>;
 
-/// What a place in the cache holds.
+/// Checked content of the cache.
 #[derive(Debug)]
 pub enum Content {
-    /// An ONNX file.
+    /// The path of an ONNX file.
     Model(PathBuf),
-    /// The folder that an archive was unpacked to.
+    /// The folder with the files of an unpacked archive.
     Archive(PathBuf),
 }
 
-/// Where one content is, or will be.
+/// The place of one fetched file or archive in the cache. It may be empty.
 #[derive(Debug)]
 pub struct Place {
     cache: PathBuf,
@@ -46,11 +50,12 @@ pub struct Place {
 }
 
 impl Place {
+    /// The place for content with this digest below the folder `cache`. Touches no file.
     pub fn new(cache: PathBuf, digest: Digest) -> Place {
         Place { cache, digest }
     }
 
-    /// Where a download is written.
+    /// The file that a download is written to.
     pub fn part(&self) -> PathBuf {
         self.beside("part")
     }
@@ -63,7 +68,10 @@ impl Place {
         self.cache.join(self.digest.hex())
     }
 
-    /// What is there, checked; an error says what is wrong with it.
+    /// Reads and checks the content. `None` when the place is empty.
+    ///
+    /// Fails when the content does not match its digests, is incomplete or cannot be read. After an error,
+    /// [`Place::clear`] makes room for a new download.
     pub fn content(&self) -> Result<Option<Content>, String> {
         let folder = self.folder();
         let failed = |error: io::Error| format!("{}: {error}", folder.display());
@@ -72,7 +80,7 @@ impl Place {
             let found = File::open(&model).and_then(Digest::of_reader).map_err(failed)?;
             return match found == self.digest {
                 true => Ok(Some(Content::Model(model))),
-                false => Err(format!("{}: its content is not what it was", model.display())),
+                false => Err(format!("{}: its content does not match its digest", model.display())),
             };
         }
         if sums.is_file() {
@@ -80,13 +88,16 @@ impl Place {
             let found = written(&sums_below(&folder.join(FILES)).map_err(failed)?);
             return match found == expected {
                 true => Ok(Some(Content::Archive(folder.join(FILES)))),
-                false => Err(format!("{}: its files are not what they were", folder.display())),
+                false => Err(format!("{}: its files do not match SHA256SUMS", folder.display())),
             };
         }
-        if folder.exists() { Err(format!("{}: it is not whole", folder.display())) } else { Ok(None) }
+        if folder.exists() { Err(format!("{}: it is not complete", folder.display())) } else { Ok(None) }
     }
 
-    /// Waits until no other process works at this place.
+    /// Locks the place against other processes until the returned file is dropped. Creates the cache folder if needed.
+    /// Calls `waits` first if another process holds the lock.
+    ///
+    /// Fails when the cache cannot be written, when its file system has no locks, or after `patience`.
     pub fn lock(&self, patience: Duration, mut waits: impl FnMut()) -> Result<File, String> {
         const LOOK: Duration = Duration::from_millis(100);
         let path = self.beside("lock");
@@ -122,12 +133,12 @@ impl Place {
         )
     }
 
-    /// Forgets what is there.
+    /// Removes the content. A download that is not complete stays.
     pub fn clear(&self) -> io::Result<()> {
         remove(&self.folder())
     }
 
-    /// An empty folder to put a content together in, and where an archive is unpacked to.
+    /// Makes an empty folder in which new content is built. The caller must hold the lock.
     pub fn begin(&self) -> io::Result<Draft<'_>> {
         let folder = self.beside("new");
         remove(&folder)?;
@@ -136,7 +147,7 @@ impl Place {
     }
 }
 
-/// A content that is put together; gone when it is not finished.
+/// New content that is not complete. Dropping it removes its folder.
 #[derive(Debug)]
 pub struct Draft<'a> {
     place: &'a Place,
@@ -144,18 +155,18 @@ pub struct Draft<'a> {
 }
 
 impl Draft<'_> {
-    /// The download is the model.
+    /// Moves the downloaded file into the place, as the model.
     pub fn finish_model(self) -> io::Result<()> {
         fs::rename(self.place.part(), self.folder.join(DEFAULT_FILE))?;
         self.finish()
     }
 
-    /// Where the archive is to be unpacked.
+    /// The folder to unpack an archive into. It does not exist yet.
     pub fn files(&self) -> PathBuf {
         self.folder.join(FILES)
     }
 
-    /// The archive is unpacked; it is not needed any more.
+    /// Moves the unpacked files and their digests into the place, and removes the downloaded archive.
     pub fn finish_archive(self, sums: &Sums) -> io::Result<()> {
         fs::write(self.folder.join(SUMS), written(sums))?;
         let part = self.place.part();
@@ -172,7 +183,7 @@ impl Draft<'_> {
 
 impl Drop for Draft<'_> {
     fn drop(&mut self) {
-        // It has its name by now, or is of no use.
+        // After `finish` the folder has another name, and there is nothing to remove here.
         let _ = remove(&self.folder);
     }
 }
@@ -184,12 +195,12 @@ fn remove(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// The form of `sha256sum`.
+/// The text of SHA256SUMS, sorted by path, in the format of `sha256sum -c`.
 fn written(sums: &Sums) -> String {
     sums.iter().map(|(path, digest)| format!("{}  {FILES}/{path}\n", digest.hex())).collect()
 }
 
-/// The digests of all files below a folder.
+/// Reads all files below a folder and returns their digests.
 fn sums_below(folder: &Path) -> io::Result<Sums> {
     let mut sums = Sums::new();
     let mut folders = vec![(folder.to_path_buf(), String::new())];

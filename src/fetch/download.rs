@@ -1,9 +1,10 @@
-//! From an address to a file with the right digest, however often the line breaks.
+//! Downloads a file until its digest is right, also when the connection breaks. One HTTP request is in `web`; the place
+//! of the finished file is in `cache`.
 //!
-//! What came stays in a file that the next attempt goes on with, and the next start of the program too.
-//! A range is asked for without `If-Range`: the digest says whether the pieces belong together, which is
-//! more than a validator of the server could, and holds for mirrors whose validators differ as well. When it
-//! says no, everything is fetched once more from the first byte, and the second no is final.
+//! The received bytes stay in a file. The next attempt continues that file, also after a restart of the program.
+//! A range is requested without `If-Range`, because the digest shows whether the pieces belong together. That is more
+//! reliable than a validator of the server, and also works for mirrors whose validators differ. If the digest is wrong,
+//! the download starts again from the first byte. If it is wrong again, the download fails.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -21,25 +22,29 @@ use crate::config::Fetching;
 use crate::transfer::Progress;
 use crate::transfer::digest::Hashing;
 
-/// What is read at once.
+/// Bytes of one read.
 const PIECE: usize = 64 << 10;
 
-/// A download under way.
+/// A download that is in progress or about to start.
 pub struct Download<'a> {
     source: &'a Source,
     fetching: &'a Fetching,
     progress: &'a Progress,
-    /// For people: whose content it is.
+    /// Names the content in messages, for example `model digits`.
     what: &'a str,
     file: File,
-    /// Of what is in the file, and how much that is.
+    /// Digest and number of the bytes that are in the file.
     hashing: Hashing<io::Sink>,
-    /// Whether what is in the file came in more than one piece, or in one whose end nobody told.
+    /// Whether a wrong digest may be the fault of the transfer: the file came in several pieces, or in one piece of
+    /// unknown length.
     doubtful: bool,
 }
 
 impl<'a> Download<'a> {
-    /// Takes up what an earlier download left in `part`.
+    /// Opens `part`, or creates it, and reads what an earlier download left in it. `what` names the content in
+    /// messages.
+    ///
+    /// Fails when the file cannot be read or written.
     pub fn open(
         source: &'a Source,
         fetching: &'a Fetching,
@@ -54,7 +59,11 @@ impl<'a> Download<'a> {
         Ok(Download { source, fetching, progress, what, file, hashing, doubtful: length > 0 })
     }
 
-    /// Downloads to the end, with as many attempts as it takes. The file is whole then, and on the disk.
+    /// Downloads until the file is complete, has the right digest and is written to the disk.
+    ///
+    /// Repeats failed attempts. Gives up after [`Fetching::attempts`] attempts in a row that brought nothing, or after
+    /// [`Fetching::patience`]. The error is never [`Failure::Again`]. After [`Failure::Spoilt`] the caller should
+    /// remove the file.
     pub fn run(&mut self) -> Result<(), Failure> {
         let begun = Instant::now();
         let (mut best, mut fruitless, mut anew, mut attempts) = (self.have(), 0, false, 0);
@@ -66,7 +75,7 @@ impl<'a> Download<'a> {
                     anew = true;
                     self.start_over()?;
                     best = 0;
-                    self.warn("what came in pieces does not fit sha256; once more from the beginning");
+                    self.warn("the pieces do not match sha256; downloading again from the beginning");
                     continue;
                 }
                 Ok(()) => return Err(self.wrong()),
@@ -104,11 +113,12 @@ impl<'a> Download<'a> {
         self.progress.warn(&format!("{}: {line}", self.what));
     }
 
-    /// Doubles with each fruitless attempt, and varies by half, so that a crowd does not come back as one.
+    /// The wait before the next attempt. It doubles after each attempt that brought nothing. A random factor between
+    /// 0.5 and 1 prevents many servers from asking at the same moment.
     fn back_off(&self, fruitless: u32) -> Duration {
         let doubled = self.fetching.first_wait.saturating_mul(1 << (fruitless - 1).min(16));
         let mut random = [0; 1];
-        // Without randomness the wait is the longer one, and nothing else.
+        // Without random numbers the factor is 1.
         let share =
             SystemRandom::new().fill(&mut random).map_or(1.0, |()| 0.5 + f64::from(random[0]) / 510.0);
         doubled.min(self.fetching.longest_wait).mul_f64(share)
@@ -116,8 +126,8 @@ impl<'a> Download<'a> {
 
     fn wrong(&self) -> Failure {
         Failure::Spoilt(format!(
-            "what {} gives is not what sha256 says: expected {}, but {} came ({} bytes). Is it another version? \
-             Then set sha256 to what came, when that is what you want",
+            "the content of {} is not what sha256 says: expected {}, but {} came ({} bytes). Is it another version? \
+             If you want this one, set sha256 to its digest",
             self.source.address,
             self.source.sha256.hex(),
             self.hashing.digest().hex(),
@@ -136,7 +146,7 @@ impl<'a> Download<'a> {
     }
 
     fn attempt(&mut self) -> Result<(), Failure> {
-        // The last start may have ended between the last byte and the next step.
+        // An earlier start may have received everything and ended before the file was moved.
         if self.have() > 0 && self.is_right() {
             return Ok(());
         }
@@ -167,22 +177,23 @@ impl<'a> Download<'a> {
             }
             (StatusCode::OK, _) => {
                 if self.have() > 0 {
-                    self.warn("the server does not go on where it ended; from the beginning");
+                    self.warn("the server does not continue the download; starting again from the beginning");
                 }
                 self.start_over()?;
                 response.body().content_length()
             }
-            // It has less than we have, or sends what was not asked for.
+            // The server's file is shorter than what is here, or the range is not the requested one.
             (status, _) => {
                 self.start_over()?;
-                let message = format!("{}: HTTP {status} does not fit what is here", self.source.address);
+                let message =
+                    format!("{}: HTTP {status} does not continue what is here", self.source.address);
                 return Err(Failure::again(message));
             }
         };
         self.receive(response.into_body().into_with_config().limit(u64::MAX).reader(), total)
     }
 
-    /// Writes what comes behind what is there.
+    /// Appends the content to the file. `total` is the size of the whole file in bytes, if it is known.
     fn receive(&mut self, mut content: impl Read, total: Option<u64>) -> Result<(), Failure> {
         let most = self.fetching.max_download_bytes;
         if let Some(total) = total.filter(|total| *total > most) {
@@ -227,23 +238,24 @@ impl<'a> Download<'a> {
 
     fn too_large(&self, how_large: &str) -> Failure {
         Failure::Spoilt(format!(
-            "{} {how_large}, but {} is the most: raise --max-download-bytes, if it is meant to be so large",
+            "{} {how_large}, but {} is the most: raise --max-download-bytes, if that is intended",
             self.source.address, self.fetching.max_download_bytes
         ))
     }
 }
 
-/// The wait that a server asked for: a server that says "now" each time is asked ever less often all the same.
+/// The wait that a server asked for, but at least 100 ms. The minimum doubles with each attempt that brought nothing,
+/// so a server that always answers "now" is asked less and less often.
 fn not_at_once(said: Duration, fruitless: u32) -> Duration {
     const SHORTEST: Duration = Duration::from_millis(100);
     said.max(SHORTEST * (1 << (fruitless - 1).min(6)))
 }
 
-/// An error of the place where things are kept.
+/// The failure for an error of the cache's disk. When the disk is full, the download is removed.
 pub fn stored(error: io::Error) -> Failure {
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => Failure::Spoilt(
-            format!("there is no room for it ({error}): free some, or name another folder by --cache"),
+            format!("there is no room for it ({error}): free some space, or name another folder by --cache"),
         ),
         _ => Failure::Final(format!("it cannot be kept: {error}")),
     }

@@ -1,12 +1,13 @@
-//! Models from elsewhere: what a `url` gives is downloaded, checked against its `sha256`, kept in a cache, and
-//! found there the next time. This happens before the server listens; whoever connects is served.
+//! Models that are fetched from a `url`. A fetched file is downloaded, checked against its `sha256` and kept in a
+//! cache, where the next start finds it. The server fetches before it listens, so each client that can connect is
+//! served. Reading `model.json` and finding models on disk belong to `model`; loading them belongs to `inference`.
 //!
 //! ```text
-//! model.json ─► address ─► cache ─(not there)─► download ─► web ─► cache ─► archive (.tar.gz) ─► model::ModelFiles
-//!                            └────────────────────(there, and whole)──────────────────────────────────┘
+//! model.json ─► address ─► cache ──(missing)──► download ─► web ─► cache ─► archive (.tar.gz) ─► model::ModelFiles
+//!                            └────────────────────(there and complete)────────────────────────────────┘
 //! ```
 //!
-//! Nothing is used that was not checked. A secret (a query, an Authorization header) is never in a log line, an
+//! Invariants: only checked files are used. A secret (a query or an Authorization header) is never in a log line, an
 //! error or the cache.
 
 mod address;
@@ -29,25 +30,28 @@ use crate::model::{Manifest, ModelFiles, ModelSource, Store};
 use crate::transfer::Digest;
 use crate::transfer::progress::{Lines, Progress};
 
-/// Why models are not there.
+/// Why models could not be found or fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
+    /// A folder or a `model.json` on this machine cannot be used.
     #[error(transparent)]
     Repository(#[from] RepositoryError),
+    /// The content of a `url` could not be downloaded, checked, kept or unpacked.
     #[error("model `{model}` was not fetched: {message}")]
     Failed { model: String, message: String },
+    /// The URL on the command line, or its `--sha256`, is wrong or missing.
     #[error("{0}")]
     Argument(String),
 }
 
-/// What stopped a step.
+/// Why a step of a download failed.
 #[derive(Debug)]
 enum Failure {
-    /// It may be better next time; the server may have said when that is.
+    /// Another attempt may succeed. `wait` is the time that the server asked for.
     Again { message: String, wait: Option<Duration> },
-    /// It will not; what has come is kept.
+    /// Another attempt would fail too. The received bytes are kept for the next start.
     Final(String),
-    /// It will not, and what has come is of no use, or in the way.
+    /// Another attempt would fail too. The received bytes are removed, because they are useless or fill the disk.
     Spoilt(String),
 }
 
@@ -57,14 +61,14 @@ impl Failure {
     }
 }
 
-/// What is to be fetched.
+/// An address, and the digest that its content must have.
 struct Source {
     address: Address,
     sha256: Digest,
 }
 
 impl Source {
-    /// Of a manifest with a `url`.
+    /// The source that a manifest names, or `None` without a `url`.
     fn of(manifest: &Manifest, fetching: &Fetching) -> Result<Option<Source>, String> {
         let (Some(url), Some(sha256)) = (&manifest.url, &manifest.sha256) else { return Ok(None) };
         let address = Address::parse(url, fetching.allow_http)?;
@@ -73,7 +77,7 @@ impl Source {
     }
 }
 
-/// Finds models, and fetches those that are elsewhere.
+/// Finds models, and fetches those that have a `url`.
 #[derive(Debug)]
 pub struct Fetcher {
     fetching: Fetching,
@@ -81,11 +85,12 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
+    /// `lines` says where messages about progress go.
     pub fn new(fetching: Fetching, lines: Lines) -> Fetcher {
         Fetcher { fetching, progress: Progress::with(lines) }
     }
 
-    /// Every model of a source, with its files in place.
+    /// All models of a source, with all their files on this machine. Fails when one of them fails.
     pub fn models(&self, source: &ModelSource) -> Result<Vec<ModelFiles>, FetchError> {
         let found = self.find(source)?.into_iter();
         found
@@ -93,7 +98,10 @@ impl Fetcher {
             .collect()
     }
 
-    /// Every model of a source; what is elsewhere is not fetched yet ([`Fetcher::bring`]).
+    /// All models of a source. Models with a `url` are not fetched yet: pass each to [`Fetcher::bring`]. A broken model
+    /// is an error in the list and does not hide the others.
+    ///
+    /// Fails when the source itself cannot be read, or when its URL or `--sha256` is wrong.
     pub fn find(&self, source: &ModelSource) -> Result<Vec<Result<ModelFiles, Broken>>, FetchError> {
         let argument = match source {
             ModelSource::Named(argument) => argument,
@@ -117,18 +125,18 @@ impl Fetcher {
             (None, Some(_)) => {
                 let path = argument.display();
                 Err(FetchError::Argument(format!(
-                    "--sha256 (ONNXD_SHA256) is for a model that is named by its URL, and {path} is none"
+                    "--sha256 (ONNXD_SHA256) is for a model that is named by its URL, and {path} is not a URL"
                 )))
             }
         }
     }
 
-    /// A model that has no manifest but its URL.
+    /// A model that is named on the command line by its URL. Its `model.json`, if any, is in the archive.
     fn named(&self, url: &str, sha256: Option<&str>) -> Result<ModelFiles, String> {
         let address = Address::parse(url, self.fetching.allow_http)?;
         let sha256 = sha256.ok_or_else(|| {
             format!(
-                "{address} needs --sha256 HEX (ONNXD_SHA256), so that what is fetched is known to be what was meant: \
+                "{address} needs --sha256 HEX (ONNXD_SHA256), so that another file is not used by mistake: \
                  `sha256sum FILE` prints it"
             )
         })?;
@@ -145,7 +153,10 @@ impl Fetcher {
         Ok(ModelFiles { name, version, onnx, folder, manifest, manifest_file, version_folder, store, home })
     }
 
-    /// Puts a model's files in place, when they are elsewhere.
+    /// Fetches a model that has a `url`, and returns it with the paths of its files in the cache. Returns other models
+    /// unchanged.
+    ///
+    /// Fails with [`FetchError::Failed`]. Takes as long as the download, with its repeated attempts.
     pub fn bring(&self, files: ModelFiles) -> Result<ModelFiles, FetchError> {
         let model = files.name.clone();
         let failed = |message: String| FetchError::Failed { model: model.clone(), message };
@@ -159,7 +170,7 @@ impl Fetcher {
         }
     }
 
-    /// From the cache, or by way of the cache.
+    /// The content from the cache. Downloads it into the cache first, if it is not there.
     fn content(&self, source: &Source, model: &str) -> Result<Content, String> {
         let cache = self.fetching.cache.clone().ok_or(
             "there is no place to keep it, as neither XDG_CACHE_HOME nor HOME is set: name a folder by --cache \
@@ -168,7 +179,7 @@ impl Fetcher {
         let what = format!("model {model}");
         let place = Place::new(cache, source.sha256.clone());
         let begun = Instant::now();
-        // Without the lock, so that a cache that is there may be one that cannot be written.
+        // The first look takes no lock, so that a filled cache may be read-only.
         if let Ok(Some(content)) = place.content() {
             self.progress
                 .say(&format!("{what}: in the cache, checked in {} ms", begun.elapsed().as_millis()));
@@ -186,10 +197,12 @@ impl Fetcher {
             }
         }
         self.fetch(source, &place, &what)?;
-        place.content()?.ok_or_else(|| "it was put into the cache, and is not there".into())
+        place.content()?.ok_or_else(|| {
+            "it was put into the cache, but is not there: does another program remove files there?".into()
+        })
     }
 
-    /// Downloads into the cache.
+    /// Downloads into the cache and reports the progress. The caller holds the lock of `place`.
     fn fetch(&self, source: &Source, place: &Place, what: &str) -> Result<(), String> {
         let begun = Instant::now();
         self.progress.say(&format!("{what}: fetching {}", source.address));
@@ -200,7 +213,7 @@ impl Fetcher {
             }
             Err(Failure::Again { message, .. } | Failure::Final(message)) => Err(message),
             Err(Failure::Spoilt(message)) => {
-                // When it cannot be removed, the next start finds that it does not fit.
+                // If this fails, the next start finds that the digest does not match.
                 let _ = std::fs::remove_file(place.part());
                 Err(message)
             }
@@ -219,7 +232,7 @@ impl Fetcher {
     }
 }
 
-/// A model's files, with what was fetched in place.
+/// The files of a model, with the paths of the fetched content.
 fn placed(files: ModelFiles, content: Content) -> Result<ModelFiles, String> {
     match content {
         Content::Model(_) if files.manifest.file.is_some() => {
@@ -231,8 +244,8 @@ fn placed(files: ModelFiles, content: Content) -> Result<ModelFiles, String> {
     }
 }
 
-/// A model in an archive. When that has a model.json, it says everything but name and version, which may be
-/// known before it is fetched.
+/// The files of a model in an unpacked archive. If the archive has a model.json, that one describes the model. The
+/// outer model.json then may only give the name and the version, which may be needed before the archive is fetched.
 fn unpacked(mut files: ModelFiles, archive: &Path) -> Result<ModelFiles, String> {
     let outer = files.manifest.clone();
     let said = outer.file.clone().unwrap_or_else(|| DEFAULT_FILE.into());
@@ -275,7 +288,7 @@ fn unpacked(mut files: ModelFiles, archive: &Path) -> Result<ModelFiles, String>
             below(Path::new(part)).ok_or_else(|| format!("`{part}` is not in the archive's folder"))?;
         if !files.folder.join(path).is_file() {
             return Err(format!(
-                "the archive holds no `{part}`, which model.json names (or means by default)"
+                "the archive holds no `{part}`, which model.json names (or which is the default)"
             ));
         }
     }
@@ -283,7 +296,7 @@ fn unpacked(mut files: ModelFiles, archive: &Path) -> Result<ModelFiles, String>
     Ok(files)
 }
 
-/// Where the model is in an archive: at its root, or in the one folder at its root that holds one.
+/// The folder of the model in an archive: the root, or the only folder at the root that holds a model.
 fn root(archive: &Path, file: &str) -> Result<PathBuf, String> {
     let holds = |folder: &Path| folder.join(MANIFEST).is_file() || folder.join(file).is_file();
     if holds(archive) {
@@ -295,7 +308,8 @@ fn root(archive: &Path, file: &str) -> Result<PathBuf, String> {
     match folders.as_slice() {
         [folder] => Ok(folder.clone()),
         _ => Err(format!(
-            "the archive holds {} folders with a model.json or `{file}`: expected one, or those at its root",
+            "the archive holds {} folders with a model.json or `{file}`: expected exactly one, or the model at the \
+             archive's root",
             folders.len()
         )),
     }

@@ -1,8 +1,9 @@
-//! One request over HTTP: redirects, secrets, and statuses in words.
+//! One HTTP request of a download, with its redirects and with messages for its errors. Repeated attempts belong to
+//! `download`.
 //!
-//! A redirect is followed when it does not leave https (unless http is allowed). The Authorization header
-//! goes to the host that was named, and not to the hosts that it redirects to, which are often storages
-//! that refuse a request with two kinds of credentials.
+//! Invariants: a redirect from https to http is followed only when http is allowed. The Authorization header is sent
+//! only to the origin in the model's URL, never to another one that it redirects to. Those are often storage services,
+//! which refuse a request that has both a signature and a header.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,23 +20,27 @@ use super::address::{origin, redirect, shown};
 use crate::config::Fetching;
 use crate::transfer::agent::{self, Advice, Silence};
 
-/// A server that wants to be asked later than this is asked then all the same.
+/// Upper limit for the wait that a server asks for.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(120);
 
-/// HTTP with what the user said about it.
+/// An HTTP client with the settings of the user.
 pub struct Web<'a> {
     fetching: &'a Fetching,
     roots: RootCerts,
 }
 
 impl<'a> Web<'a> {
+    /// Fails when the file of `--fetch-ca` cannot be read or holds no certificate.
     pub fn new(fetching: &'a Fetching) -> Result<Web<'a>, String> {
         let roots =
             agent::roots(fetching.ca_file.as_deref()).map_err(|error| format!("--fetch-ca {error}"))?;
         Ok(Web { fetching, roots })
     }
 
-    /// Asks for what is at an address, from a byte on. The answer is 200, 206 or 416.
+    /// Requests the content of an address, starting at byte `from`. Follows redirects. The status of the response is
+    /// 200, 206 or 416; 200 starts at byte 0.
+    ///
+    /// Fails with [`Failure::Again`] when a later attempt may succeed, and with [`Failure::Final`] otherwise.
     pub fn get(&self, address: &Uri, from: u64) -> Result<Response<Body>, Failure> {
         let mut uri = address.clone();
         for _ in 0..=self.fetching.redirects {
@@ -73,12 +78,12 @@ impl<'a> Web<'a> {
         };
         let request = request.body(()).map_err(|error| failed(error.into()))?;
         let silence = Silence { write: self.fetching.silence, read: self.fetching.silence };
-        // Made for each request: whether there is a proxy depends on the host.
+        // Each request has its own agent, because the proxy depends on the host.
         agent::agent(uri.host().unwrap_or_default(), self.roots.clone(), silence).run(request).map_err(failed)
     }
 }
 
-/// What a status means for a download.
+/// Returns a response with a usable status, and makes an error with advice from any other.
 fn judged(response: Response<Body>, uri: &Uri) -> Result<Response<Body>, Failure> {
     let status = response.status();
     let meaning = match status {
@@ -86,14 +91,12 @@ fn judged(response: Response<Body>, uri: &Uri) -> Result<Response<Body>, Failure
             return Ok(response);
         }
         StatusCode::UNAUTHORIZED => {
-            "it wants to know who asks: set ONNXD_FETCH_AUTHORIZATION, or use a signed URL"
+            "it requires credentials: set ONNXD_FETCH_AUTHORIZATION, or use a signed URL"
         }
-        StatusCode::FORBIDDEN => {
-            "it does not let us: has a signed URL expired, or may this user not read it?"
-        }
+        StatusCode::FORBIDDEN => "it refuses access: has a signed URL expired, or may this user not read it?",
         StatusCode::NOT_FOUND | StatusCode::GONE => "there is nothing at this address: look at `url`",
         StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-            "the proxy (HTTPS_PROXY, HTTP_PROXY or ALL_PROXY) wants to know who asks"
+            "the proxy (HTTPS_PROXY, HTTP_PROXY or ALL_PROXY) requires credentials"
         }
         StatusCode::TOO_MANY_REQUESTS => "too many requests",
         status if agent::is_passing(status) => "the server failed",
@@ -107,7 +110,8 @@ fn judged(response: Response<Body>, uri: &Uri) -> Result<Response<Body>, Failure
     Err(Failure::Again { message, wait })
 }
 
-/// RFC 9110, 10.2.3: seconds, or a date. A date that has passed says nothing: one of the two clocks is wrong.
+/// The wait in a `Retry-After` header: seconds or a date. Source: RFC 9110, 10.2.3. A date in the past is ignored,
+/// because then one of the two clocks is wrong.
 fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     let wait = match text.trim().parse() {
         Ok(seconds) => Duration::from_secs(seconds),
@@ -119,7 +123,8 @@ fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     Some(wait.min(LONGEST_RETRY_AFTER))
 }
 
-/// `bytes 5-9/10` (RFC 9110, 14.4): where the part begins, and the length of the whole when it is said.
+/// Reads `Content-Range: bytes 5-9/10`: the offset of the first byte, and the size of the whole file in bytes, if the
+/// server knows it. `None` for any other form. Source: RFC 9110, 14.4.
 pub fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
     let (range, total) = text(headers, CONTENT_RANGE)?.strip_prefix("bytes ")?.split_once('/')?;
     Some((range.split_once('-')?.0.trim().parse().ok()?, total.trim().parse().ok()))

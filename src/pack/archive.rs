@@ -26,7 +26,7 @@ pub struct Tagged {
     pub list: Option<(String, Document)>,
 }
 
-/// Writes the archive to `path` and returns its size in bytes. The archive replaces an older file only when it is complete.
+/// Writes the archive to `path` and returns its size in bytes. It replaces an older file only when it is complete.
 ///
 /// Fails when a file cannot be read or written, or when a file changed while it was packed.
 pub fn write(path: &Path, format: Format, images: &[Image], tagged: &Tagged) -> Result<u64, PackError> {
@@ -47,7 +47,7 @@ pub fn write(path: &Path, format: Format, images: &[Image], tagged: &Tagged) -> 
     Ok(size)
 }
 
-/// Writes `manifest.json`, the configurations and the uncompressed layers. Configurations and layers are named by digest.
+/// Writes `manifest.json`, the configurations and the uncompressed layers. Digests name the configurations and layers.
 /// Source: moby's image specification 1.2, "combined image JSON + filesystem changeset format".
 fn docker(archive: &mut Archive<'_>, images: &[Image], tagged: &Tagged) -> Result<(), PackError> {
     let path = archive.path;

@@ -28,6 +28,7 @@ impl Architecture {
         }
     }
 
+    /// The name in image documents and in `--arch`, for example `amd64`.
     pub fn name(self) -> &'static str {
         match self {
             Architecture::Amd64 => "amd64",
@@ -109,7 +110,8 @@ fn read(bytes: &[u8]) -> Option<Program> {
         40 => Architecture::Arm,
         _ => return None,
     };
-    // e_phoff, e_phentsize and e_phnum; only the low 32 bits of an offset are read, because no program here has headers after 4 GiB.
+    // e_phoff, e_phentsize and e_phnum. The low 32 bits of an offset are enough: no program here has headers after
+    // 4 GiB.
     let (table, entry, entries) =
         if wide { (word(32)?, half(54)?, half(56)?) } else { (word(28)?, half(42)?, half(44)?) };
     let segment = |index: u16| word(table as usize + usize::from(index) * usize::from(entry));

@@ -1,6 +1,10 @@
-//! An image: its layers, its configuration, its manifest.
+//! The documents of an image: its configuration, its manifest, and the list of several manifests. Building layers
+//! belongs to `layer`, writing a file to `archive`, sending to `registry`.
 //!
-//! The two specifications, Docker's schema 2 and OCI, have the same documents under other media types.
+//! Sources: Docker's image manifest version 2, schema 2, and OCI image specification 1.0. Both have the same documents
+//! with different media types.
+//!
+//! Invariant: the same arguments give the same bytes, and so the same digests.
 
 use std::sync::Arc;
 
@@ -12,16 +16,17 @@ use super::elf::Architecture;
 use super::layer::Layer;
 use crate::transfer::Digest;
 
-/// Whose media types are used.
+/// The specification whose media types the documents name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// Docker's image manifest, version 2, schema 2: every registry and engine takes it
+    /// Docker's image manifest, version 2, schema 2: every registry and engine accepts it
     Docker,
-    /// The Open Container Initiative's
+    /// The image specification of the Open Container Initiative
     Oci,
 }
 
 impl Format {
+    /// The media type of the manifest of one image.
     pub fn manifest(self) -> &'static str {
         match self {
             Format::Docker => "application/vnd.docker.distribution.manifest.v2+json",
@@ -29,6 +34,7 @@ impl Format {
         }
     }
 
+    /// The media type of a list of manifests (OCI: image index).
     pub fn list(self) -> &'static str {
         match self {
             Format::Docker => "application/vnd.docker.distribution.manifest.list.v2+json",
@@ -54,22 +60,26 @@ impl Format {
 /// An image for one architecture.
 #[derive(Debug)]
 pub struct Image {
+    /// The architecture of the program in the first layer.
     pub architecture: Architecture,
-    /// Shared, when images for several architectures hold the same model.
+    /// From the lowest to the highest: the program, then the model. Images for several architectures share the layer of
+    /// the model.
     pub layers: Vec<Arc<Layer>>,
-    /// The image's configuration, a JSON text.
+    /// The configuration, a JSON text.
     pub config: Vec<u8>,
 }
 
-/// A JSON document that a registry or a layout keeps by its digest.
+/// A JSON document that a registry or an image layout stores under its digest.
 #[derive(Debug, Clone)]
 pub struct Document {
     pub media_type: &'static str,
+    /// The JSON text.
     pub bytes: Vec<u8>,
+    /// The digest of `bytes`.
     pub digest: Digest,
 }
 
-/// How a document or a layer is named in another document.
+/// The reference to a document or a layer in another document. `size` is in bytes.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Descriptor<'a> {
@@ -111,8 +121,8 @@ impl Document {
 }
 
 impl Image {
-    /// The image that runs `/onnxd` with `arguments`, as Dockerfile.scratch makes it. `created` is in
-    /// seconds since 1970.
+    /// An image that runs `/onnxd` with `arguments`. It has the settings of Dockerfile.scratch; a change here needs the
+    /// same change there. `labels` replace the default labels with the same key. `created` is in seconds since 1970.
     pub fn new(
         architecture: Architecture,
         layers: Vec<Arc<Layer>>,
@@ -140,7 +150,7 @@ impl Image {
             "os": "linux",
             "created": created,
             "config": {
-                // The platform's custom engines run as this user.
+                // ModelArts runs custom engines as this user.
                 "User": "1000:100",
                 "ExposedPorts": {"8080/tcp": {}},
                 "Env": ["PATH=/"],
@@ -162,11 +172,14 @@ impl Image {
         Image { architecture, layers, config: config.to_string().into_bytes() }
     }
 
+    /// The digest of the configuration, which is also the image ID of Docker.
     pub fn config_digest(&self) -> Digest {
         Digest::of(&self.config)
     }
 
-    /// The manifest; compresses the layers, if nobody has.
+    /// The manifest. Compresses the layers, unless that was done before.
+    ///
+    /// Fails when a file of a layer cannot be read or has changed, or when the temporary folder cannot be written.
     pub fn manifest(&self, format: Format) -> Result<Document, PackError> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
@@ -200,7 +213,7 @@ impl Image {
     }
 }
 
-/// One document for several architectures, of which an engine takes its own.
+/// A list of the manifests of several architectures. A container engine takes the one of its own architecture.
 pub fn list(images: &[(Architecture, Document)], format: Format) -> Document {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]

@@ -1,4 +1,4 @@
-//! One image layer: a tar archive of files. What an image is made of beside its layers is in `image`.
+//! One image layer: a tar archive of files. The other parts of an image are in `image`.
 //!
 //! Invariants: the same files and the same time give the same bytes. A layer is never held in memory, because it may be
 //! larger than memory: each use reads the files again and compares the digest with the first one.
@@ -61,6 +61,9 @@ pub struct Compressed {
 }
 
 impl Layer {
+    /// Reads all files once, to find the size and the digest. `time` is in seconds since 1970. Stores no content.
+    ///
+    /// Fails when a file cannot be read.
     pub fn new(files: Files, time: u64) -> Result<Layer, PackError> {
         let mut hashing = Hashing::new(io::sink());
         archive(&files, time, &mut hashing, Path::new("the layer"))?;
@@ -85,6 +88,8 @@ impl Layer {
     }
 
     /// The gzip form. The first call compresses the layer; later calls return the same result.
+    ///
+    /// Fails when a file cannot be read or has changed, or when the temporary folder cannot be written.
     pub fn compressed(&self) -> Result<&Compressed, PackError> {
         if let Some(compressed) = self.compressed.get() {
             return Ok(compressed);

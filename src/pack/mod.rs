@@ -21,13 +21,16 @@ pub use image::{Format, Image};
 pub use layer::Layer;
 pub use reference::Reference;
 
-/// Why an image was not made or not sent. `Input` is an error in the files or arguments of the user.
+/// Why an image was not made or not sent.
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
+    /// A file could not be read or written.
     #[error("{path}: {source}")]
     Io { path: std::path::PathBuf, source: std::io::Error },
+    /// The files or arguments of the user are wrong. The text says what to change.
     #[error("{0}")]
     Input(String),
+    /// The registry could not be reached, or refused a request.
     #[error(transparent)]
     Registry(#[from] registry::RegistryError),
 }

@@ -1,22 +1,25 @@
-//! An image's name: `registry/organisation/repository:tag`.
+//! The name of an image: `registry/organisation/repository:tag`. Sending to that name belongs to `registry`.
+//!
+//! Invariant: a [`Reference`] obeys the rules of the OCI distribution specification for names and tags.
 
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-/// Where an image goes. The registry is always named: a name without one would mean a public registry,
-/// and nobody's model should go there by a slip.
+/// The name under which an image is pushed. The registry is required. Other tools send a name without a registry to a
+/// public one, and a model must not get there by mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
-    /// Host, and port when it is not 443.
+    /// `HOST` or `HOST:PORT`, for example `localhost:5000`.
     pub registry: String,
-    /// Lower case, parts between slashes.
+    /// Lower-case parts with slashes between them, for example `team/digits`.
     pub repository: String,
+    /// Up to 128 letters, digits, `_`, `.` and `-`; `latest` when the name has no tag.
     pub tag: String,
 }
 
 impl Reference {
-    /// The same image under another tag.
+    /// The same repository with another tag.
     pub fn with_tag(&self, tag: String) -> Reference {
         Reference { tag, ..self.clone() }
     }
@@ -49,7 +52,8 @@ impl FromStr for Reference {
     }
 }
 
-/// `HOST[:PORT]`: a host's name or address (RFC 1123, 2.1), or an IPv6 address in brackets.
+/// Whether a text is `HOST[:PORT]`, with a host name, an IPv4 address, or an IPv6 address in brackets. Source: RFC
+/// 1123, 2.1.
 fn is_authority(text: &str) -> bool {
     let after_host = text.rfind(']').unwrap_or(0);
     let (host, port) = match text[after_host..].rfind(':') {
@@ -68,7 +72,9 @@ fn is_authority(text: &str) -> bool {
     is_host && port.is_none_or(is_port)
 }
 
-/// `NAME[:TAG]` as an archive carries it; the tag is `latest` when none is said.
+/// Splits `NAME[:TAG]`, the name of an image in an archive, into repository and tag. The tag is `latest` by default.
+///
+/// Fails when the name or the tag breaks a rule, or when there is a digest (`@sha256:…`). The error states the rule.
 pub fn name(text: &str) -> Result<(String, String), String> {
     if text.contains('@') {
         return Err(format!("`{text}`: a digest cannot be chosen, expected NAME:TAG"));
@@ -80,7 +86,7 @@ pub fn name(text: &str) -> Result<(String, String), String> {
     if !repository.split('/').all(is_component) || repository.len() > 255 {
         return Err(format!(
             "`{repository}` is no repository name: lower-case letters, digits, and single `.`, `_` or `-` \
-             between them, parts divided by /"
+             between them, parts separated by /"
         ));
     }
     check_tag(tag)?;
@@ -94,12 +100,12 @@ fn check_tag(tag: &str) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!(
-            "`{tag}` is no tag: up to 128 letters, digits, `_`, `.` and `-`, not beginning with the last two"
+            "`{tag}` is no tag: up to 128 letters, digits, `_`, `.` and `-`, without `.` or `-` at the start"
         ))
     }
 }
 
-/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`, the distribution specification's rule.
+/// Whether a part of a name matches `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`. Source: OCI distribution specification.
 fn is_component(part: &str) -> bool {
     let separators: Vec<&str> = part
         .split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())

@@ -1,4 +1,5 @@
-//! HTTP as a client: one agent's settings, the authorities it trusts, and its errors in words.
+//! The HTTP client: its settings, the certificate authorities that it trusts, and messages for its errors. What a
+//! status or a redirect means is decided by the caller, not here.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,20 +8,22 @@ use http::StatusCode;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Proxy};
 
-/// For a name to be found, and for a connection to be made with TLS and all.
+/// Time limit for the name lookup, and for the connection including its TLS handshake.
 const CONNECT: Duration = Duration::from_secs(20);
 
-/// A peer that takes or sends no byte for so long is gone.
+/// Time limits for one write and one read. If no byte moves for so long, the request fails.
 #[derive(Debug, Clone, Copy)]
 pub struct Silence {
+    /// The longest wait until the peer takes a byte.
     pub write: Duration,
+    /// The longest wait until the peer sends a byte.
     pub read: Duration,
 }
 
-/// An agent for a host. It follows no redirect, and takes every status for an answer: both are the
-/// caller's to judge. The proxy is the environment's.
+/// An HTTP client for requests to `host`. It follows no redirect, and no status is an error: the caller decides about
+/// both. The proxy is that of HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY; requests to this machine use none.
 pub fn agent(host: &str, roots: RootCerts, silence: Silence) -> Agent {
-    // A proxy cannot reach this machine for us, whatever the environment says.
+    // A proxy cannot reach servers on this machine, so it is not used for them.
     let is_here = host.starts_with("localhost") || host.starts_with("127.") || host.starts_with("[::1]");
     let proxy = if is_here { None } else { Proxy::try_from_env() };
     Agent::config_builder()
@@ -34,13 +37,15 @@ pub fn agent(host: &str, roots: RootCerts, silence: Silence) -> Agent {
         .timeout_connect(Some(CONNECT))
         .timeout_per_write(Some(silence.write))
         .timeout_per_read(Some(silence.read))
-        // A head that drips is no answer either.
+        // Limits the whole head, because single bytes that arrive slowly would pass the limit of one read.
         .timeout_recv_response(Some(silence.read))
         .build()
         .new_agent()
 }
 
-/// The authorities of a PEM file, or the public ones.
+/// The authorities to trust: those of a PEM file, or the public ones when there is no file.
+///
+/// Fails when the file cannot be read, is not PEM or holds no certificate. The error names the file.
 pub fn roots(file: Option<&Path>) -> Result<RootCerts, String> {
     match file {
         None => Ok(RootCerts::WebPki),
@@ -65,13 +70,13 @@ fn authorities(path: &Path) -> Result<RootCerts, String> {
     Ok(RootCerts::new_with_certs(&certificates))
 }
 
-/// Whether the same request may be answered better later.
+/// Whether the same request may succeed later: the status is 408, 429 or 5xx.
 pub fn is_passing(status: StatusCode) -> bool {
     matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) || status.is_server_error()
 }
 
-/// Whether a transport's error will come again however often one tries: wrong settings, wrong certificates.
-/// What TLS does not like comes as data that is not valid.
+/// Whether every further attempt would fail with the same error, because settings or certificates are wrong. rustls
+/// reports its errors as [`std::io::ErrorKind::InvalidData`].
 pub fn is_lasting(error: &ureq::Error) -> bool {
     use ureq::Error::{BadUri, Http, InvalidProxyUrl, Io, Pem, Rustls, Tls};
     match error {
@@ -81,24 +86,24 @@ pub fn is_lasting(error: &ureq::Error) -> bool {
     }
 }
 
-/// The flags that an error's advice names.
+/// The flags of the running command that error messages recommend.
 #[derive(Debug, Clone, Copy)]
 pub struct Advice {
-    /// The one that names another authority.
+    /// The flag that names another certificate authority.
     pub own_authority: &'static str,
-    /// The one that allows HTTP without TLS.
+    /// The flag that allows HTTP without TLS.
     pub plain: &'static str,
 }
 
-/// A transport's error, with what to do about the usual ones.
+/// The text of an error, with advice for the usual causes.
 pub fn words(error: &ureq::Error, advice: &Advice) -> String {
     let said = error.to_string();
     let todo = if said.contains("UnknownIssuer") || said.contains("CaUsedAsEndEntity") {
         format!(": its certificate is not from a public authority; name its own by {}", advice.own_authority)
     } else if said.contains("InvalidContentType") || said.contains("corrupt message") {
-        format!(": it does not speak TLS on this port; if that is meant so, add {}", advice.plain)
+        format!(": it does not speak TLS on this port; if that is intended, add {}", advice.plain)
     } else if said.contains("proxy") {
-        ": the proxy is from HTTPS_PROXY, HTTP_PROXY or ALL_PROXY; hosts that need none are named whole in NO_PROXY"
+        ": the proxy is from HTTPS_PROXY, HTTP_PROXY or ALL_PROXY; NO_PROXY lists full names of hosts that need none"
             .into()
     } else if said.contains("NotValidForName") {
         ": its certificate is for another host name".into()

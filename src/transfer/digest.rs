@@ -11,6 +11,7 @@ use ring::digest::{Context, SHA256};
 pub struct Digest([u8; 32]);
 
 impl Digest {
+    /// The digest of bytes in memory.
     pub fn of(bytes: &[u8]) -> Digest {
         let mut hashing = Hashing::new(io::sink());
         hashing.context.update(bytes);
@@ -56,7 +57,7 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Passes bytes on, and counts and hashes them on the way.
+/// A writer that passes bytes on to `inner`, and counts and hashes those that `inner` took.
 pub struct Hashing<W> {
     inner: W,
     context: Context,
@@ -64,22 +65,23 @@ pub struct Hashing<W> {
 }
 
 impl<W: Write> Hashing<W> {
+    /// Starts with no bytes.
     pub fn new(inner: W) -> Hashing<W> {
         Hashing { inner, context: Context::new(&SHA256), written: 0 }
     }
 
-    /// Of what came so far.
+    /// The digest of the bytes so far.
     pub fn digest(&self) -> Digest {
         let digest = self.context.clone().finish();
         Digest(digest.as_ref().try_into().expect("SHA-256 makes 32 bytes"))
     }
 
-    /// How many bytes came so far.
+    /// The number of bytes so far.
     pub fn written(&self) -> u64 {
         self.written
     }
 
-    /// What was written into, the digest and the number of bytes.
+    /// The inner writer, the digest and the number of bytes.
     pub fn finish(self) -> (W, Digest, u64) {
         let (digest, written) = (self.digest(), self.written());
         (self.inner, digest, written)

@@ -1,4 +1,8 @@
-//! How far a transfer is: a bar on a terminal, lines elsewhere.
+//! Shows the progress of a transfer: a bar on a terminal, lines elsewhere. Results and errors of a command are printed
+//! by
+//! `cli`, not here.
+//!
+//! Invariant: text from outside is made safe for the terminal before it is shown.
 
 use std::io::{self, IsTerminal, Read};
 use std::time::{Duration, Instant};
@@ -10,16 +14,16 @@ use crate::plain;
 /// Where lines go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lines {
-    /// Of a command that somebody waits for.
+    /// For a command that a person started.
     StandardError,
-    /// Of a server.
+    /// For the server.
     Log,
 }
 
-/// How often a transfer that is watched tells how far it is, where there is no bar.
+/// The shortest time between two lines about one transfer, when there is no bar.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Shows transfers on standard error, or tells of them in the log.
+/// Where progress is shown. Bars go to standard error, if that is a terminal; lines go to `lines`.
 #[derive(Debug)]
 pub struct Progress {
     terminal: bool,
@@ -27,21 +31,24 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// For a command that somebody waits for.
+    /// Progress with lines on standard error.
     pub fn new() -> Progress {
         Progress::with(Lines::StandardError)
     }
 
+    /// Progress with lines to `lines`.
     pub fn with(lines: Lines) -> Progress {
         Progress { terminal: io::stderr().is_terminal(), lines }
     }
 
-    /// Begins to show a transfer of `total` bytes.
+    /// Starts to show a transfer of `total` bytes. `what` names it.
     pub fn begin(&self, what: &str, total: u64) -> Transfer {
         self.show(what, Some(total), 0)
     }
 
-    /// Begins to show a transfer of which some bytes are done already, and the size may not be known.
+    /// Starts to show a transfer of which `done` bytes were moved earlier. `total` is the size of the whole in bytes,
+    /// or
+    /// `None` when it is not known.
     pub fn show(&self, what: &str, total: Option<u64>, done: u64) -> Transfer {
         let bar = match total {
             _ if !self.terminal => ProgressBar::hidden(),
@@ -57,19 +64,19 @@ impl Progress {
         );
         bar.set_message(plain::line(what).to_string());
         bar.set_position(done);
-        // What was done before says nothing about the speed.
+        // Without this, the bytes that were moved earlier would count as speed.
         bar.reset_eta();
         bar.enable_steady_tick(Duration::from_millis(200));
         let watch = (!self.terminal).then(|| Watch { what: what.into(), total, told: Instant::now() });
         Transfer { bar, watch, lines: self.lines }
     }
 
-    /// A step is done.
+    /// Reports a finished step.
     pub fn say(&self, line: &str) {
         self.lines.say(line);
     }
 
-    /// Something is off, and is coped with.
+    /// Reports a problem that does not stop the transfer.
     pub fn warn(&self, line: &str) {
         match self.lines {
             Lines::StandardError => eprintln!("{}", plain::line(line)),
@@ -93,11 +100,11 @@ impl Default for Progress {
     }
 }
 
-/// One transfer; what it shows goes away with it.
+/// One transfer that is shown. Dropping it removes its bar.
 #[derive(Debug)]
 pub struct Transfer {
     bar: ProgressBar,
-    /// What to tell in lines, where there is no bar.
+    /// The state for lines; `None` when there is a bar.
     watch: Option<Watch>,
     lines: Lines,
 }
@@ -110,12 +117,12 @@ struct Watch {
 }
 
 impl Transfer {
-    /// So many bytes are done.
+    /// Sets the bar to `done` bytes. Prints no line.
     pub fn at(&self, done: u64) {
         self.bar.set_position(done);
     }
 
-    /// So many bytes are done; without a bar a line says so now and then.
+    /// Sets the bar to `done` bytes. Without a bar, prints a line at most every 10 seconds.
     pub fn tell(&mut self, done: u64) {
         self.at(done);
         if let Some(watch) = self.watch.as_mut().filter(|watch| watch.told.elapsed() >= EVERY) {
@@ -124,7 +131,7 @@ impl Transfer {
         }
     }
 
-    /// Counts what is read on.
+    /// A reader that moves the bar by each byte that is read from `inner`.
     pub fn reading<R: Read>(&self, inner: R) -> impl Read + use<R> {
         self.bar.wrap_read(inner)
     }
@@ -135,7 +142,7 @@ impl Watch {
         let (what, bytes) = (&self.what, HumanBytes(done));
         match self.total.filter(|total| *total > 0) {
             Some(total) => {
-                // In 128 bits, so that no size overflows.
+                // 128 bits, so that the product cannot overflow.
                 let percent = u128::from(done) * 100 / u128::from(total);
                 format!("{what}: {bytes} of {} ({percent} %)", HumanBytes(total))
             }

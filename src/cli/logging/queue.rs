@@ -1,34 +1,39 @@
-//! Lines that wait for standard output, and the thread that writes them.
+//! The queue of log lines, and the thread that writes them to standard output. How a line looks is decided in
+//! `logging`.
 //!
-//! Nobody may wait for standard output: when nobody reads it, a write to it blocks for ever. So whoever logs puts a
-//! line into a queue of bounded size and goes on. What finds no room is dropped and counted, and the count is told as
-//! soon as lines flow again.
+//! When nobody reads standard output, a write to it blocks without end. So no other thread writes to it.
+//!
+//! Invariants: logging never waits for the output. The queue is bounded. When it is full, new lines are dropped and
+//! counted, and the next write that succeeds reports their number.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 use std::time::Duration;
 
-/// Lines of all threads; those of one thread stay in order.
+/// The queue of the lines of all threads. The lines of one thread stay in order.
 pub struct Queue {
     state: Mutex<State>,
-    /// Told after each line and after each write.
+    /// Notified after each line and after each write.
     changed: Condvar,
-    /// Bytes that may be held, those that are being written among them.
+    /// The limit in bytes for all lines, including those that are being written.
     most: usize,
 }
 
 #[derive(Default)]
 struct State {
     waiting: Vec<u8>,
-    /// Bytes that the thread is writing.
+    /// Bytes that the thread is writing. At least 1 during a write.
     writing: usize,
-    /// Lines without room since the last report.
+    /// Lines that were dropped since the last report.
     dropped: u64,
 }
 
 impl Queue {
-    /// A queue of at most `most` bytes, and its thread. `report` makes the line that tells how many were dropped.
+    /// Makes a queue of at most `most` bytes and starts its thread, which writes to `out`. `report` makes the line that
+    /// says how many lines were dropped.
+    ///
+    /// Fails when the thread cannot be started.
     pub fn start(
         most: usize,
         out: impl Write + Send + 'static,
@@ -40,7 +45,8 @@ impl Queue {
         Ok(queue)
     }
 
-    /// Adds a line, which ends in a line break, or counts it when there is no room. Never waits for the output.
+    /// Adds a line, which must end in a line break. Drops and counts it when there is no room. Never waits for the
+    /// output.
     pub fn push(&self, line: &str) {
         let mut state = self.state();
         if state.waiting.len() + state.writing + line.len() > self.most {
@@ -52,7 +58,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Waits until all is written, at most for `patience`.
+    /// Waits until all lines are written, at most for `patience`.
     pub fn flush(&self, patience: Duration) {
         let is_left = |state: &mut State| state.writing > 0 || state.has_work();
         let waited = self.changed.wait_timeout_while(self.state(), patience, is_left);
@@ -60,7 +66,7 @@ impl Queue {
     }
 
     fn write_to(&self, mut out: impl Write, report: impl Fn(u64) -> String) {
-        // Lines that could not be written, because the reader is gone for example.
+        // The number of lines whose write failed, for example because the reader is gone.
         let mut lost = 0;
         loop {
             let (lines, dropped) = self.next();
@@ -74,12 +80,12 @@ impl Queue {
         }
     }
 
-    /// Waits for lines; takes them all, and the number of those that were dropped after them.
+    /// Waits for lines, and takes all of them. The number is that of the lines that were dropped after them.
     fn next(&self) -> (Vec<u8>, u64) {
         let waited = self.changed.wait_while(self.state(), |state| !state.has_work());
         let mut state = waited.unwrap_or_else(PoisonError::into_inner);
         let lines = std::mem::take(&mut state.waiting);
-        // A report alone counts as well: whoever flushes waits for it.
+        // At least 1, so that `flush` also waits when only a report is written.
         state.writing = lines.len().max(1);
         (lines, std::mem::take(&mut state.dropped))
     }
@@ -125,7 +131,7 @@ mod tests {
         for number in 0..100 {
             queue.push(&format!("line {number}\n"));
         }
-        // Whether the thread had taken the first line already when the second came is its own affair.
+        // The thread may or may not have taken the first line when the second one is added.
         let mut all = output.recv().unwrap();
         while !all.contains("dropped") {
             all += &output.recv().unwrap();

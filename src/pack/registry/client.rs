@@ -1,4 +1,8 @@
-//! One registry over HTTP: authentication by challenge, and errors in words.
+//! The HTTP client for one repository of a registry: authentication by challenge, manifests, and messages for errors.
+//! The steps of an upload are in `upload`; repeated attempts are in `patience`.
+//!
+//! Invariant: credentials go only to the registry itself and to the token server that it names, and never to the token
+//! server over HTTP when the registry uses HTTPS.
 
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -18,62 +22,67 @@ use crate::plain;
 use crate::transfer::Digest;
 use crate::transfer::agent::{self, Advice, Silence};
 
-/// How a registry is reached.
+/// How to reach a registry, and with which credentials.
 #[derive(Debug)]
 pub struct Access {
-    /// Speak HTTP without TLS.
+    /// Use HTTP without TLS.
     pub plain_http: bool,
-    /// PEM: the authorities to trust, instead of the public ones.
+    /// A PEM file with the authorities to trust instead of the public ones.
     pub ca_file: Option<PathBuf>,
+    /// `None` to push without a login.
     pub credentials: Option<Credentials>,
-    /// Bytes of one request of an upload, when not a whole blob.
+    /// Bytes in each request of an upload. `None` sends each blob in one request.
     pub chunk: Option<u64>,
 }
 
-/// Of what a registry says about an error, the most that is read.
+/// Bytes that are read of an error message or a token. The rest is ignored.
 const LONGEST_ANSWER: u64 = 64 * 1024;
-/// A peer that neither takes nor sends a byte for so long is gone.
+/// The longest wait until the registry takes a byte.
 const SILENCE: Duration = Duration::from_secs(60);
-/// A registry may hash a whole layer before it answers.
+/// The longest wait until the registry sends a byte. It is long, because a registry may hash a whole layer first.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// A body larger than this waits for the registry's word: a refusal that comes while it is sent would be lost.
+/// A body of more bytes than this is sent with `Expect: 100-continue`. Without it, a refusal that arrives while the
+/// body is sent would be lost.
 const ASK_FIRST: u64 = 1 << 20;
 
-/// What a registry keeps (distribution specification, "pushing manifests").
+/// The header with the digest that the registry stored. Source: OCI distribution specification, "pushing manifests".
 const CONTENT_DIGEST: &str = "docker-content-digest";
 
-/// A repository of a registry.
+/// A client for one repository of a registry.
 pub struct Client {
     agent: Agent,
+    /// The registry as the user named it, for messages.
     registry: String,
-    /// Scheme and host.
+    /// Scheme, host and port, for example `https://registry-1.docker.io`.
     origin: String,
     repository: String,
     credentials: Option<Credentials>,
-    /// The `Authorization` header that was accepted, or is about to be.
+    /// The `Authorization` header of the next requests.
     authorization: Option<String>,
-    /// Bytes of one request of an upload, when not a whole blob.
+    /// Bytes in each request of an upload. `None` sends each blob in one request.
     pub chunk: Option<u64>,
 }
 
-/// What is sent with a request; more than once, when the registry wants a new token first.
+/// The body of a request. It is sent twice when the registry first asks for a new token.
 #[derive(Clone, Copy)]
 pub enum Content<'a> {
     Nothing,
     Bytes(&'a [u8]),
-    /// What the reader gives, so many bytes.
+    /// A function that opens a reader, and the number of bytes to read from it.
     Stream(&'a dyn Fn() -> io::Result<Box<dyn Read + 'a>>, u64),
 }
 
 impl Client {
+    /// Makes a client for the repository of `reference`. Sends nothing.
+    ///
+    /// Fails when the file with authorities cannot be read or holds no certificate.
     pub fn new(reference: &Reference, access: Access) -> Result<Client, RegistryError> {
         let roots = agent::roots(access.ca_file.as_deref()).map_err(RegistryError::Credentials)?;
-        // The public registry's API is at another host than its name.
+        // The API of docker.io is on another host.
         let host =
             if reference.registry == "docker.io" { "registry-1.docker.io" } else { &reference.registry };
         let scheme = if access.plain_http { "http" } else { "https" };
-        // An upload's next address is ours to follow; a blob that is elsewhere is there.
         let agent = agent::agent(host, roots, Silence { write: SILENCE, read: PATIENCE });
         Ok(Client {
             agent,
@@ -86,29 +95,34 @@ impl Client {
         })
     }
 
-    /// Asks whether this is a registry that takes the credentials.
+    /// Checks that the host is a registry and that it accepts the credentials. Source: OCI distribution specification,
+    /// `GET /v2/`.
     pub fn login(&mut self) -> Result<(), RegistryError> {
         let url = format!("{}/v2/", self.origin);
         let response = self.ask(Method::GET, &url, &[], Content::Nothing)?;
         if response.status().is_success() { Ok(()) } else { Err(self.explain(response, "the login")) }
     }
 
-    /// The address of something in this repository.
+    /// The URL of `path` in this repository, for example of `blobs/uploads/`.
     pub fn url(&self, path: &str) -> String {
         format!("{}/v2/{}/{path}", self.origin, self.repository)
     }
 
-    /// A `Location` header, which may be relative (RFC 9110, 10.2.2).
+    /// The URL in the `Location` header of a response. The header may be a path of this registry (RFC 9110, 10.2.2).
+    ///
+    /// Fails when the header is missing or neither a URL nor a path.
     pub fn location(&self, response: &Response<Body>) -> Result<String, RegistryError> {
         let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
         match location {
             Some(whole) if whole.contains("://") => Ok(whole.to_owned()),
             Some(path) if path.starts_with('/') => Ok(format!("{}{path}", self.origin)),
-            _ => Err(self.refused("it said no place to send a layer to: is this a registry?".into())),
+            _ => Err(self.refused("it gave no `Location` to send a layer to: is this a registry?".into())),
         }
     }
 
-    /// Puts a manifest under a tag or its digest.
+    /// Sends a manifest. `name` is its tag or its digest. Replaces what the tag pointed to.
+    ///
+    /// Fails when the registry refuses the manifest or stores other bytes.
     pub fn put_manifest(&mut self, name: &str, manifest: &Document) -> Result<(), Failure> {
         let url = self.url(&format!("manifests/{name}"));
         let headers = [(CONTENT_TYPE.as_str(), manifest.media_type.to_owned())];
@@ -121,8 +135,11 @@ impl Client {
         }
     }
 
-    /// What a registry says it keeps must be what was sent: a proxy or a registry that changes it would leave a tag
-    /// that gives something else. A registry need not say it, and may use another hash, which cannot be compared.
+    /// Checks that the registry stored what was sent, by the `Docker-Content-Digest` header of its response. A proxy or
+    /// a registry could have changed the content, and the tag would then give another image. `what` names the content
+    /// in the error.
+    ///
+    /// The header is optional and may have another hash function. Then there is nothing to compare, and no error.
     pub fn check_digest(
         &self,
         response: &Response<Body>,
@@ -140,7 +157,10 @@ impl Client {
         }
     }
 
-    /// One request; asks again with (other) credentials when the registry wants them.
+    /// Sends a request. After a 401 it answers the challenge, if it can, and sends the request again. Returns a
+    /// response of any status, also a second 401.
+    ///
+    /// Fails when the registry or its token server cannot be reached, or when the token server refuses the credentials.
     pub fn ask(
         &mut self,
         method: Method,
@@ -149,13 +169,14 @@ impl Client {
         content: Content<'_>,
     ) -> Result<Response<Body>, RegistryError> {
         let response = self.once(&method, url, headers, content).map_err(|error| self.unreachable(&error))?;
-        // Another host's challenge is not answered: it could name anybody as who checks passwords.
+        // A challenge from another host is not answered: it could name any server as the one to send the password to.
         if response.status() != StatusCode::UNAUTHORIZED || !self.is_own(url) || !self.authorize(&response)? {
             return Ok(response);
         }
         self.once(&method, url, headers, content).map_err(|error| self.unreachable(&error))
     }
 
+    /// Whether a URL has the origin of this registry.
     fn is_own(&self, url: &str) -> bool {
         url.strip_prefix(&self.origin).is_some_and(|rest| rest.starts_with('/'))
     }
@@ -171,7 +192,7 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, value);
         }
-        // An upload may be sent on to a storage that is none of the registry's; it gets no secrets.
+        // The upload URL may be on a storage service outside the registry. That service gets no credentials.
         if let Some(authorization) = self.authorization.as_ref().filter(|_| self.is_own(url)) {
             request = request.header(AUTHORIZATION, authorization);
         }
@@ -192,7 +213,8 @@ impl Client {
         }
     }
 
-    /// Answers the challenge of a 401; false when there is nothing (new) to say.
+    /// Sets `authorization` by the challenge of a 401. False when there are no credentials for it, or when the same
+    /// ones were just refused.
     fn authorize(&mut self, response: &Response<Body>) -> Result<bool, RegistryError> {
         let challenges: Vec<Challenge> = response
             .headers()
@@ -215,14 +237,18 @@ impl Client {
         Ok(new)
     }
 
-    /// A token from the server that the challenge names (distribution specification, "token
-    /// authentication": GET, or POST with a refresh token).
+    /// Gets a token from the server that the challenge names: by GET, or by POST with a refresh token. Source: Docker's
+    /// registry documentation, "token authentication".
     fn token(&self, challenge: &Challenge) -> Result<String, RegistryError> {
-        let realm = challenge.get("realm").ok_or_else(|| self.refused("it names no token server".into()))?;
+        let realm = challenge
+            .get("realm")
+            .ok_or_else(|| self.refused("its challenge names no token server".into()))?;
         if realm.starts_with("http://") && self.origin.starts_with("https://") {
-            return Err(self.refused(format!("its token server {realm} would get the password in clear")));
+            return Err(
+                self.refused(format!("its token server {realm} would get the password without encryption"))
+            );
         }
-        // Some registries name another's repository here while nothing is asked of one.
+        // The scope of the challenge is not used: for `GET /v2/`, some registries name an unrelated repository in it.
         let scope = format!("repository:{}:pull,push", self.repository);
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.extend_pairs(challenge.get("service").map(|service| ("service", service)));
@@ -274,6 +300,7 @@ impl Client {
         )
     }
 
+    /// The error of a request that the registry answered, but not with success.
     pub fn refused(&self, message: String) -> RegistryError {
         RegistryError::Refused { registry: self.registry.clone(), message }
     }
@@ -282,7 +309,7 @@ impl Client {
         RegistryError::Unreachable { registry: self.registry.clone(), message: words(error) }
     }
 
-    /// What an unexpected status means, with the registry's own words.
+    /// The error for an unexpected status: what it means for `what`, what to do, and the message of the registry.
     pub fn explain(&self, mut response: Response<Body>, what: &str) -> RegistryError {
         let status = response.status();
         let who = match &self.credentials {
@@ -313,7 +340,7 @@ impl Client {
             500..=599 => {
                 "the registry itself failed (is its disk full?): try again, and ask who runs it".into()
             }
-            300..=399 => "it sent us elsewhere: name the registry by the host that it redirects to".into(),
+            300..=399 => "it redirects elsewhere: name the registry by the host that it redirects to".into(),
             _ => "an answer that was not expected".into(),
         };
         let body =
@@ -324,7 +351,8 @@ impl Client {
     }
 }
 
-/// The registry's own words: its JSON form's, or the beginning of a text.
+/// The error message in a body: the `errors` of the OCI distribution specification, or the first 200 characters of a
+/// text. `None` for an empty body or HTML.
 fn errors_in(body: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Errors {
@@ -347,12 +375,12 @@ fn errors_in(body: &str) -> Option<String> {
     Some(line).filter(|line| !line.is_empty() && !line.starts_with('<'))
 }
 
-/// What a transport's error means, by this command's flags.
+/// The text of a transport error, with the flags of `onnxd pack` as advice.
 fn words(error: &ureq::Error) -> String {
     agent::words(error, &Advice { own_authority: "--registry-ca FILE", plain: "--plain-http" })
 }
 
-/// One challenge of a `WWW-Authenticate` header: `Scheme key="value",key=value`.
+/// One challenge of a `WWW-Authenticate` header: `Scheme key="value",key=value`. Source: RFC 9110, 11.6.1.
 #[derive(Debug)]
 struct Challenge {
     /// In lower case.

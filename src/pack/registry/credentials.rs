@@ -1,5 +1,7 @@
-//! Who pushes: flags and environment, the registry helper, or the files that `docker login` and
-//! `podman login` write.
+//! The credentials for a registry. They come from the command line or the environment, from a credential helper, or
+//! from the files that `docker login` and `podman login` write. How they are sent is in `client`.
+//!
+//! Invariant: `Debug` and all errors show the user name at most, never a secret.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -14,18 +16,18 @@ use serde::Deserialize;
 use super::RegistryError;
 use crate::transfer::digest::hex;
 
-/// What a registry knows a user by.
+/// What identifies a user to a registry.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credentials {
     Password {
         username: String,
         password: String,
     },
-    /// A refresh token that a token server takes.
+    /// A refresh token for the token server of the registry.
     IdentityToken(String),
 }
 
-/// Nothing that is printed holds a secret.
+/// Shows no secret.
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Credentials({})", self.name())
@@ -33,7 +35,8 @@ impl std::fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// The `Authorization` header of HTTP's Basic scheme (RFC 7617).
+    /// The value of an `Authorization` header with the Basic scheme (RFC 7617). `None` for a token, which only a token
+    /// server accepts.
     pub fn basic(&self) -> Option<String> {
         match self {
             Credentials::Password { username, password } => {
@@ -43,6 +46,7 @@ impl Credentials {
         }
     }
 
+    /// The user for messages. Contains no secret.
     pub fn name(&self) -> &str {
         match self {
             Credentials::Password { username, .. } => username,
@@ -50,8 +54,8 @@ impl Credentials {
         }
     }
 
-    /// Of SWR, for long: the user `<project>@<AK>` with the password that follows from AK and SK. The
-    /// project is the region's name unless one within it is meant.
+    /// The long-term login of SWR: the user is `<project>@<AK>`, the password is computed from AK and SK. `project` is
+    /// the name of a region, or of a project within a region.
     pub fn swr(project: &str, access_key: &str, secret_key: &str) -> Credentials {
         Credentials::Password {
             username: format!("{project}@{access_key}"),
@@ -59,7 +63,10 @@ impl Credentials {
         }
     }
 
-    /// What `docker login` or `podman login` kept for a repository of a registry.
+    /// The credentials that `docker login` or `podman login` stored for a repository of a registry. `None` when there
+    /// are none.
+    ///
+    /// Fails when a file of logins is malformed, or when its credential helper fails.
     pub fn kept(registry: &str, repository: &str) -> Result<Option<Credentials>, RegistryError> {
         for path in files(|name| std::env::var_os(name).map(PathBuf::from)) {
             let Ok(text) = std::fs::read(&path) else { continue };
@@ -75,13 +82,14 @@ impl Credentials {
     }
 }
 
-/// Hexadecimal HMAC-SHA256 of the access key, keyed with the secret key.
+/// The password of SWR's long-term login: the HMAC-SHA256 of the access key, with the secret key as the key, in 64
+/// lower-case hexadecimal digits.
 pub fn swr_password(access_key: &str, secret_key: &str) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret_key.as_bytes());
     hex(hmac::sign(&key, access_key.as_bytes()).as_ref())
 }
 
-/// Where logins are kept, the most particular place first.
+/// The files that may hold logins. The first file with a login for the registry is used.
 fn files(variable: impl Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
     let docker = variable("DOCKER_CONFIG").or_else(|| Some(variable("HOME")?.join(".docker")));
     [
@@ -115,7 +123,7 @@ impl LoginFile {
         if let Some((_, helper)) = self.cred_helpers.iter().find(|(key, _)| place(key) == name) {
             return ask(helper, registry);
         }
-        // A key may be a part of the registry; the nearest counts.
+        // A key may name a host or a path on it. The longest matching key is used.
         let whole = format!("{name}/{repository}/");
         let login = self
             .auths
@@ -147,15 +155,17 @@ impl Login {
     }
 }
 
-/// What a login's key stands for: a host, or a host and a path. The key may be the address of an API.
+/// The host, or host and path, that the key of a login names. The key may be the URL of an API, such as
+/// `https://index.docker.io/v1/`.
 fn place(key: &str) -> &str {
     let key = key.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
     let key = key.trim_end_matches("/v1").trim_end_matches("/v2");
-    // The public registry's logins are kept under older names.
+    // Logins of docker.io are stored under its older host names.
     if matches!(key, "index.docker.io" | "registry-1.docker.io") { "docker.io" } else { key }
 }
 
-/// Asks a credential helper, `docker-credential-<name> get`: the registry goes in, JSON comes out.
+/// Runs the credential helper `docker-credential-<name> get`. It reads the registry from its input and writes JSON.
+/// `None` when it has no credentials for the registry.
 fn ask(helper: &str, registry: &str) -> Result<Option<Credentials>, String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
@@ -172,7 +182,7 @@ fn ask(helper: &str, registry: &str) -> Result<Option<Credentials>, String> {
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| failed(&error))?;
-    // The pipe is closed by the end of the statement. A helper that does not read is no matter.
+    // The pipe closes at the end of this statement. A write error is ignored: a helper need not read its input.
     let _ = child.stdin.take().map(|mut input| input.write_all(server.as_bytes()));
     let output = child.wait_with_output().map_err(|error| failed(&error))?;
     if !output.status.success() {

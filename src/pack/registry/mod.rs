@@ -19,10 +19,13 @@ use crate::transfer::Progress;
 /// Why a push failed. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
+    /// The registry answered, but not with success.
     #[error("{registry}: {message}")]
     Refused { registry: String, message: String },
+    /// There was no answer. Another attempt may succeed.
     #[error("{registry} was not reached: {message}")]
     Unreachable { registry: String, message: String },
+    /// The stored credentials or the certificate authorities cannot be read.
     #[error("{0}")]
     Credentials(String),
 }

@@ -1,4 +1,4 @@
-//! What is worth another attempt, and when.
+//! Repeats failed requests to a registry: which errors are worth another attempt, and how long to wait before it.
 
 use std::thread;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::{PackError, RegistryError};
 use crate::transfer::Progress;
 use crate::transfer::agent::is_passing;
 
-/// Waits between attempts that bring nothing further; after the last, it has failed.
+/// The waits between attempts that make no progress. When all are used, the next failure is final.
 pub const BACK_OFF: [Duration; 6] = [
     Duration::from_millis(250),
     Duration::from_millis(500),
@@ -19,9 +19,11 @@ pub const BACK_OFF: [Duration; 6] = [
     Duration::from_secs(8),
 ];
 
+/// Why an attempt failed.
 pub enum Failure {
-    /// It may be better next time.
+    /// Another attempt may succeed.
     Again(RegistryError),
+    /// Another attempt would fail too.
     Final(PackError),
 }
 
@@ -35,13 +37,14 @@ impl From<RegistryError> for Failure {
 }
 
 impl Failure {
-    /// By the status that was answered.
+    /// The failure for an error that came with `status`.
     pub fn of(status: StatusCode, error: RegistryError) -> Failure {
         if is_passing(status) { Failure::Again(error) } else { Failure::Final(error.into()) }
     }
 }
 
-/// Does what can be done twice, until it is done or has failed for good.
+/// Calls `attempt` until it succeeds, fails with [`Failure::Final`], or has failed once more than there are waits in
+/// [`BACK_OFF`]. `attempt` must be safe to repeat. `what` names it in messages.
 pub fn patiently<T>(
     what: &str,
     progress: &Progress,

@@ -1,4 +1,8 @@
-//! One blob: sent in pieces, and taken up again where the registry lost it.
+//! Uploads one blob, whole or in pieces, and continues after an interruption. Source: OCI distribution specification,
+//! "pushing blobs".
+//!
+//! Invariants: a blob that the registry has is not sent. After an interruption, only the bytes that the registry does
+//! not have are sent. A failed upload is cancelled.
 
 use std::io::{Cursor, Read};
 
@@ -14,7 +18,7 @@ use crate::transfer::agent::is_passing;
 use crate::transfer::progress::Transfer;
 use crate::transfer::{Digest, Progress};
 
-/// Where a blob's bytes are.
+/// The bytes of a blob: in memory, or in a compressed layer.
 pub enum Source<'a> {
     Bytes(&'a [u8]),
     Layer(&'a Compressed),
@@ -40,7 +44,9 @@ impl Source<'_> {
     }
 }
 
-/// Sends a blob, unless the registry has it.
+/// Sends a blob, unless the registry has it. `what` names it in messages.
+///
+/// Fails when the registry refuses it, or after all waits of [`BACK_OFF`] without progress.
 pub fn blob(
     client: &mut Client,
     digest: &Digest,
@@ -76,6 +82,7 @@ pub fn blob(
     Ok(())
 }
 
+/// Whether the registry has the blob. A redirect counts: the blob is then on a storage service of the registry.
 fn is_there(client: &mut Client, digest: &Digest, what: &str) -> Result<bool, Failure> {
     let url = client.url(&format!("blobs/{digest}"));
     let response = client.ask(Method::HEAD, &url, &[], Content::Nothing)?;
@@ -89,8 +96,8 @@ fn is_there(client: &mut Client, digest: &Digest, what: &str) -> Result<bool, Fa
     }
 }
 
-/// Pieces of a blob whose upload as a whole was cut: what a piece brought is not sent again. Registries
-/// differ in what they take (5 MB at least, 4 MiB at most), so a whole blob is tried first.
+/// Bytes of a piece after an upload in one request was interrupted. Complete pieces need not be sent again. A blob is
+/// first sent whole, because registries differ: some refuse pieces below 5 MB, others refuse pieces above 4 MiB.
 const CHUNK: u64 = 16 << 20;
 
 struct Upload<'a> {
@@ -99,25 +106,26 @@ struct Upload<'a> {
     source: Source<'a>,
     what: &'a str,
     transfer: Transfer,
-    /// Bytes of a piece.
+    /// The largest number of bytes in one request.
     chunk: u64,
-    /// Where the next piece goes; none before the registry gave a place.
+    /// The URL for the next request. `None` before the upload has begun.
     address: Option<String>,
-    /// What the registry has.
+    /// Bytes that the registry has.
     offset: u64,
-    /// The most that it had.
+    /// The largest `offset` so far. A larger one is progress, and resets the waits.
     best: u64,
 }
 
 impl Upload<'_> {
-    /// Takes the upload up, from where the registry is to the end.
+    /// Begins or continues the upload, and sends everything that the registry does not have.
     fn go_on(&mut self) -> Result<(), Failure> {
         let mut address = match self.address.clone() {
             Some(address) => self.resume(address)?,
             None => self.start()?,
         };
         let size = self.source.size();
-        // What fits one piece goes with the last request, which every registry understands.
+        // The last request may carry content too. So a blob that fits one piece is sent by PUT alone, which every
+        // registry supports.
         while size - self.offset > self.chunk {
             self.address = Some(address.clone());
             address = self.piece(&address)?;
@@ -126,6 +134,7 @@ impl Upload<'_> {
         self.finish(&address)
     }
 
+    /// Begins a new upload. Returns its URL.
     fn start(&mut self) -> Result<String, Failure> {
         self.offset = 0;
         let url = self.client.url("blobs/uploads/");
@@ -134,7 +143,8 @@ impl Upload<'_> {
         Ok(self.client.location(&response)?)
     }
 
-    /// Asks how far an interrupted upload came; begins anew when the registry does not know it.
+    /// Asks how many bytes of an interrupted upload the registry has. Begins a new upload when the registry does not
+    /// know the old one. Returns the URL for the next request.
     fn resume(&mut self, address: String) -> Result<String, Failure> {
         let response = self.client.ask(Method::GET, &address, &[], Content::Nothing)?;
         let status = response.status();
@@ -148,16 +158,19 @@ impl Upload<'_> {
         }
     }
 
+    /// Sends one piece by PATCH. Returns the URL for the next request.
     fn piece(&mut self, address: &str) -> Result<String, Failure> {
         let length = self.chunk.min(self.source.size() - self.offset);
         let response = self.send(Method::PATCH, address, length, &[self.range(length)])?;
         let accepted = [StatusCode::ACCEPTED, StatusCode::CREATED, StatusCode::NO_CONTENT];
         let response = self.expect(response, &accepted)?;
-        // What registries say here of how far they are is not always so; the digest tells at the end.
+        // The `Range` of this response is not used, because some registries send a wrong one. A missing byte is found
+        // at the end, by the digest.
         self.offset += length;
         Ok(self.client.location(&response)?)
     }
 
+    /// Sends the remaining bytes by PUT, with the digest, which completes the upload.
     fn finish(&mut self, address: &str) -> Result<(), Failure> {
         let join = if address.contains('?') { '&' } else { '?' };
         let url = format!("{address}{join}digest={}", self.digest);
@@ -170,11 +183,13 @@ impl Upload<'_> {
         Ok(self.client.check_digest(&response, self.digest, self.what)?)
     }
 
-    /// Of the next `length` bytes, both ends included.
+    /// The `Content-Range` header for the next `length` bytes. Both ends are included.
     fn range(&self, length: u64) -> (&'static str, String) {
         ("content-range", format!("{}-{}", self.offset, self.offset + length - 1))
     }
 
+    /// Sends the next `length` bytes. After an interruption, later requests use pieces of [`CHUNK`] bytes, unless the
+    /// user chose a size.
     fn send(
         &mut self,
         method: Method,
@@ -195,7 +210,7 @@ impl Upload<'_> {
         Ok(answer?)
     }
 
-    /// The response, when it is one of those; otherwise what it means.
+    /// Returns the response when its status is one of `expected`, and an error with an explanation otherwise.
     fn expect(
         &mut self,
         response: Response<Body>,
@@ -208,18 +223,18 @@ impl Upload<'_> {
         let begun = self.address.is_some();
         let error = self.client.explain(response, self.what);
         Err(match status {
-            // An upload that was begun is not known any more.
+            // The registry has dropped the upload. The next attempt begins a new one.
             StatusCode::NOT_FOUND if begun => {
                 self.address = None;
                 Failure::Again(error)
             }
-            // What the registry has is not what was said last: it must be asked.
+            // `offset` is not what the registry has. The next attempt asks for it.
             StatusCode::RANGE_NOT_SATISFIABLE => Failure::Again(error),
             _ => Failure::of(status, error),
         })
     }
 
-    /// Tells the registry that nothing will follow; the error is what it was.
+    /// Cancels the upload at the registry. Returns `error` unchanged.
     fn abandon(&mut self, error: PackError) -> PackError {
         if let Some(address) = self.address.take() {
             let _ = self.client.ask(Method::DELETE, &address, &[], Content::Nothing);
@@ -228,8 +243,8 @@ impl Upload<'_> {
     }
 }
 
-/// How many bytes the registry has: one more than the end of its `Range: 0-N`. Nothing yet is `0-0`, as
-/// is one byte; then the byte is sent again.
+/// The number of bytes that the registry has: N + 1 for `Range: 0-N`. `0-0` can mean no byte or one byte. It is read as
+/// no byte, so the first byte is sent again.
 fn received(response: &Response<Body>) -> Option<u64> {
     let range = response.headers().get(RANGE)?.to_str().ok()?;
     let end: u64 = range.trim_start_matches("bytes=").strip_prefix("0-")?.parse().ok()?;

@@ -1,12 +1,15 @@
-//! What tract uses of the crate `inventory`, without the entries of [`LEFT_OUT`]: see Cargo.toml.
+//! The part of the crate `inventory` that tract uses, without the entries of the crates in [`LEFT_OUT`]. Cargo.toml
+//! says why. Nothing else belongs here.
+//!
+//! Invariant: an entry is registered before `main` starts, and entries are iterated in the order of the original.
 
 use std::ops::Deref;
 use std::sync::{Mutex, PoisonError};
 
-/// Crates whose entries nobody asks for.
+/// Crates whose entries onnxd never uses.
 const LEFT_OUT: [&str; 2] = ["tract-core", "tract-nnef"];
 
-/// The entries of one type, in the order of the program's constructors.
+/// The entries of one type, in the order in which the constructors of the program run.
 #[doc(hidden)]
 pub struct Registry<T: 'static>(Mutex<Vec<&'static T>>);
 
@@ -21,13 +24,13 @@ impl<T> Registry<T> {
     }
 }
 
-/// What `collect!` makes of a type.
+/// A type with registered entries. Implemented by `collect!`.
 pub trait Collect: Sync + Sized + 'static {
     #[doc(hidden)]
     fn registry() -> &'static Registry<Self>;
 }
 
-/// Of a type that is known to its registry only.
+/// An entry whose type only its registry knows.
 #[doc(hidden)]
 pub trait Entry: Sync {
     fn register(&'static self);
@@ -39,6 +42,7 @@ impl<T: Collect> Entry for T {
     }
 }
 
+/// Whether the entries of a crate are left out.
 #[doc(hidden)]
 pub const fn is_left_out(package: &str) -> bool {
     let mut at = 0;
@@ -63,6 +67,7 @@ const fn equal(left: &[u8], right: &[u8]) -> bool {
 #[doc(hidden)]
 pub extern "C" fn nothing() {}
 
+/// Makes a registry for a type.
 #[macro_export]
 macro_rules! collect {
     ($type:ty) => {
@@ -75,6 +80,7 @@ macro_rules! collect {
     };
 }
 
+/// Registers a value, which must be a constant expression, before `main` starts.
 #[macro_export]
 macro_rules! submit {
     ($($value:tt)*) => {
@@ -94,7 +100,7 @@ macro_rules! submit {
 }
 
 mod names {
-    /// `iter::<T>` is a type, a value to iterate over and, as that value can be called, a function.
+    /// `iter::<T>` is a type and a value of it. The value can be iterated over, and it can be called like a function.
     #[allow(non_camel_case_types)]
     pub enum iter<T> {
         #[doc(hidden)]
@@ -108,7 +114,7 @@ mod names {
 
 pub use names::*;
 
-/// The newest first, as the original has it.
+/// The entries in the order of the original: the last registered one first.
 fn newest_first<T: Collect>() -> std::iter::Rev<std::vec::IntoIter<&'static T>> {
     T::registry().entries().clone().into_iter().rev()
 }

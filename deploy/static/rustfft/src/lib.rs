@@ -1,8 +1,10 @@
-//! What tract uses of rustfft 6, over rustfft 5: see Cargo.toml.
+//! The part of rustfft 6 that tract uses, on top of rustfft 5. Cargo.toml says why. Nothing else belongs here.
 //!
-//! The two speak of complex numbers in two versions of num-complex, so a transform copies its buffer there and back.
-//! Powers of two go by Radix-4, other lengths by Bluestein's algorithm over those: the planner's mixed radices and
-//! two dozen butterflies, for two types of number, would be 300 KB more.
+//! The two versions use complex numbers of different versions of num-complex, so each transform copies its buffer to
+//! the old type and back.
+//!
+//! Lengths that are powers of two use Radix-4. Other lengths use Bluestein's algorithm on top of Radix-4. The planner
+//! of rustfft, with mixed radices and two dozen butterflies for two number types, would add 300 KB.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use num_complex::Complex;
 use scalar::algorithm::{BluesteinsAlgorithm, Radix4};
 use scalar::num_complex::Complex as OldComplex;
 
-/// Plans transforms of any length.
+/// Makes transforms of any length. It has no state.
 pub struct FftPlanner<T: FftNum>(PhantomData<T>);
 
 impl<T: FftNum> FftPlanner<T> {
@@ -23,6 +25,7 @@ impl<T: FftNum> FftPlanner<T> {
         FftPlanner(PhantomData)
     }
 
+    /// A transform of `length` complex numbers in one direction.
     pub fn plan_fft(&mut self, length: usize, direction: FftDirection) -> Arc<Fft<T>> {
         let radix4 = |length| Arc::new(Radix4::new(length, direction));
         if length.is_power_of_two() {
@@ -32,16 +35,18 @@ impl<T: FftNum> FftPlanner<T> {
         Arc::new(Fft(Arc::new(BluesteinsAlgorithm::new(length, inner))))
     }
 
+    /// A forward transform of `length` complex numbers.
     pub fn plan_fft_forward(&mut self, length: usize) -> Arc<Fft<T>> {
         self.plan_fft(length, FftDirection::Forward)
     }
 }
 
-/// A transform, neither direction scaled.
+/// A discrete Fourier transform of a fixed length. Neither direction scales its result.
 pub struct Fft<T: FftNum>(Arc<dyn scalar::Fft<T>>);
 
 impl<T: FftNum> Fft<T> {
-    /// Transforms each stretch of the planned length in place.
+    /// Transforms each chunk of the planned length in place. Panics when the length of `buffer` is not a multiple of
+    /// it.
     pub fn process(&self, buffer: &mut [Complex<T>]) {
         let mut old: Vec<OldComplex<T>> =
             buffer.iter().map(|value| OldComplex::new(value.re, value.im)).collect();
