@@ -17,8 +17,9 @@ use tract_onnx::tract_hir::internal::{InferenceFact, InferenceModel, SymbolScope
 use super::convert::chain;
 use super::external::{DataReader, graphs};
 use super::operators::attributes::Attributes;
+use super::operators::entry::{Domain, Entry};
 use super::operators::operator::Operator;
-use super::operators::table::{self, Domain, Entry};
+use super::operators::table;
 use super::operators::wrong;
 
 /// An ONNX file whose weights are loaded. All plans of a model share it.

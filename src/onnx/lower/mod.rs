@@ -24,9 +24,10 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::{EvalOp, SymbolScope, TypedOp};
 
 use super::operators::attributes::Attributes;
+use super::operators::entry::{Domain, Entry};
 use super::operators::operator::{Inputs, Operator};
 use super::operators::own::{Own, kinds_of};
-use super::operators::table::{self, Domain, Entry};
+use super::operators::table;
 use super::operators::{name_of, title, wrong};
 use super::source::Source;
 
@@ -88,7 +89,12 @@ pub fn lower(
         Lowering { source, context: source.context(symbols), symbols: symbols.clone(), frames: Vec::new() };
     lowering.push_frame();
     for (name, fact) in inputs {
-        let outlet = lowering.frame().graph.add_source(name.clone(), fact.clone())?;
+        let mut fact = fact.clone();
+        if let Some(shape) = fact.shape.as_concrete().filter(|shape| shape.contains(&0)) {
+            // There is only one tensor without elements of this shape: its value is known.
+            fact.konst = Some(Tensor::zero_dt(fact.datum_type, shape)?.into_arc_tensor());
+        }
+        let outlet = lowering.frame().graph.add_source(name.clone(), fact)?;
         lowering.frame().names.insert(name.clone());
         lowering.bind(name, Value::Tensor(outlet));
     }

@@ -11,6 +11,7 @@
 
 pub mod attributes;
 pub mod control;
+pub mod entry;
 mod ml;
 pub mod operator;
 pub mod own;

@@ -9,8 +9,9 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::{InferenceModel, SymbolScope};
 
 use super::attributes::Attributes;
+use super::entry::Domain;
 use super::operator::{Inputs, Kind, LateLengths};
-use super::table::{self, Domain};
+use super::table;
 
 /// The version of every domain in a trial, unless the test sets another one.
 const VERSION: i64 = 24;

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use tract_onnx::prelude::*;
 
 use super::attributes::Attributes;
+use super::entry::Entry;
 use super::operator::Operator;
-use super::table::Entry;
 
 /// What is served.
 pub const TABLE: &[Entry] = &[
