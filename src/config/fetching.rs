@@ -143,6 +143,7 @@ fn home() -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::limit::Unit;
     use super::*;
     use clap::Parser;
 
@@ -157,6 +158,23 @@ mod tests {
         let fetching = Program::parse_from(["onnxd"]).flags.fetching().unwrap();
         let expected = Fetching { cache: fetching.cache.clone(), ..Fetching::default() };
         assert_eq!(format!("{fetching:?}"), format!("{expected:?}"));
+    }
+
+    #[test]
+    fn docs_fetch_md_states_the_default_of_every_limit_that_is_a_flag() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/fetch.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let fetching = Fetching::default();
+        let bytes = |bytes: u64| Unit::Bytes.as_documented(bytes);
+        for (flag, default) in [
+            ("max-download-bytes", bytes(fetching.max_download_bytes)),
+            ("max-unpacked-bytes", bytes(fetching.max_unpacked_bytes)),
+            ("fetch-silence", format!("{} s", fetching.silence.as_secs())),
+            ("fetch-patience", format!("{} min", fetching.patience.as_secs() / 60)),
+        ] {
+            let stated = format!("`--{flag}` ({default})");
+            assert!(text.contains(&stated), "docs/fetch.md does not state {stated}");
+        }
     }
 
     #[test]

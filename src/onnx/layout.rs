@@ -124,7 +124,7 @@ pub(super) fn of_signature(tensors: &[TensorMetadata], places: &[Place]) -> Vec<
 pub(super) fn declared(
     inputs: &[TensorMetadata],
     plans: &[Plan],
-    rows_apart: Option<&Vec<Option<usize>>>,
+    rows_apart: Option<&[Option<usize>]>,
 ) -> Vec<TensorMetadata> {
     let mut declared = inputs.to_vec();
     for (at, input) in declared.iter_mut().enumerate() {

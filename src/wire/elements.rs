@@ -118,7 +118,6 @@ fn scan<T>(
     room: &mut Room<'_>,
     mut read: impl FnMut(&str, &mut Share) -> Result<T, RequestError>,
 ) -> Result<(Vec<usize>, usize, Vec<T>), RequestError> {
-    let wrong = |message: String| Err(RequestError::invalid(message));
     let bytes = json.as_bytes();
     // An element and the separator before the next element are at least two characters.
     let capacity = room.most.min(json.len() / 2 + 1);
@@ -126,57 +125,92 @@ fn scan<T>(
     let size = if size_of::<T>() == size_of::<Vec<u8>>() { ELEMENT_BYTES } else { size_of::<T>() };
     room.memory.grow(capacity.saturating_mul(size))?;
     let mut values = Vec::with_capacity(capacity);
-    let mut count = 0;
-    let mut counts = [0usize; MAX_RANK + 1];
-    // The length of the lists at each depth. It is known when the first list of that depth has ended.
-    let mut lengths = [None; MAX_RANK + 1];
-    let (mut depth, mut deepest, mut leaf_depth) = (0, 0, None);
+    let mut lists = Lists::default();
     let mut at = 0;
     while at < bytes.len() {
         match bytes[at] {
             b' ' | b'\t' | b'\n' | b'\r' | b',' => at += 1,
             b'[' => {
-                depth += 1;
-                if depth > MAX_RANK {
-                    return wrong(format!("nests deeper than {MAX_RANK} lists"));
-                }
-                if leaf_depth.is_some_and(|leaf| depth > leaf) {
-                    return wrong(format!("has a list where element {count} should be"));
-                }
-                deepest = deepest.max(depth);
-                counts[depth] = 0;
+                lists.open()?;
                 at += 1;
             }
             b']' => {
-                let length = *lengths[depth].get_or_insert(counts[depth]);
-                if length != counts[depth] {
-                    return wrong(format!(
-                        "is ragged: lists at depth {depth} have {length} and {} elements",
-                        counts[depth]
-                    ));
-                }
-                depth -= 1;
-                counts[depth] += 1;
+                lists.close()?;
                 at += 1;
             }
-            b'{' => return wrong(format!("has an object where element {count} should be")),
+            b'{' => return wrong(format!("has an object where element {} should be", lists.elements)),
             _ => {
-                if depth != *leaf_depth.get_or_insert(depth) || depth != deepest {
-                    return wrong(format!("has element {count} where a list should be"));
-                }
+                let element = lists.element()?;
                 let end = at + token_length(&bytes[at..]);
-                if count < room.most {
+                if element < room.most {
                     let value = read(&json[at..end], room.memory);
-                    values.push(value.map_err(|error| said_of(&format!("element {count}"), error))?);
+                    values.push(value.map_err(|error| said_of(&format!("element {element}"), error))?);
                 }
-                count += 1;
-                counts[depth] += 1;
                 at = end;
             }
         }
     }
-    let shape = lengths[1..=deepest].iter().map(|length| length.unwrap_or(0)).collect();
-    Ok((shape, count, values))
+    Ok((lists.shape(), lists.elements, values))
+}
+
+fn wrong<T>(message: String) -> Result<T, RequestError> {
+    Err(RequestError::invalid(message))
+}
+
+/// The shape of nested lists, checked while they are read: all lists of one depth must have the same length, and all
+/// elements the same depth.
+#[derive(Default)]
+struct Lists {
+    /// The elements so far.
+    elements: usize,
+    /// For each depth, the elements or lists so far in the list that is open there.
+    counts: [usize; MAX_RANK + 1],
+    /// The length of the lists at each depth. It is known when the first list of that depth has ended.
+    lengths: [Option<usize>; MAX_RANK + 1],
+    depth: usize,
+    deepest: usize,
+    /// The depth of all elements; known at the first one.
+    element_depth: Option<usize>,
+}
+
+impl Lists {
+    fn open(&mut self) -> Result<(), RequestError> {
+        self.depth += 1;
+        if self.depth > MAX_RANK {
+            return wrong(format!("nests deeper than {MAX_RANK} lists"));
+        }
+        if self.element_depth.is_some_and(|elements| self.depth > elements) {
+            return wrong(format!("has a list where element {} should be", self.elements));
+        }
+        self.deepest = self.deepest.max(self.depth);
+        self.counts[self.depth] = 0;
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), RequestError> {
+        let (depth, count) = (self.depth, self.counts[self.depth]);
+        let length = *self.lengths[depth].get_or_insert(count);
+        if length != count {
+            return wrong(format!("is ragged: lists at depth {depth} have {length} and {count} elements"));
+        }
+        self.depth -= 1;
+        self.counts[self.depth] += 1;
+        Ok(())
+    }
+
+    /// Counts one more element, and returns its number from 0.
+    fn element(&mut self) -> Result<usize, RequestError> {
+        if self.depth != *self.element_depth.get_or_insert(self.depth) || self.depth != self.deepest {
+            return wrong(format!("has element {} where a list should be", self.elements));
+        }
+        self.counts[self.depth] += 1;
+        self.elements += 1;
+        Ok(self.elements - 1)
+    }
+
+    fn shape(&self) -> Vec<usize> {
+        self.lengths[1..=self.deepest].iter().map(|length| length.unwrap_or(0)).collect()
+    }
 }
 
 /// Puts `what`, the subject of the sentence, in front of the message. An error of the budget is already a whole
