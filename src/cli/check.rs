@@ -1,7 +1,7 @@
 //! `onnxd check`: prints the inputs, outputs and speed of a model, or why it does not load. It loads and measures with
 //! the same code as the server; only the text of the report belongs here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,9 @@ use clap::Args;
 use super::logging;
 use crate::config::{FetchFlags, Limits, LogFlags};
 use crate::fetch::Fetcher;
-use crate::inference::{self, Loaded, planning};
+use crate::inference::{self, Loaded, Sample, planning};
 use crate::memory::{Budget, Share};
+use crate::model::repository::find_all;
 use crate::model::{ModelFiles, ModelSource, Store, TensorMetadata};
 use crate::onnx::Session;
 use crate::onnx::{Finding, Planner};
@@ -28,6 +29,10 @@ pub struct CheckFlags {
     /// Print the whole example request, even if it is long
     #[arg(long)]
     example: bool,
+
+    /// Print one line for each model below a folder, .onnx files too
+    #[arg(long, conflicts_with_all = ["model", "example"], value_name = "FOLDER")]
+    all: Option<PathBuf>,
 
     #[command(flatten)]
     fetch: FetchFlags,
@@ -51,6 +56,9 @@ pub fn run(flags: &CheckFlags) -> ExitCode {
     if let Err(error) = logging::start(log, Limits::default().max_log_bytes) {
         eprintln!("onnxd: {error}");
         return ExitCode::FAILURE;
+    }
+    if let Some(folder) = &flags.all {
+        return all(folder);
     }
     let models = match models(flags) {
         Ok(models) => models,
@@ -78,6 +86,60 @@ pub fn run(flags: &CheckFlags) -> ExitCode {
     code
 }
 
+/// Prints a line for each model below a folder: what it takes and gives, or why it cannot be served.
+fn all(folder: &Path) -> ExitCode {
+    let found = match find_all(folder) {
+        Ok(found) if !found.is_empty() => found,
+        Ok(_) => {
+            println!("{} holds no model: expected .onnx files or model folders", folder.display());
+            return ExitCode::FAILURE;
+        }
+        Err(error) => {
+            println!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut failed = 0;
+    let count = found.len();
+    for model in found {
+        let place = match &model {
+            Ok(files) if files.onnx.is_absolute() || files.onnx.starts_with(folder) => files.onnx.clone(),
+            Ok(files) => files.home.clone(),
+            Err(broken) => broken.home.clone(),
+        };
+        let place = place.strip_prefix(folder).unwrap_or(&place).display().to_string();
+        let loaded = model
+            .map_err(|broken| broken.error.to_string())
+            .and_then(|files| inference::load(files, &Limits::default()).map_err(|error| error.message));
+        match loaded {
+            Ok(loaded) => println!("ok    {place}: {}", line(&loaded)),
+            Err(error) => {
+                failed += 1;
+                println!("fails {place}: {}", error.replace('\n', " "));
+            }
+        }
+    }
+    println!("{} of {count} models can be served", count - failed);
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What a model takes and gives, its time, and the notes for its owner, in one line.
+fn line(loaded: &Loaded) -> String {
+    let signature = loaded.workload.session.signature();
+    let tensors = |tensors: &[TensorMetadata]| {
+        let all: Vec<String> = tensors.iter().map(|tensor| describe(tensor, &[])).collect();
+        all.join(", ")
+    };
+    let mut line = format!("{} → {}", tensors(&signature.inputs), tensors(&signature.outputs));
+    if let Some(least) = loaded.warm_up.times.iter().min() {
+        line.push_str(&format!("; {:.3} ms", least.as_secs_f64() * 1e3));
+    }
+    for note in &loaded.warm_up.notes {
+        line.push_str(&format!("; note: {}", note.replace('\n', " ")));
+    }
+    line
+}
+
 fn models(flags: &CheckFlags) -> Result<Vec<ModelFiles>, String> {
     let fetcher = Fetcher::new(flags.fetch.fetching()?, Lines::StandardError);
     fetcher.models(&ModelSource::chosen(flags.model.as_deref())).map_err(|error| error.to_string())
@@ -87,8 +149,37 @@ fn report(mut loaded: Loaded, took: Duration, whole: bool) {
     let planner = loaded.planner.take();
     let loaded = &loaded;
     let session = &loaded.workload.session;
-    let signature = session.signature();
     println!("loads    in {} ms", took.as_millis());
+    tensors(loaded);
+    shapes(session);
+    for note in &loaded.warm_up.notes {
+        println!("note     {note}");
+    }
+    if let Some(sample) = &loaded.warm_up.sample {
+        latency(session, sample);
+    }
+    if let Some(finding) = &loaded.threads {
+        let verdict = if finding.helps() { "used" } else { "not used" };
+        println!(
+            "threads  {} per run: {:.3} ms instead of {:.3} ms: {verdict}",
+            finding.threads, finding.together, finding.alone
+        );
+    }
+    if let Some(planner) = planner {
+        batches(planner, session);
+    }
+    let all = whole_example(session.signature());
+    if whole || all.len() <= LONGEST_EXAMPLE {
+        println!("example  {all}\n");
+    } else {
+        println!("example  {}\n         (cut; --example prints it whole)\n", example(session.signature()));
+    }
+}
+
+/// Prints what the model takes and gives: tensors, states, the stream, and the labels of classes.
+fn tensors(loaded: &Loaded) {
+    let session = &loaded.workload.session;
+    let signature = session.signature();
     for (at, input) in signature.inputs.iter().enumerate() {
         println!("{}{}", if at == 0 { "takes    " } else { "         " }, describe(input, &signature.inputs));
     }
@@ -108,6 +199,11 @@ fn report(mut loaded: Loaded, took: Duration, whole: bool) {
             known.output
         );
     }
+}
+
+/// Prints how many rows a request may have, which shapes are admitted, and the notes about them.
+fn shapes(session: &Session) {
+    let signature = session.signature();
     match signature.max_batch_size {
         _ if signature.has_state => println!("rows     one per request: each is a step of a sequence"),
         Some(most) => println!("rows     up to {most} a request (max_batch_size)"),
@@ -122,28 +218,6 @@ fn report(mut loaded: Loaded, took: Duration, whole: bool) {
     }
     for note in session.notes() {
         println!("batch    {note}");
-    }
-    match &loaded.warmup_error {
-        Some(error) => {
-            println!("warm-up  failed on {}, which some models do not accept: {error}", sample_of(loaded))
-        }
-        None => latency(loaded),
-    }
-    if let Some(finding) = &loaded.threads {
-        let verdict = if finding.helps() { "used" } else { "not used" };
-        println!(
-            "threads  {} per run: {:.3} ms instead of {:.3} ms: {verdict}",
-            finding.threads, finding.together, finding.alone
-        );
-    }
-    if let Some(planner) = planner {
-        batches(planner, session);
-    }
-    let all = whole_example(signature);
-    if whole || all.len() <= LONGEST_EXAMPLE {
-        println!("example  {all}\n");
-    } else {
-        println!("example  {}\n         (cut; --example prints it whole)\n", example(signature));
     }
 }
 
@@ -161,18 +235,15 @@ fn batches(planner: Planner, session: &Session) {
     }
 }
 
-/// Measures runs of one row in one thread, and prints the median. Prints nothing when a run fails.
-fn latency(loaded: &Loaded) {
-    let session = &loaded.workload.session;
-    let Ok(item) = inference::sample(&loaded.workload) else { return };
-    let Ok(family) = session.family_of(&item.tensors) else { return };
+/// Measures runs of a sample in one thread, and prints the median. Prints nothing when a run fails.
+fn latency(session: &Session, sample: &Sample) {
     let mut runner = session.runner();
     let budget = Budget::unbounded();
     let mut times = Vec::new();
     let begun = Instant::now();
     while times.len() < MOST_RUNS && (begun.elapsed() < MEASURE || times.is_empty()) {
         let run = Instant::now();
-        if runner.run(family, &item, &mut Share::none(&budget)).is_err() {
+        if runner.run(sample.family, &sample.item, &mut Share::none(&budget)).is_err() {
             return;
         }
         times.push(run.elapsed());
@@ -183,13 +254,8 @@ fn latency(loaded: &Loaded) {
         "latency  {:.3} ms, median of {} runs on {}, one thread",
         median.as_secs_f64() * 1e3,
         times.len(),
-        sample_of(loaded)
+        sample.name
     );
-}
-
-/// The name of the input that was run.
-fn sample_of(loaded: &Loaded) -> &'static str {
-    if loaded.workload.preprocessor.takes_text() { "the sentence below" } else { "zeros" }
 }
 
 /// One line about a tensor: name, datatype, shape, and for an input the other forms that it accepts.

@@ -3,21 +3,21 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::sequences::{SequenceRules, SharedSequences};
 use super::sources::Sources;
+use super::warmup::{WarmUp, sample, warm_up};
 use super::{Fingerprint, ServedModel, Workers, embedding, planning};
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::engine::Queue;
 use crate::engine::intake::Intake;
 use crate::engine::worker::{self, Places, WorkerThread, Workload};
-use crate::memory::{Budget, Share};
 use crate::model::signature::{declared, quoted};
 use crate::model::tensor::volume;
 use crate::model::{Dim, Manifest, ModelFiles, Tensor, TensorMetadata};
-use crate::onnx::{ClassLabels, Graph, Item, Options, Planner, Session, StateOption, ThreadFinding, zeros};
+use crate::onnx::{ClassLabels, Fill, Graph, Options, Planner, Session, StateOption, ThreadFinding};
 use crate::panics::panic_message;
 use crate::processing::audio::{self, AudioStream};
 use crate::processing::image::{self, ImageDecoder};
@@ -49,10 +49,8 @@ pub struct Loaded {
     pub class_labels: Vec<ClassLabels>,
     /// Whether several threads make one run faster; `None` when the manifest does not ask for them.
     pub threads: Option<ThreadFinding>,
-    /// The time that each run of the warm-up took.
-    pub warmup: Vec<Duration>,
-    /// The error of the warm-up, if it failed. Some models fail on a [`sample`] but work on real requests.
-    pub warmup_error: Option<String>,
+    /// What the trial runs have shown.
+    pub warm_up: WarmUp,
 }
 
 /// Loads a model and warms it up.
@@ -73,9 +71,14 @@ fn try_load(sources: Sources, limits: &Limits) -> Result<Loaded, LoadError> {
     let model = sources.files.name.clone();
     let failed = |message: String| LoadError { model: model.clone(), message };
     let mut prepared = prepare(&sources, limits).map_err(failed)?;
-    let (warmup, warmup_error) = warm_up(&prepared.workload, sources.files.manifest.warmup.unwrap_or(1));
-    if let Some(error) = &warmup_error {
-        log::warn!("model `{model}`: the warm-up failed: {error}");
+    let warm_up = warm_up(&prepared.workload, sources.files.manifest.warmup.unwrap_or(1)).map_err(|error| {
+        failed(format!(
+            "it fails on every sample that fits its inputs: {error} (if real requests work, \"warmup\": 0 in model.json \
+             serves it without a trial)"
+        ))
+    })?;
+    for note in &warm_up.notes {
+        log::warn!("model `{model}`: {note}");
     }
     let class_labels = sources.graph.class_labels().to_vec();
     let Sources { files, graph, .. } = sources;
@@ -87,18 +90,7 @@ fn try_load(sources: Sources, limits: &Limits) -> Result<Loaded, LoadError> {
     };
     let Assembled { workload, postprocessors, planner, initial } = prepared;
     let audio = workload.preprocessor.stream().cloned();
-    Ok(Loaded {
-        threads,
-        workload,
-        postprocessors,
-        planner,
-        initial,
-        audio,
-        class_labels,
-        warmup,
-        warmup_error,
-        files,
-    })
+    Ok(Loaded { threads, workload, postprocessors, planner, initial, audio, class_labels, warm_up, files })
 }
 
 /// The parts that a model needs to answer requests, before its first run.
@@ -403,40 +395,10 @@ fn postprocessor(
 }
 
 fn try_threads(workload: &mut Workload, count: usize) -> Result<ThreadFinding, String> {
-    let item = sample(workload)?;
+    let item = sample(workload, 0, Fill::Zeros, 1)?;
     let finding = workload.session.try_threads(count, &item)?;
     let ThreadFinding { alone, together, .. } = finding;
     let verdict = if finding.helps() { "used" } else { "not used" };
     log::info!("{count} threads per run: {together:.3} ms instead of {alone:.3} ms: {verdict}");
     Ok(finding)
-}
-
-/// The inputs for a trial run: zeros, and a sentence for an input that takes text.
-pub fn sample(workload: &Workload) -> Result<Item, String> {
-    let Item { tensors, states } = zeros(&workload.session)?;
-    let tensors = workload.preprocessor.sample(tensors, workload.session.signature());
-    Ok(Item { tensors: tensors.map_err(|error| error.message)?, states })
-}
-
-fn warm_up(workload: &Workload, runs: u32) -> (Vec<Duration>, Option<String>) {
-    let mut times = Vec::new();
-    let mut runner = workload.session.runner();
-    let item = match sample(workload) {
-        Ok(item) => item,
-        Err(error) => return (times, Some(error)),
-    };
-    let family = match workload.session.family_of(&item.tensors) {
-        Ok(family) => family,
-        Err(error) => return (times, Some(error.message)),
-    };
-    for _ in 0..runs {
-        let begun = Instant::now();
-        let mut memory = Share::none(&Budget::unbounded());
-        match catch_unwind(AssertUnwindSafe(|| runner.run(family, &item, &mut memory))) {
-            Ok(Ok(_)) => times.push(begun.elapsed()),
-            Ok(Err(error)) => return (times, Some(error.message)),
-            Err(panic) => return (times, Some(panic_message(panic.as_ref()).to_owned())),
-        }
-    }
-    (times, None)
 }

@@ -16,6 +16,7 @@ mod scan;
 pub mod sequences;
 mod sources;
 mod submit;
+mod warmup;
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -41,9 +42,10 @@ use sequences::{SequenceRules, SharedSequences};
 
 pub use catalogue::{Catalogue, Entry, FailedAt, Failure, Models, Workers};
 pub use fingerprint::Fingerprint;
-pub use load::{LoadError, Loaded, load, sample};
+pub use load::{LoadError, Loaded, load};
 pub use loader::{Before, Changes, Loader};
 pub use scan::Scan;
+pub use warmup::{Sample, WarmUp};
 
 /// A model that answers requests.
 #[derive(Debug)]

@@ -108,6 +108,34 @@ pub fn find(path: &Path) -> Result<Vec<Result<ModelFiles, Broken>>, RepositoryEr
     Ok(found)
 }
 
+/// Finds every model below a folder: model folders, and `.onnx` files that belong to none. Sorted by path. Folders inside a
+/// model's folder are not searched.
+pub fn find_all(folder: &Path) -> Result<Vec<Result<ModelFiles, Broken>>, RepositoryError> {
+    let failed = |source| RepositoryError::Io { path: folder.into(), source };
+    let found = of_folder(folder);
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let entries = std::fs::read_dir(folder).map_err(failed)?;
+    let mut paths: Vec<PathBuf> =
+        entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().map_err(failed)?;
+    paths.sort();
+    let mut found = Vec::new();
+    for path in paths {
+        if path.is_dir() && path.file_name() != Some(OsStr::new(LOST_AND_FOUND)) {
+            found.extend(find_all(&path)?);
+        } else if path.extension() == Some(OsStr::new("onnx")) {
+            found.push(ModelFiles::of_file(&path).map_err(|error| Broken {
+                name: String::new(),
+                version: "1".into(),
+                home: path,
+                error: error.into(),
+            }));
+        }
+    }
+    Ok(found)
+}
+
 /// The models near a path that leads to none, in words.
 fn models_beside(path: &Path) -> String {
     models_near(path, |folder| !of_folder(folder).is_empty())

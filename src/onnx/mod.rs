@@ -49,6 +49,7 @@ mod plan;
 pub mod planner;
 mod recurrence;
 mod runner;
+mod sample;
 mod source;
 pub mod threads;
 mod trial;
@@ -70,12 +71,13 @@ use layout::{
     Layout, Place, batch_axes, check_states, declared, input_places, of_signature, open_where_unlike,
     output_places, variants, with_batch_axis,
 };
-use plan::Template;
+use plan::{Plan, Template};
 use threads::Threads;
 
 pub use graph::{ClassLabels, Graph};
 pub use planner::{Finding, Planner, Verdict};
 pub use runner::{Item, Runner};
+pub use sample::Fill;
 pub use threads::ThreadFinding;
 
 /// The reason why a model does not load, and what its owner can do about it.
@@ -153,7 +155,6 @@ impl Session {
         let (template, inputs) = narrow(graph, options)?;
         let places = input_places(&inputs, &options.states)?;
         let axes = batch_axes(&inputs, &places, options)?;
-        let rows_apart = options.max_batch_size.is_some();
         let (mut plans, mut notes) = (Vec::new(), Vec::new());
         for shapes in variants(&inputs, options) {
             let Singles { plans: made, note } = single_plans(&template, &shapes, &axes, options)?;
@@ -162,49 +163,18 @@ impl Session {
         }
         let widest = plans.last().expect("at least one plan was made");
         let outputs = widest.outputs(&graph.output_names)?;
-        let output_places = output_places(&outputs, &options.states)?;
         check_states(&widest.inputs, &outputs, options)?;
-        let mut signature = Signature {
-            inputs: of_signature(&declared(&inputs, &plans, rows_apart.then_some(&axes)), &places),
-            outputs: of_signature(&outputs, &output_places),
-            max_batch_size: options.max_batch_size,
-            has_state: !options.states.is_empty(),
-        };
-        if rows_apart {
-            signature.outputs =
-                signature.outputs.into_iter().map(with_batch_axis).collect::<Result<_, _>>()?;
-        }
-        if plans.len() > 1 {
-            open_where_unlike(&mut signature.outputs, &plans, &graph.output_names, &output_places)?;
-        }
-        let has_states = !options.states.is_empty();
-        if has_states && rows_apart {
-            // A request is one step of one sequence, so it has one row.
-            signature.max_batch_size = Some(1);
-        }
-        let all_have_rows = axes.iter().all(Option::is_some);
-        let joins = options.max_batch_size.is_some_and(|most| most > 1) && all_have_rows;
         let states = options.states.iter().map(|state| {
             let at = widest.inputs.iter().position(|input| input.name == state.input);
             widest.inputs[at.expect("input_places() has found it")].clone()
         });
         let states = states.collect();
-        let output_axes = output_places.iter().map(|place| match place {
-            Place::Tensor(_) => 0,
-            Place::State(at) => options.states[*at].batch_axis.unwrap_or(0),
-        });
-        let axes = if has_states && !joins { vec![None; axes.len()] } else { axes };
-        let layout = Arc::new(Layout {
-            output_axes: output_axes.collect(),
-            outputs: output_places,
-            inputs: places,
-            input_axes: if rows_apart { axes } else { vec![None; inputs.len()] },
-            joins,
-        });
-        let families: Vec<Arc<Family>> = plans
-            .into_iter()
-            .map(|plan| Arc::new(Family::new(plan, &layout.inputs, rows_apart.then_some(&layout.input_axes))))
-            .collect();
+        let layout = layout(options, places, output_places(&outputs, &options.states)?, axes.clone());
+        let signature = signature(graph, options, &layout, &inputs, &axes, &plans)?;
+        let layout = Arc::new(layout);
+        let admits_rows = options.max_batch_size.map(|_| &*layout.input_axes);
+        let families: Vec<Arc<Family>> =
+            plans.into_iter().map(|plan| Arc::new(Family::new(plan, &layout.inputs, admits_rows))).collect();
         let wanted =
             options.max_batch_size.filter(|most| *most > 1 && layout.input_axes.iter().any(Option::is_some));
         let planner = wanted.map(|max_batch_size| Planner {
@@ -255,7 +225,11 @@ impl Session {
     ///
     /// Errors: the tensor would be larger than a request may bring.
     pub fn zeros(&self, tensor: &TensorMetadata) -> Result<model::Tensor, String> {
-        let shape = tensor.shape_with_open(1);
+        self.zeros_of(tensor, 1)
+    }
+
+    fn zeros_of(&self, tensor: &TensorMetadata, open: usize) -> Result<model::Tensor, String> {
+        let shape = tensor.shape_with_open(open);
         let bytes = volume(&shape).and_then(|count| count.checked_mul(tensor.datatype.size().unwrap_or(1)));
         if bytes.is_none_or(|bytes| bytes > self.max_tensor_bytes) {
             return Err(format!(
@@ -331,6 +305,51 @@ fn failed(message: String) -> RequestError {
     RequestError::new(Code::InferenceFailed, message)
 }
 
+/// How rows and states lie in the tensors of a run. `axes` has the batch axis of each input.
+fn layout(options: &Options, inputs: Vec<Place>, outputs: Vec<Place>, axes: Vec<Option<usize>>) -> Layout {
+    let all_have_rows = axes.iter().all(Option::is_some);
+    let joins = options.max_batch_size.is_some_and(|most| most > 1) && all_have_rows;
+    let output_axes = outputs.iter().map(|place| match place {
+        Place::Tensor(_) => 0,
+        Place::State(at) => options.states[*at].batch_axis.unwrap_or(0),
+    });
+    let has_rows = options.max_batch_size.is_some() && (options.states.is_empty() || joins);
+    Layout {
+        output_axes: output_axes.collect(),
+        input_axes: if has_rows { axes } else { vec![None; axes.len()] },
+        inputs,
+        outputs,
+        joins,
+    }
+}
+
+/// The signature: what requests bring, and what they get. `inputs` and `axes` are those of the graph.
+fn signature(
+    graph: &Graph,
+    options: &Options,
+    layout: &Layout,
+    inputs: &[TensorMetadata],
+    axes: &[Option<usize>],
+    plans: &[Plan],
+) -> Result<Signature, LoadError> {
+    let widest = plans.last().expect("at least one plan was made");
+    let (has_rows, has_state) = (options.max_batch_size.is_some(), !options.states.is_empty());
+    let mut outputs = of_signature(&widest.outputs(&graph.output_names)?, &layout.outputs);
+    if has_rows {
+        outputs = outputs.into_iter().map(with_batch_axis).collect::<Result<_, _>>()?;
+    }
+    if plans.len() > 1 {
+        open_where_unlike(&mut outputs, plans, &graph.output_names, &layout.outputs)?;
+    }
+    Ok(Signature {
+        inputs: of_signature(&declared(inputs, plans, has_rows.then_some(axes)), &layout.inputs),
+        outputs,
+        // With states, a request is one step of one sequence, so it has one row.
+        max_batch_size: options.max_batch_size.map(|most| if has_state { 1 } else { most }),
+        has_state,
+    })
+}
+
 /// Replaces inputs by their constants and narrows shapes. It returns the graph and the inputs that remain.
 fn narrow(graph: &Graph, options: &Options) -> Result<(Template, Vec<TensorMetadata>), LoadError> {
     let failed =
@@ -358,17 +377,6 @@ fn guarded<T>(what: &'static str, work: impl FnOnce() -> Result<T, LoadError>) -
         let advice = "shapes that do not go together cause this: look at `inputs[].shape` in model.json";
         Err(LoadError { what, cause, advice: Some(advice.into()) })
     })
-}
-
-/// Returns zeros for every input and every state, for a warm-up run. An open dimension becomes 1.
-///
-/// Errors: as in [`Session::zeros`].
-pub fn zeros(session: &Session) -> Result<Item, String> {
-    let zero = |input: &TensorMetadata| session.zeros(input);
-    // If several shapes are declared, the first of them is used, because a shape in which every open dimension is 1
-    // may not be admitted.
-    let tensors = session.families[0].admitted.iter().map(zero).collect::<Result<_, _>>()?;
-    Ok(Item { tensors, states: session.states.iter().map(zero).collect::<Result<_, _>>()? })
 }
 
 #[cfg(test)]

@@ -1,0 +1,155 @@
+//! The trial runs of a model that was loaded. They show whether the model can answer at all, and with which lengths of its
+//! open dimensions, before a client finds out.
+//!
+//! A model that fails on every sample is not served. One that fails only on zeros, or only with some lengths, is served
+//! with a note for its owner.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use crate::engine::worker::Workload;
+use crate::memory::{Budget, Share};
+use crate::onnx::{Fill, Item};
+use crate::panics::panic_message;
+
+/// The lengths that are tried for open dimensions, until two of them work. 1 is too small for some models, and others
+/// need a multiple of a power of two.
+const LENGTHS: [usize; 4] = [1, 2, 16, 128];
+
+/// What the trial runs have shown.
+#[derive(Debug, Default)]
+pub struct WarmUp {
+    /// The time of each run on the first sample that works. Empty when `warmup` in model.json is 0.
+    pub times: Vec<Duration>,
+    /// What the owner of the model should know: which samples failed.
+    pub notes: Vec<String>,
+    /// The first sample that works; `None` when nothing was tried.
+    pub sample: Option<Sample>,
+}
+
+/// A sample that works.
+#[derive(Debug)]
+pub struct Sample {
+    /// The family of plans that it belongs to.
+    pub family: usize,
+    /// Its tensors.
+    pub item: Item,
+    /// What it is, for reports: `zeros`.
+    pub name: &'static str,
+}
+
+/// Runs samples through each family of plans, and the first that works `runs` times. With 0 runs nothing is tried.
+///
+/// Errors: every sample failed; the message is that of the first one.
+pub fn warm_up(workload: &Workload, runs: u32) -> Result<WarmUp, String> {
+    let mut result = WarmUp::default();
+    if runs == 0 {
+        return Ok(result);
+    }
+    let mut error = None;
+    for family in 0..workload.session.families() {
+        match prove(workload, family, &mut result.notes) {
+            Ok(sample) if result.sample.is_none() => {
+                result.times = timed(workload, &sample, runs)?;
+                result.sample = Some(sample);
+            }
+            Ok(_) => {}
+            Err(cause) => error = error.or(Some(cause)),
+        }
+    }
+    match error {
+        Some(error) if result.times.is_empty() => Err(error),
+        Some(error) => {
+            result.notes.push(format!("some shapes that the model admits fail on every sample: {error}"));
+            Ok(result)
+        }
+        None => Ok(result),
+    }
+}
+
+/// Tries samples of a family until one works; with open dimensions, until samples of two lengths work. Returns the first
+/// sample that worked.
+fn prove(workload: &Workload, family: usize, notes: &mut Vec<String>) -> Result<Sample, String> {
+    let session = &workload.session;
+    let lengths: &[usize] = match session.is_open(family) && !session.signature().has_state {
+        true if !workload.preprocessor.takes_text() => &LENGTHS,
+        _ => &LENGTHS[..1],
+    };
+    let (mut first, mut works, mut error) = (None, 0, None);
+    for length in lengths {
+        match fitting(workload, family, *length, notes, works == 0) {
+            Ok(sample) => {
+                first = first.or(Some(sample));
+                works += 1;
+                if works == 2 {
+                    break;
+                }
+            }
+            Err(cause) => error = error.or(Some(format!("{cause} (open dimensions of length {length})"))),
+        }
+    }
+    match (first, error) {
+        (Some(sample), Some(error)) if works < 2 => {
+            notes.push(format!("only one length of the open dimensions works: {error}"));
+            Ok(sample)
+        }
+        (Some(sample), _) => Ok(sample),
+        (None, error) => Err(error.unwrap_or_default()),
+    }
+}
+
+/// The first sample with this length that works. Whether others failed is noted if `is_first`.
+fn fitting(
+    workload: &Workload,
+    family: usize,
+    length: usize,
+    notes: &mut Vec<String>,
+    is_first: bool,
+) -> Result<Sample, String> {
+    let takes_text = workload.preprocessor.takes_text();
+    let mut error = None;
+    for fill in Fill::ALL {
+        let item = sample(workload, family, fill, length)?;
+        match run(workload, family, &item) {
+            Ok(_) => {
+                if let Some(error) = error.filter(|_| is_first) {
+                    notes.push(format!("a run on zeros fails, one on {} works: {error}", fill.name()));
+                }
+                let name = if takes_text { "an example sentence" } else { fill.name() };
+                return Ok(Sample { family, item, name });
+            }
+            Err(cause) => error = error.or(Some(cause)),
+        }
+        if takes_text {
+            // The sample is a sentence, whatever the values are.
+            break;
+        }
+    }
+    Err(error.unwrap_or_default())
+}
+
+/// The times of several runs.
+fn timed(workload: &Workload, sample: &Sample, runs: u32) -> Result<Vec<Duration>, String> {
+    (0..runs).map(|_| run(workload, sample.family, &sample.item)).collect()
+}
+
+/// One run in a new runner, because a runner may not be used again after an error.
+fn run(workload: &Workload, family: usize, item: &Item) -> Result<Duration, String> {
+    let mut runner = workload.session.runner();
+    let begun = Instant::now();
+    let mut memory = Share::none(&Budget::unbounded());
+    match catch_unwind(AssertUnwindSafe(|| runner.run(family, item, &mut memory))) {
+        Ok(Ok(_)) => Ok(begun.elapsed()),
+        Ok(Err(error)) => Err(error.message),
+        Err(panic) => Err(panic_message(panic.as_ref()).to_owned()),
+    }
+}
+
+/// The inputs for a trial run: numbers, and a sentence for an input that takes text.
+///
+/// Errors: an input would be larger than a request may bring, or the sentence cannot be encoded.
+pub fn sample(workload: &Workload, family: usize, fill: Fill, length: usize) -> Result<Item, String> {
+    let Item { tensors, states } = workload.session.sample(family, fill, length)?;
+    let tensors = workload.preprocessor.sample(tensors, workload.session.signature());
+    Ok(Item { tensors: tensors.map_err(|error| error.message)?, states })
+}
