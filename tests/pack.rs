@@ -268,7 +268,7 @@ fn what_could_not_run_is_refused_with_the_way_out() {
     }
     assert!(refused(&mut pack(&[affine])).contains("--output"));
     let said = refused(&mut pack(&[affine, "--binary", &amd64, "-o", "/dev/null"]));
-    assert!(said.contains("/dev/null: is no file"), "{said}");
+    assert!(said.contains("/dev/null: is not a regular file"), "{said}");
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub struct Sample {
     pub family: usize,
     /// Its tensors.
     pub item: Item,
-    /// What it is, for reports: `zeros`.
+    /// What it is, for the report of `onnxd check`: `zeros`, or the sentence that the report ends with.
     pub name: &'static str,
 }
 
@@ -115,7 +115,7 @@ fn fitting(
                 if let Some(error) = error.filter(|_| is_first) {
                     notes.push(format!("a run on zeros fails, one on {} works: {error}", fill.name()));
                 }
-                let name = if takes_text { "an example sentence" } else { fill.name() };
+                let name = if takes_text { "the sentence below" } else { fill.name() };
                 return Ok(Sample { family, item, name });
             }
             Err(cause) => error = error.or(Some(cause)),

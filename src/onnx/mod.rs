@@ -75,6 +75,7 @@ use plan::{Plan, Template};
 use threads::Threads;
 
 pub use graph::{ClassLabels, Graph};
+pub use operators::document as operators_document;
 pub use planner::{Finding, Planner, Verdict};
 pub use runner::{Item, Runner};
 pub use sample::Fill;

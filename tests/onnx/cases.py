@@ -1,4 +1,4 @@
-"""The cases: every test of the `onnx` package that carries its data, as written and with constants.
+"""The cases: every test of the `onnx` package that carries its data, and those of `ours.py`, as written and with constants.
 
 A case is one model with its inputs and the expected outputs. Its key is the test's name, followed by `/constant` if every
 input but the first is an initializer. This file does not know the server.
@@ -13,6 +13,8 @@ import numpy as np
 import onnx
 import onnx.backend.test.loader as loader
 from onnx import TensorProto, numpy_helper
+
+import ours
 
 HERE = pathlib.Path(__file__).resolve().parent
 # Kinds of tests in the package. `real` are whole networks whose weights are made by the model itself.
@@ -56,8 +58,8 @@ class Case:
 
 
 def tests():
-    """All tests of the package, by name."""
-    found = [test for kind in KINDS for test in loader.load_model_tests(kind=kind)]
+    """All tests of the package, and ours, by name."""
+    found = [test for kind in KINDS for test in loader.load_model_tests(kind=kind)] + ours.tests()
     return {test.name: test for test in sorted(found, key=lambda test: test.name)}
 
 

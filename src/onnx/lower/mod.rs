@@ -14,6 +14,7 @@
 mod control;
 mod engine;
 pub mod rewrite;
+mod sizes;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -103,8 +104,10 @@ pub fn lower(
         lowering.bind(name, Value::Tensor(outlet));
     }
     let outputs = lowering.nodes(graph)?;
-    let mut typed = lowering.pop_frame().graph;
     let outlets = tensors(graph, &outputs)?;
+    let outlets: Vec<OutletId> =
+        outlets.into_iter().map(|outlet| lowering.as_integers(outlet)).collect::<TractResult<_>>()?;
+    let mut typed = lowering.pop_frame().graph;
     typed.select_output_outlets(&outlets)?;
     Ok(typed)
 }
@@ -333,6 +336,7 @@ impl<'a> Lowering<'a> {
             return rewrite::put(self, node).map_err(in_node);
         }
         let outlets = self.operator(node, entry).map_err(in_node)?;
+        let outlets = self.without_late_sizes(outlets)?;
         Ok(outlets.into_iter().map(Value::Tensor).collect())
     }
 
@@ -343,7 +347,8 @@ impl<'a> Lowering<'a> {
             .iter()
             .map(|value| value.as_ref().map(|value| self.tensor(value)).transpose())
             .collect::<TractResult<_>>()?;
-        let present: TVec<OutletId> = inputs.iter().copied().flatten().collect();
+        let mut present: TVec<OutletId> = inputs.iter().copied().flatten().collect();
+        self.of_one_type(&node.op_type, &mut present)?;
         let Some(entry) = entry else { return self.engine(node, &present) };
         let facts: Vec<&TypedFact> =
             present.iter().map(|outlet| self.fact(*outlet)).collect::<TractResult<_>>()?;

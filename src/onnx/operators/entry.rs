@@ -90,6 +90,29 @@ impl Form {
         Form { condition: Some(condition), ..self }
     }
 
+    /// The limits of this form, for the documentation. Empty when there are none.
+    pub fn limits(&self) -> Vec<String> {
+        let mut limits = Vec::new();
+        if let Some(attributes) = self.attributes {
+            limits.push(match attributes {
+                [] => "no attributes".to_owned(),
+                _ => format!("attributes {}", attributes.join(", ")),
+            });
+        }
+        if !self.types.is_empty() {
+            let types: Vec<String> = self.types.iter().map(|datum_type| format!("{datum_type:?}")).collect();
+            limits.push(format!("first input {}", types.join(", ")));
+        }
+        if !self.constants.is_empty() {
+            let inputs: Vec<String> = self.constants.iter().map(usize::to_string).collect();
+            limits.push(format!("constant inputs {} (counted from 0)", inputs.join(", ")));
+        }
+        if self.condition.is_some() {
+            limits.push("further conditions".to_owned());
+        }
+        limits
+    }
+
     /// Checks a node. The error says which part tract does not honour.
     fn check(&self, attributes: &Attributes, inputs: &Inputs<Kind>) -> Result<(), String> {
         if let Some(honoured) = self.attributes {

@@ -11,6 +11,7 @@
 
 pub mod attributes;
 pub mod control;
+mod documentation;
 pub mod entry;
 mod ml;
 pub mod operator;
@@ -20,6 +21,8 @@ pub mod table;
 pub mod trial;
 
 use std::fmt;
+
+pub use documentation::document;
 
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;

@@ -35,6 +35,12 @@ impl Own {
         Own { operator, present, kept: kept.collect(), late }
     }
 
+    /// Wraps an operator with one input and one output that is not a node of the file.
+    pub fn of_one(operator: Arc<dyn Operator>, scope: &SymbolScope) -> Own {
+        let late = Arc::new(LateLengths::new(scope.clone()));
+        Own { operator, present: tvec![true], kept: tvec![0], late }
+    }
+
     /// The same operator, prepared for these inputs.
     pub fn prepared(&self, facts: &[&TypedFact]) -> TractResult<Own> {
         let kinds = kinds_of(facts)?;
