@@ -75,11 +75,9 @@ pub(super) fn watch_inner(model: &mut TypedModel, known: &HashSet<Symbol>, most:
 pub(super) fn watch(model: &mut TypedModel, known: &HashSet<Symbol>, most: usize) -> TractResult<()> {
     for node in model.nodes_mut() {
         // Operators with bodies count their memory themselves.
-        let is_part =
-            [node.op_is::<Scan>(), node.op_is::<Branch>(), node.op_is::<Repeat>(), node.op_is::<Late>()]
-                .contains(&true);
+        let has_body = node.op_is::<Scan>() || node.op_is::<Branch>() || node.op_is::<Repeat>();
         let late = node.outputs.iter().any(|output| is_late(&output.fact, known));
-        if late && !node.inputs.is_empty() && !is_part {
+        if late && !node.inputs.is_empty() && !has_body && !node.op_is::<Late>() {
             let op = Late { inner: node.op.clone(), node: node.name.clone(), most };
             node.op = Box::new(op);
         }

@@ -15,7 +15,7 @@ use super::guard::Guard;
 use super::late::{self, Meter};
 use super::lower::lower;
 use super::source::Source;
-use super::{LoadError, failed, recurrence};
+use super::{LoadError, bodies, failed, recurrence};
 use crate::error::RequestError;
 use crate::memory::Share;
 use crate::model::{self, Dim, TensorMetadata};
@@ -90,7 +90,7 @@ pub(super) struct Optimised {
     pub runnable: Arc<TypedSimplePlan>,
     /// The checks before each run.
     pub guard: Guard,
-    /// The bytes of the graph's constants.
+    /// The bytes of the graph's constants, and of those of its bodies.
     pub weight_bytes: usize,
 }
 
@@ -104,7 +104,8 @@ impl Optimised {
         late::watch_inner(&mut typed, &known, max_tensor_bytes)?;
         let constants =
             typed.nodes().iter().flat_map(|node| &node.outputs).filter_map(|o| o.fact.konst.as_ref());
-        let weight_bytes = constants.map(|tensor| tensor.len() * tensor.datum_type().size_of()).sum();
+        let own: usize = constants.map(|tensor| tensor.len() * tensor.datum_type().size_of()).sum();
+        let weight_bytes = own + bodies::weight_bytes(&typed);
         let mut typed = typed.into_optimized()?;
         late::watch(&mut typed, &known, max_tensor_bytes)?;
         let runnable = typed.into_runnable()?;

@@ -17,6 +17,9 @@ use std::sync::Arc;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::{EvalContext, TypedSimplePlan, TypedSimpleState};
 
+use branch::Branch;
+use repeat::Repeat;
+
 use super::guard::Guard;
 use super::late::Meter;
 use super::plan::Optimised;
@@ -27,6 +30,8 @@ use crate::memory::{Budget, Share};
 pub struct Body {
     plan: Arc<TypedSimplePlan>,
     guard: Guard,
+    /// The bytes of its constants, and of those of the bodies inside it.
+    weight_bytes: usize,
     /// The symbols in its shapes and constants. Those of the graph around it must have values before the body runs.
     symbols: TVec<Symbol>,
 }
@@ -34,9 +39,9 @@ pub struct Body {
 impl Body {
     /// Optimises a body. No tensor may have more than `max_tensor_bytes`.
     pub fn of(graph: TypedModel, max_tensor_bytes: usize) -> TractResult<Body> {
-        let Optimised { runnable, guard, .. } = Optimised::of(graph, max_tensor_bytes)?;
+        let Optimised { runnable, guard, weight_bytes } = Optimised::of(graph, max_tensor_bytes)?;
         let symbols = symbols(runnable.model())?;
-        Ok(Body { plan: runnable, guard, symbols })
+        Ok(Body { plan: runnable, guard, weight_bytes, symbols })
     }
 
     /// Prepares for one or more runs of this body, inside a run of the graph around it.
@@ -44,6 +49,16 @@ impl Body {
         let state = self.plan.spawn()?;
         Ok(Turns { body: self, context, state, shapes: TVec::new(), memory: share(context) })
     }
+}
+
+/// The bytes of the constants in all bodies of a graph.
+pub fn weight_bytes(graph: &TypedModel) -> usize {
+    let bytes = |node: &TypedNode| match (node.op_as::<Repeat>(), node.op_as::<Branch>()) {
+        (Some(repeat), _) => repeat.body.weight_bytes,
+        (_, Some(branch)) => branch.yes.body.weight_bytes + branch.no.body.weight_bytes,
+        _ => 0,
+    };
+    graph.nodes().iter().map(bytes).sum()
 }
 
 /// The symbols in the shapes and constants of a graph, each once.

@@ -14,10 +14,13 @@
 mod control;
 mod engine;
 mod optionals;
+mod parts;
 mod repeat;
 pub mod rewrite;
 mod scan;
 mod sequences;
+#[cfg(test)]
+mod tests;
 mod unroll;
 
 use std::collections::{HashMap, HashSet};
@@ -296,7 +299,8 @@ impl<'a> Lowering<'a> {
         if bytes.is_none_or(|bytes| bytes > most_folded(&constants)) {
             return Ok(None);
         }
-        op.eval_out_of_plan(constants)
+        // A constant with a symbol has no value before the run, and that is an error of the operator.
+        Ok(op.eval_out_of_plan(constants).unwrap_or(None))
     }
 
     /// The same tensor with symbolic integers (`TDim`) as `I64`. Between iterations or branches, the type must not depend on

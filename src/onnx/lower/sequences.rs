@@ -11,10 +11,10 @@ use tract_onnx::tract_core::ops::change_axes::AxisOp;
 use tract_onnx::tract_hir::internal::{DimLike, ToDim};
 
 use super::super::operators::name_of;
-use super::{Lowering, Value};
+use super::{Lowering, Value, parts};
 
 /// The most elements of a sequence.
-const MOST_ELEMENTS: usize = 100_000;
+pub(super) const MOST_ELEMENTS: usize = 100_000;
 
 /// Puts a node with a sequence into the graph.
 pub(super) fn put(lowering: &mut Lowering, node: &NodeProto) -> TractResult<Value> {
@@ -104,20 +104,15 @@ fn split(lowering: &mut Lowering, node: &NodeProto) -> TractResult<Value> {
     let fact = lowering.fact(input)?.clone();
     let attributes = lowering.attributes(node);
     let (at, keeps) = (axis(attributes.int("axis", 0)?, fact.rank())?, attributes.flag("keepdims", true)?);
-    let length = fact.shape[at].to_usize().map_err(|_| {
-        TractError::msg(format!(
-            "its axis {at} has the open length {}: it must be known. Fix that dimension with `inputs[].shape` in model.json",
-            fact.shape[at]
-        ))
-    })?;
-    let sizes = match lowering.inputs(node)?.get(1) {
-        Some(Some(_)) => {
-            let outlet = lowering.required(node, 1, "split")?;
-            let known = lowering.fact(outlet)?.konst.clone();
-            let known = known.ok_or_else(|| TractError::msg("its input `split` must be constant"))?;
-            sizes(&known, length)?
-        }
-        _ => vec![1; length],
+    let split = match lowering.inputs(node)?.get(1) {
+        Some(Some(_)) => Some(lowering.required(node, 1, "split")?),
+        _ => None,
+    };
+    let known = split.map(|split| lowering.fact(split).map(|fact| fact.konst.clone())).transpose()?;
+    let sizes = match (fact.shape[at].to_usize(), known) {
+        (Ok(length), None) => vec![1; length],
+        (Ok(length), Some(Some(known))) => sizes(&known, length)?,
+        _ => return parts::cut(lowering, node, input, split, at),
     };
     if sizes.len() > MOST_ELEMENTS {
         return Err(TractError::msg(format!(
@@ -125,7 +120,7 @@ fn split(lowering: &mut Lowering, node: &NodeProto) -> TractResult<Value> {
             sizes.len()
         )));
     }
-    let removes = !keeps && lowering.inputs(node)?.get(1).is_none_or(Option::is_none);
+    let removes = !keeps && split.is_none();
     let mut start = 0;
     let mut all = Vec::with_capacity(sizes.len());
     for size in sizes {
