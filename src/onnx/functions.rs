@@ -20,14 +20,28 @@ const MOST_NODES: usize = 1_000_000;
 /// The domain and the name of a function.
 type Key = (String, String);
 
-/// Replaces all calls of functions by their nodes. The error says what is wrong with a call or a function.
-pub(super) fn inline_functions(model: &mut ModelProto) -> Result<(), String> {
+/// A function, and the default values of its attributes.
+#[derive(Clone, Copy)]
+struct Function<'f> {
+    proto: &'f FunctionProto,
+    defaults: &'f [AttributeProto],
+}
+
+/// Replaces all calls of functions by their nodes. `defaults` are the default values of attributes, for each function. The error
+/// says what is wrong with a call or a function.
+pub(super) fn inline_functions(
+    model: &mut ModelProto,
+    defaults: &[Vec<AttributeProto>],
+) -> Result<(), String> {
     let functions = std::mem::take(&mut model.functions);
     let Some(graph) = model.graph.as_mut().filter(|_| !functions.is_empty()) else { return Ok(()) };
-    let mut by_key: HashMap<Key, Vec<&FunctionProto>> = HashMap::new();
-    for function in &functions {
+    let mut by_key: HashMap<Key, Vec<Function>> = HashMap::new();
+    for (at, function) in functions.iter().enumerate() {
         let domain = function.domain.as_deref().unwrap_or_default();
-        by_key.entry(key(domain, function.name.as_deref().unwrap_or_default())).or_default().push(function);
+        by_key
+            .entry(key(domain, function.name.as_deref().unwrap_or_default()))
+            .or_default()
+            .push(Function { proto: function, defaults: defaults.get(at).map_or(&[], Vec::as_slice) });
     }
     let mut inliner =
         Inliner { functions: by_key, mark: mark(graph), calls: 0, nodes: 0, within: Vec::new() };
@@ -63,7 +77,7 @@ fn mark(graph: &GraphProto) -> String {
 }
 
 struct Inliner<'f> {
-    functions: HashMap<Key, Vec<&'f FunctionProto>>,
+    functions: HashMap<Key, Vec<Function<'f>>>,
     mark: String,
     /// The number of calls so far.
     calls: usize,
@@ -100,23 +114,23 @@ impl Inliner<'_> {
     }
 
     /// The nodes of a call.
-    fn call(&mut self, node: &NodeProto, function: &FunctionProto) -> Result<Vec<NodeProto>, String> {
+    fn call(&mut self, node: &NodeProto, function: Function) -> Result<Vec<NodeProto>, String> {
         let key = key(&node.domain, &node.op_type);
         if self.within.contains(&key) {
             return Err(format!("{}: the function calls itself", title(node)));
         }
         self.calls += 1;
-        self.nodes += function.node.len();
+        self.nodes += function.proto.node.len();
         if self.nodes > MOST_NODES {
             return Err(format!("its functions have more than {MOST_NODES} nodes together"));
         }
-        let names = Names::of(node, function, format!("{}{}{}/", node.op_type, self.mark, self.calls))?;
-        let mut nodes = function.node.clone();
+        let names = Names::of(node, function.proto, format!("{}{}{}/", node.op_type, self.mark, self.calls))?;
+        let mut nodes = function.proto.node.clone();
         for inner in &mut nodes {
             bind(inner, node, function)?;
             names.rename(inner);
         }
-        nodes.extend(names.passed_on(node, function));
+        nodes.extend(names.passed_on(node, function.proto));
         self.within.push(key);
         let nodes = self.expanded(nodes);
         self.within.pop();
@@ -206,7 +220,7 @@ impl<'n> Names<'n> {
 }
 
 /// Gives the attributes of a node inside a function the values that the call has.
-fn bind(inner: &mut NodeProto, call: &NodeProto, function: &FunctionProto) -> Result<(), String> {
+fn bind(inner: &mut NodeProto, call: &NodeProto, function: Function) -> Result<(), String> {
     let mut bound = Vec::with_capacity(inner.attribute.len());
     for mut attribute in std::mem::take(&mut inner.attribute) {
         if attribute.ref_attr_name.is_empty() {
@@ -218,14 +232,15 @@ fn bind(inner: &mut NodeProto, call: &NodeProto, function: &FunctionProto) -> Re
             bound.push(attribute);
             continue;
         }
-        let given = call.attribute.iter().find(|given| given.name == attribute.ref_attr_name);
+        let mut all = call.attribute.iter().chain(function.defaults);
+        let given = all.find(|given| given.name == attribute.ref_attr_name);
         match given {
             Some(given) => bound.push(AttributeProto { name: attribute.name, ..given.clone() }),
             // Without a value and without a default, the attribute is left out.
-            None if function.attribute.contains(&attribute.ref_attr_name) => {}
+            None if function.proto.attribute.contains(&attribute.ref_attr_name) => {}
             None => {
                 return Err(format!(
-                    "{}: the attribute `{}` is not there, and the default of the function is not supported",
+                    "{}: the attribute `{}` is not there, and the function has no such attribute with a default",
                     title(call),
                     attribute.ref_attr_name
                 ));

@@ -65,8 +65,8 @@ impl Graph {
             ),
         };
         file.check_data_files()?;
-        let OnnxFile { mut proto, folder } = file;
-        inline_functions(&mut proto).map_err(|cause| LoadError {
+        let OnnxFile { mut proto, folder, defaults } = file;
+        inline_functions(&mut proto, &defaults).map_err(|cause| LoadError {
             what: "reading the model",
             cause,
             advice: Some(

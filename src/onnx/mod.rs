@@ -38,6 +38,7 @@
 mod batches;
 mod bodies;
 mod convert;
+mod defaults;
 pub mod external;
 mod family;
 mod footprint;

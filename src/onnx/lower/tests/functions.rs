@@ -109,6 +109,8 @@ fn functions_that_cannot_be_replaced_are_refused() {
     let soft = node_with("Softmax", &["x"], &["y"], vec![refers("axis", "axis")]);
     model.0.functions = vec![function("A", &["x"], vec![soft], &["y"])];
     assert!(model.refused().contains("the attribute `axis` is not there"));
+    let file = |defaults| OnnxFile { proto: model.0.clone(), folder: Default::default(), defaults };
+    assert!(Graph::of(file(vec![vec![int("axis", 0)]])).is_ok(), "the function has a default");
     model.0.functions[0].input.clear();
     assert!(model.refused().contains("has 1 inputs and 1 outputs, but the function has 0 and 1"));
 }

@@ -1,5 +1,6 @@
 //! `Loop`.
 
+use super::functions::int;
 use super::*;
 
 /// A loop over `v`, which ends when its iterations are done.
@@ -22,7 +23,7 @@ fn a_value_grows_until_the_condition_ends_the_loop_and_the_next_run_begins_anew(
         node("Size", &["w"], &["size"]),
     ];
     let mut nodes = nodes;
-    nodes[3] = node_with("Concat", &["v", "x"], &["w"], vec![super::functions::int("axis", 0)]);
+    nodes[3] = node_with("Concat", &["v", "x"], &["w"], vec![int("axis", 0)]);
     let body = body("body", inner(&["at", "go", "v"], nodes, &["again", "w", "size"]));
     let model = Model::new(
         &["x: float[N]", "n: int64[]"],
@@ -70,7 +71,7 @@ fn a_loop_that_does_not_end_is_an_error() {
 
 /// A loop that doubles its value in each iteration.
 fn doubling() -> Model {
-    let nodes = vec![node_with("Concat", &["v", "v"], &["w"], vec![super::functions::int("axis", 0)])];
+    let nodes = vec![node_with("Concat", &["v", "v"], &["w"], vec![int("axis", 0)])];
     Model::new(&["x: float[8]", "n: int64[]"], vec![counted("n", "x", nodes, &["w"])], &["out0"])
 }
 
@@ -95,7 +96,7 @@ fn the_memory_of_a_body_is_taken_from_the_budget_and_returned() {
 
 #[test]
 fn joined_results_must_have_one_shape() {
-    let axis = vec![super::functions::int("axis", 0)];
+    let axis = vec![int("axis", 0)];
     let nodes = vec![node_with("Concat", &["v", "x"], &["w"], axis), node("Identity", &["w"], &["row"])];
     let model = Model::new(
         &["x: float[2]", "n: int64[]"],
@@ -116,7 +117,7 @@ fn an_inner_loop_reads_values_of_all_graphs_around_it() {
     ];
     let innermost = body("body", inner(&["at2", "go", "q"], innermost, &["go3", "r"]));
     let nodes = vec![
-        node_with("Cast", &["at"], &["outer"], vec![super::functions::int("to", 1)]),
+        node_with("Cast", &["at"], &["outer"], vec![int("to", 1)]),
         node_with("Loop", &["k", "", "v"], &["w"], vec![innermost]),
     ];
     let model = Model::new(
@@ -137,7 +138,7 @@ fn a_carried_sequence_needs_a_number_of_iterations_that_is_known() {
             numbers("three", &[], &[3]),
             node("SequenceEmpty", &[], &["none"]),
             counted(trips, "none", nodes.clone(), &["w"]),
-            node_with("ConcatFromSequence", &["out0"], &["y"], vec![super::functions::int("axis", 0)]),
+            node_with("ConcatFromSequence", &["out0"], &["y"], vec![int("axis", 0)]),
         ];
         Model::new(&["x: float[2]", "n: int64[]"], nodes, &["y"])
     };

@@ -131,7 +131,7 @@ impl Model {
     }
 
     pub fn load(&self) -> Result<Session, String> {
-        let file = OnnxFile { proto: self.0.clone(), folder: Default::default() };
+        let file = OnnxFile { proto: self.0.clone(), folder: Default::default(), defaults: vec![] };
         let options = Options { max_tensor_bytes: 1 << 20, ..Options::default() };
         let graph = Graph::of(file).map_err(|error| error.to_string())?;
         Ok(Session::load(&graph, &options).map_err(|error| error.to_string())?.0)
