@@ -55,7 +55,7 @@ impl Stack {
     /// Makes room for more results like `row`.
     fn grow(&mut self, row: &Tensor, node: &str) -> TractResult<()> {
         let rows = self.expected.filter(|_| self.count == 0).unwrap_or((self.count * 2).max(1));
-        let bytes = (row.len() * row.datum_type().size_of()).checked_mul(rows).unwrap_or(usize::MAX);
+        let bytes = (row.len() * row.datum_type().size_of()).saturating_mul(rows);
         if bytes > self.most {
             let message = format!(
                 "node `{node}` would make {bytes} bytes of all iterations: the limit is {}",

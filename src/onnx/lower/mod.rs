@@ -58,6 +58,7 @@ pub enum Value {
 
 /// What an input of a body is given.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "there are few, and only while a graph is made")]
 pub enum Given {
     /// A tensor of this type and shape in each run.
     Tensor(TypedFact),
