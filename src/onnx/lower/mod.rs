@@ -13,8 +13,16 @@
 
 mod control;
 mod engine;
+mod optionals;
+mod parts;
+mod repeat;
 pub mod rewrite;
+mod scan;
+mod sequences;
 mod sizes;
+#[cfg(test)]
+mod tests;
+mod unroll;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -22,7 +30,8 @@ use std::sync::Arc;
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::{GraphProto, NodeProto};
 use tract_onnx::prelude::*;
-use tract_onnx::tract_hir::internal::{EvalOp, SymbolScope, TypedOp};
+use tract_onnx::tract_core::ops::cast::cast;
+use tract_onnx::tract_hir::internal::{DimLike, EvalOp, SymbolScope, TypedOp};
 
 use super::operators::attributes::Attributes;
 use super::operators::entry::{Domain, Entry};
@@ -48,10 +57,21 @@ pub enum Value {
     Absent,
 }
 
+/// What an input of a body is given.
+#[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "there are few, and only while a graph is made")]
+pub enum Given {
+    /// A tensor of this type and shape in each run.
+    Tensor(TypedFact),
+    /// Always the same value.
+    Constant(Arc<Tensor>),
+}
+
 /// The typed graph of a body, for example a branch of `If`.
 #[derive(Debug, Clone)]
-pub struct Body {
-    /// The graph. Its inputs are those that were declared, and then the captured ones.
+pub struct BodyGraph {
+    /// The graph. Its inputs are those that are given as tensors, and then the captured ones. No output is a symbolic integer
+    /// (`TDim`).
     pub graph: TypedModel,
     /// The outer tensors that the body reads, in the order of its last inputs.
     pub captured: Vec<OutletId>,
@@ -75,19 +95,23 @@ pub struct Lowering<'a> {
     symbols: SymbolScope,
     /// The graph, and inside it the bodies that are being made, the innermost last.
     frames: Vec<Frame>,
+    /// The most bytes of one tensor in a run.
+    max_tensor_bytes: usize,
 }
 
 /// Makes the typed graph of a file. `symbols` owns the symbols in the facts of the inputs. Each input has a fact, or a
-/// constant that replaces it.
+/// constant that replaces it. No tensor of a run may have more than `max_tensor_bytes`.
 pub fn lower(
     source: &Source,
     symbols: &SymbolScope,
     inputs: &[(String, TypedFact)],
     constants: &[(String, Arc<Tensor>)],
+    max_tensor_bytes: usize,
 ) -> TractResult<TypedModel> {
     let graph = source.graph();
+    let context = source.context(symbols);
     let mut lowering =
-        Lowering { source, context: source.context(symbols), symbols: symbols.clone(), frames: Vec::new() };
+        Lowering { source, context, symbols: symbols.clone(), frames: Vec::new(), max_tensor_bytes };
     lowering.push_frame();
     for (name, fact) in inputs {
         let mut fact = fact.clone();
@@ -104,7 +128,8 @@ pub fn lower(
         lowering.bind(name, Value::Tensor(outlet));
     }
     let outputs = lowering.nodes(graph)?;
-    let outlets = tensors(graph, &outputs)?;
+    let outlets = tensors(graph, &outputs)
+        .map_err(|error| error.context("the protocol has only tensors: remove this output from the graph"))?;
     let outlets: Vec<OutletId> =
         outlets.into_iter().map(|outlet| lowering.as_integers(outlet)).collect::<TractResult<_>>()?;
     let mut typed = lowering.pop_frame().graph;
@@ -116,10 +141,7 @@ pub fn lower(
 fn tensors(graph: &GraphProto, outputs: &[Value]) -> TractResult<Vec<OutletId>> {
     let tensor = |(value, info): (&Value, &tract_onnx::pb::ValueInfoProto)| match value {
         Value::Tensor(outlet) => Ok(*outlet),
-        Value::Sequence(_) => Err(TractError::msg(format!(
-            "output `{}` is a sequence: the protocol has only tensors",
-            info.name
-        ))),
+        Value::Sequence(_) => Err(TractError::msg(format!("output `{}` is a sequence", info.name))),
         Value::Absent => {
             Err(TractError::msg(format!("output `{}` is an optional that is absent", info.name)))
         }
@@ -254,15 +276,44 @@ impl<'a> Lowering<'a> {
         self.frame().graph.add_const(name, value)
     }
 
-    /// Adds an operator of tract. Its outputs are constants if its inputs are.
+    /// Adds an operator of tract. Its outputs are constants if its inputs are and its outputs are not too large.
     pub fn wire(
         &mut self,
         name: &str,
         op: impl Into<Box<dyn TypedOp>>,
         inputs: &[OutletId],
     ) -> TractResult<TVec<OutletId>> {
+        let op: Box<dyn TypedOp> = op.into();
+        if let Some(outputs) = self.folded(&*op, inputs)? {
+            return outputs.into_iter().map(|output| self.constant(name, output.into_arc_tensor())).collect();
+        }
         let name = self.unique(name);
         self.frame().graph.wire_node(name, op, inputs)
+    }
+
+    /// The outputs of an operator, if all its inputs are constant and the outputs are not too large.
+    fn folded(&self, op: &dyn TypedOp, inputs: &[OutletId]) -> TractResult<Option<TVec<TValue>>> {
+        let facts: Vec<&TypedFact> =
+            inputs.iter().map(|outlet| self.fact(*outlet)).collect::<TractResult<_>>()?;
+        let constants: Option<TVec<TValue>> =
+            facts.iter().map(|fact| fact.konst.clone().map(IntoTValue::into_tvalue)).collect();
+        let Some(constants) = constants.filter(|constants| !constants.is_empty()) else { return Ok(None) };
+        let bytes: Option<usize> =
+            op.output_facts(&facts)?.iter().map(|fact| fact.mem_size().to_usize().ok()).sum();
+        if bytes.is_none_or(|bytes| bytes > most_folded(&constants)) {
+            return Ok(None);
+        }
+        // A constant with a symbol has no value before the run, and that is an error of the operator.
+        Ok(op.eval_out_of_plan(constants).unwrap_or(None))
+    }
+
+    /// The same tensor with symbolic integers (`TDim`) as `I64`. Between iterations or branches, the type must not depend on
+    /// what is known before the run.
+    fn without_symbols(&mut self, outlet: OutletId) -> TractResult<OutletId> {
+        if self.fact(outlet)?.datum_type != TDim::datum_type() {
+            return Ok(outlet);
+        }
+        Ok(self.wire("sizes", cast(i64::datum_type()), &[outlet])?[0])
     }
 
     /// Puts the nodes of a graph here, with its inputs bound to `inputs`, and returns its outputs.
@@ -276,18 +327,29 @@ impl<'a> Lowering<'a> {
         outputs
     }
 
-    /// Makes a typed graph of its own of a body. `inputs` are the facts of the body's inputs, in order.
+    /// Makes a typed graph of its own of a body. `inputs` are what the body's inputs are given, in order.
     ///
     /// Errors: an output of the body is not a tensor.
-    pub fn body(&mut self, graph: &'a GraphProto, inputs: &[TypedFact]) -> TractResult<Body> {
-        self.push_frame();
-        let made = self.body_nodes(graph, inputs);
-        let Frame { graph: mut typed, captured, .. } = self.pop_frame();
-        typed.select_output_outlets(&tensors(graph, &made?)?)?;
-        Ok(Body { graph: typed, captured })
+    pub fn body(&mut self, graph: &'a GraphProto, inputs: &[Given]) -> TractResult<BodyGraph> {
+        self.apart(|lowering| {
+            let made = lowering.body_nodes(graph, inputs)?;
+            tensors(graph, &made)?.into_iter().map(|outlet| lowering.without_symbols(outlet)).collect()
+        })
     }
 
-    fn body_nodes(&mut self, graph: &'a GraphProto, inputs: &[TypedFact]) -> TractResult<Vec<Value>> {
+    /// Makes a typed graph of its own. `make` puts its nodes there, and returns its outputs.
+    fn apart(
+        &mut self,
+        make: impl FnOnce(&mut Self) -> TractResult<Vec<OutletId>>,
+    ) -> TractResult<BodyGraph> {
+        self.push_frame();
+        let made = make(self);
+        let Frame { mut graph, captured, .. } = self.pop_frame();
+        graph.select_output_outlets(&made?)?;
+        Ok(BodyGraph { graph, captured })
+    }
+
+    fn body_nodes(&mut self, graph: &'a GraphProto, inputs: &[Given]) -> TractResult<Vec<Value>> {
         if graph.input.len() != inputs.len() {
             return Err(TractError::msg(format!(
                 "the body has {} inputs: expected {}",
@@ -295,9 +357,14 @@ impl<'a> Lowering<'a> {
                 inputs.len()
             )));
         }
-        for (input, fact) in graph.input.iter().zip(inputs) {
-            let name = self.unique(&input.name);
-            let outlet = self.frame().graph.add_source(name, fact.clone())?;
+        for (input, given) in graph.input.iter().zip(inputs) {
+            let outlet = match given {
+                Given::Tensor(fact) => {
+                    let name = self.unique(&input.name);
+                    self.frame().graph.add_source(name, fact.clone())?
+                }
+                Given::Constant(value) => self.constant(&input.name, value.clone())?,
+            };
             self.bind(&input.name, Value::Tensor(outlet));
         }
         self.nodes(graph)
@@ -333,7 +400,18 @@ impl<'a> Lowering<'a> {
             };
         let entry = Domain::named(&node.domain).and_then(|domain| table::find(domain, &node.op_type));
         if entry.is_some_and(|entry| entry.is_rewritten) {
-            return rewrite::put(self, node).map_err(in_node);
+            let outputs = rewrite::put(self, node).map_err(in_node)?;
+            // Outputs without a name at the end may be left out.
+            let named = node.output.iter().map(|name| !name.is_empty()).chain(std::iter::repeat(false));
+            return Ok(outputs
+                .into_iter()
+                .zip(named)
+                .filter(|(_, named)| *named)
+                .map(|(output, _)| output)
+                .collect());
+        }
+        if let Some(value) = optionals::passed_on(self, node)? {
+            return Ok(vec![value]);
         }
         let outlets = self.operator(node, entry).map_err(in_node)?;
         let outlets = self.without_late_sizes(outlets)?;
@@ -389,7 +467,11 @@ impl<'a> Lowering<'a> {
 
 /// Whether the result of these constants is small enough to be computed now.
 fn is_small(own: &Own, constants: &[TValue]) -> bool {
-    let most: usize = constants.iter().map(|value| value.len() * value.datum_type().size_of()).sum();
-    let most = most.saturating_mul(FOLD_GROWTH).max(FOLD_BYTES) as u128;
-    own.bytes(&Default::default(), constants).is_ok_and(|bytes| bytes <= most)
+    own.bytes(&Default::default(), constants).is_ok_and(|bytes| bytes <= most_folded(constants) as u128)
+}
+
+/// The most bytes of a result of these constants that is computed while the graph is made.
+fn most_folded(constants: &[TValue]) -> usize {
+    let bytes: usize = constants.iter().map(|value| value.len() * value.datum_type().size_of()).sum();
+    bytes.saturating_mul(FOLD_GROWTH).max(FOLD_BYTES)
 }
