@@ -11,7 +11,10 @@
 
 pub mod attributes;
 pub mod control;
+mod convolution;
 pub mod entry;
+mod floats;
+mod image;
 mod ml;
 pub mod operator;
 pub mod own;
