@@ -44,6 +44,34 @@ impl Lowering<'_> {
         node.op.to_typed(&model, node, &mut self.frame().graph, &places)
     }
 
+    /// Like [`Self::engine`], but FP16 is computed in FP32: inputs are widened, and outputs are rounded once.
+    pub(super) fn widened(&mut self, node: &NodeProto, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
+        let wide: TVec<OutletId> = inputs
+            .iter()
+            .map(|input| self.changed(node, *input, DatumType::F16, DatumType::F32))
+            .collect::<TractResult<_>>()?;
+        let outputs = self.engine(node, &wide)?;
+        if wide[..] == *inputs {
+            return Ok(outputs);
+        }
+        outputs.iter().map(|output| self.changed(node, *output, DatumType::F32, DatumType::F16)).collect()
+    }
+
+    /// A tensor of type `from` as one of type `to`; any other tensor as it is.
+    fn changed(
+        &mut self,
+        node: &NodeProto,
+        outlet: OutletId,
+        from: DatumType,
+        to: DatumType,
+    ) -> TractResult<OutletId> {
+        if self.fact(outlet)?.datum_type != from {
+            return Ok(outlet);
+        }
+        let cast = tract_onnx::tract_core::ops::cast::cast(to);
+        Ok(self.wire(&format!("{}.cast", name_of(node)), cast, &[outlet])?[0])
+    }
+
     /// Makes a graph of one node, and infers the node's outputs.
     fn alone(
         &self,

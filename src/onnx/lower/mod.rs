@@ -34,7 +34,7 @@ use tract_onnx::tract_core::ops::cast::cast;
 use tract_onnx::tract_hir::internal::{DimLike, EvalOp, SymbolScope, TypedOp};
 
 use super::operators::attributes::Attributes;
-use super::operators::entry::{Domain, Entry};
+use super::operators::entry::{Domain, Entry, Form, Half};
 use super::operators::operator::{Inputs, Operator};
 use super::operators::own::{Own, kinds_of};
 use super::operators::table;
@@ -434,6 +434,9 @@ impl<'a> Lowering<'a> {
         let mut next = kinds.iter();
         let places = inputs.iter().map(|input| input.and_then(|_| next.next()));
         match entry.check_engine(&self.attributes(node), &Inputs(places.collect())) {
+            Ok(()) if entry.engine.is_some_and(|form: Form| form.half == Half::Widened) => {
+                self.widened(node, &present)
+            }
             Ok(()) => self.engine(node, &present),
             Err(cause) => match self.source.operator(node) {
                 Some(operator) => self.own(node, operator?, &present),

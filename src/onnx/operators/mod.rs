@@ -11,8 +11,11 @@
 
 pub mod attributes;
 pub mod control;
+mod convolution;
 mod documentation;
 pub mod entry;
+mod floats;
+mod image;
 mod ml;
 pub mod operator;
 pub mod own;
