@@ -10,11 +10,15 @@
 //! never a panic.
 
 pub mod attributes;
+pub mod axes;
+pub mod broadcast;
 pub mod control;
 pub mod entry;
 mod ml;
+pub mod numbers;
 pub mod operator;
 pub mod own;
+mod reductions;
 pub mod table;
 #[cfg(test)]
 pub mod trial;
