@@ -10,6 +10,8 @@
 //! never a panic.
 
 pub mod attributes;
+pub mod axes;
+pub mod broadcast;
 pub mod control;
 mod convolution;
 mod documentation;
@@ -17,8 +19,10 @@ pub mod entry;
 mod floats;
 mod image;
 mod ml;
+pub mod numbers;
 pub mod operator;
 pub mod own;
+mod reductions;
 pub mod table;
 #[cfg(test)]
 pub mod trial;
