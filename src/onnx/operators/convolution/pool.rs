@@ -134,7 +134,7 @@ macro_rules! ordered_floats {
         impl Ordered for $type {
             const NONE: Self = <$type>::NAN;
             fn replaces(self, before: Self) -> bool {
-                self > before || before.is_nan()
+                self > before || (before.is_nan() && !self.is_nan())
             }
         }
     )*};

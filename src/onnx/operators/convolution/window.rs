@@ -310,6 +310,8 @@ fn numbers(attributes: &Attributes, name: &str, least: i64) -> TractResult<TVec<
 
 #[cfg(test)]
 mod tests {
+    use tract_onnx::tract_hir::internal::SymbolScope;
+
     use super::*;
 
     fn window(stride: i64, dilation: i64, padding: Padding, rounding: Rounding) -> Window {
@@ -318,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_symbolic_length_is_the_same_as_a_known_one() {
-        let scope = tract_onnx::tract_hir::internal::SymbolScope::default();
+        let scope = SymbolScope::default();
         let symbol = scope.sym("n");
         let paddings = [
             Padding::Explicit(tvec![(0, 0)]),

@@ -59,7 +59,9 @@ impl Operator for AffineGrid {
             (_, Some(sizes), _) => sizes.len().saturating_sub(2),
             (_, None, Ok(length)) => length.saturating_sub(2),
             _ => {
-                return Err(TractError::msg("the number of axes of its result is not known: expected 2 or 3"));
+                return Err(TractError::msg(
+                    "the number of axes of its result is not known: expected 2 or 3",
+                ));
             }
         };
         if !(2..=3).contains(&axes) {
@@ -127,7 +129,6 @@ impl AffineGrid {
                 }
             }
         }
-        drop(plain);
         Ok(tvec![output])
     }
 
