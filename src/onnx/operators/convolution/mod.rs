@@ -6,6 +6,7 @@
 //! The operators follow the ONNX standard, and onnxruntime where the standard leaves something open. Each file says where the
 //! two differ.
 
+mod common;
 mod conv;
 mod deform;
 mod global;
@@ -28,7 +29,7 @@ const FLOATS: &[DatumType] = &[DatumType::F16, DatumType::F32, DatumType::F64];
 /// What is served.
 pub const TABLE: &[Entry] = &[
     Entry::onnx("Conv", &["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"])
-        .engine(Form::ALL.types(FLOATS).when(conv::is_common).widened())
+        .engine(Form::ALL.types(FLOATS).when(common::is_common).widened())
         .own(conv::conv),
     Entry::onnx(
         "ConvTranspose",
@@ -55,7 +56,7 @@ pub const TABLE: &[Entry] = &[
                 "strides",
             ])
             .types(FLOATS)
-            .when(conv::is_common_transpose)
+            .when(common::is_common_transpose)
             .widened(),
     )
     .own(conv::transpose),

@@ -5,7 +5,7 @@
 //!
 //! Where the reference evaluator of ONNX contradicts the formulas of the standard, the formulas are followed, as
 //! onnxruntime does: `AveragePool` with `ceil_mode` (the reference moves the windows) and `LpPool` with incomplete windows
-//! (the reference scales the norm). `SAME_*` padding counts the dilation, as the standard says; onnxruntime does not.
+//! (the reference scales the norm).
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::DimLike;
@@ -134,7 +134,7 @@ macro_rules! ordered_floats {
         impl Ordered for $type {
             const NONE: Self = <$type>::NAN;
             fn replaces(self, before: Self) -> bool {
-                self > before || before.is_nan()
+                self > before || (before.is_nan() && !self.is_nan())
             }
         }
     )*};
@@ -401,6 +401,16 @@ mod tests {
         let trial = Trial::new(Domain::Onnx, "AveragePool", &[ints("kernel_shape", &[13])]);
         let error = trial.run(&[one_to_eleven()]).unwrap_err().to_string();
         assert!(error.contains("length 13 along axis 2"), "{error}");
+    }
+
+    #[test]
+    fn same_padding_with_dilations_is_refused() {
+        let attributes =
+            [ints("kernel_shape", &[2]), ints("dilations", &[2]), string("auto_pad", "SAME_LOWER")];
+        for name in ["MaxPool", "AveragePool", "LpPool"] {
+            let error = Trial::new(Domain::Onnx, name, &attributes).run(&[one_to_eleven()]).unwrap_err();
+            assert!(error.to_string().contains("use `pads`"), "{error}");
+        }
     }
 
     #[test]

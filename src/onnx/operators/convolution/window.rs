@@ -151,11 +151,22 @@ impl Window {
         })
     }
 
-    /// Like [`Window::read`], for an operator that must have `kernel_shape`.
+    /// Like [`Window::read`], for a pool. It must have `kernel_shape`.
+    ///
+    /// `SAME_*` with dilations is refused: the standard counts the dilations, but onnxruntime does not, and the reference
+    /// evaluator does for some pools.
     pub fn read_with_kernel(attributes: &Attributes) -> TractResult<Window> {
         let window = Window::read(attributes)?;
         if window.kernel.is_empty() {
             return Err(attributes.wrong("the attribute `kernel_shape` is missing"));
+        }
+        let is_same = matches!(window.padding, Padding::SameUpper | Padding::SameLower);
+        let mut axes = window.kernel.iter().zip(&window.dilations);
+        if is_same && axes.any(|(kernel, dilation)| *kernel > 1 && *dilation > 1) {
+            return Err(attributes.wrong(
+                "it has `auto_pad` and `dilations`, and programs do not agree on the padding: use `pads` instead of \
+                 `auto_pad`",
+            ));
         }
         Ok(window)
     }
@@ -310,6 +321,8 @@ fn numbers(attributes: &Attributes, name: &str, least: i64) -> TractResult<TVec<
 
 #[cfg(test)]
 mod tests {
+    use tract_onnx::tract_hir::internal::SymbolScope;
+
     use super::*;
 
     fn window(stride: i64, dilation: i64, padding: Padding, rounding: Rounding) -> Window {
@@ -318,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_symbolic_length_is_the_same_as_a_known_one() {
-        let scope = tract_onnx::tract_hir::internal::SymbolScope::default();
+        let scope = SymbolScope::default();
         let symbol = scope.sym("n");
         let paddings = [
             Padding::Explicit(tvec![(0, 0)]),

@@ -129,7 +129,6 @@ impl AffineGrid {
                 }
             }
         }
-        drop(plain);
         Ok(tvec![output])
     }
 

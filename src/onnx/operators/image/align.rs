@@ -256,6 +256,15 @@ mod tests {
             [7.5],
             "a region has at least the length 1"
         );
+        let old = Trial::new(Domain::Onnx, "RoiAlign", &two).version(10);
+        let input = Tensor::from_shape(&[1, 1, 2, 2], &[0.0_f32, 1.0, 2.0, 3.0]).unwrap();
+        let region = Tensor::from_shape(&[1, 4], &[0.0_f32, 0.0, 1.0, 1.0]).unwrap();
+        let output = old.run(&[Some(input), Some(region), Some(tensor1(&[0_i64]))]).unwrap();
+        assert_eq!(
+            elements::<f32>(&output[0]).unwrap(),
+            [0.75, 1.25, 1.75, 2.25],
+            "coordinates from the centre"
+        );
         assert_eq!(run([3.0, 3.0, 1.0, 1.0], 0, &two).unwrap(), [0.0; 4], "a region without points is 0");
     }
 

@@ -122,7 +122,6 @@ impl GridSample {
                 results[channel * points + at] = sum;
             }
         }
-        drop(plain);
         Ok(tvec![output])
     }
 

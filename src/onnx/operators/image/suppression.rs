@@ -129,7 +129,8 @@ impl Operator for NonMaxSuppression {
 
     fn outputs(&self, inputs: &Inputs<Kind>, late: &LateLengths) -> TractResult<TVec<Kind>> {
         let names = ["boxes", "scores", "max_output_boxes_per_class", "iou_threshold", "score_threshold"];
-        (inputs.required(0, names[0])?, inputs.required(1, names[1])?);
+        inputs.required(0, names[0])?;
+        inputs.required(1, names[1])?;
         for (at, name) in names.into_iter().enumerate() {
             let Some(kind) = inputs.optional(at) else { continue };
             let expected = if at == 2 { DatumType::I64 } else { DatumType::F32 };
