@@ -19,6 +19,7 @@ mod image;
 mod ml;
 pub mod operator;
 pub mod own;
+mod quantized;
 pub mod table;
 #[cfg(test)]
 pub mod trial;
