@@ -10,11 +10,11 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::DimLike;
 
 use super::super::attributes::Attributes;
+use super::super::convolution::window::{Axis, Window};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
 use super::product::{Weights, distances};
 use super::right::{expect_lines, pick};
 use super::steps::{Steps, expect_bytes, floats, integers, scale, tensor_of, zero};
-use super::windows::{Along, Windows};
 use super::{Built, built};
 
 /// The most elements of the copies.
@@ -44,13 +44,13 @@ fn conv(attributes: &Attributes, form: Form) -> Built {
         groups @ 1.. => groups as usize,
         other => return Err(attributes.wrong(format!("`group` is {other}: expected 1 or more"))),
     };
-    built(Conv { form, windows: Windows::read(attributes)?, groups, weights: None })
+    built(Conv { form, windows: Window::read(attributes)?, groups, weights: None })
 }
 
 #[derive(Debug, Clone)]
 struct Conv {
     form: Form,
-    windows: Windows,
+    windows: Window,
     groups: usize,
     /// The weights of each group, when they are constant.
     weights: Option<Arc<Vec<Weights>>>,
@@ -84,10 +84,19 @@ impl Conv {
         Ok((0..self.groups).map(group).collect())
     }
 
-    fn along(&self, x: &[usize], w: &[usize]) -> TractResult<Vec<Along>> {
-        let rank = x.len() - 2;
-        let kernel = self.windows.kernel(rank, Some(&w[2..]))?;
-        (0..rank).map(|axis| self.windows.along(axis, rank, kernel[axis], x[axis + 2])).collect()
+    /// Checks the lengths of the windows, and returns them.
+    fn kernel(&self, w: &[usize]) -> TractResult<TVec<usize>> {
+        let given = &self.windows.kernel;
+        if !given.is_empty() && !given.iter().copied().eq(w[2..].iter().map(|length| *length as i64)) {
+            return Err(TractError::msg(format!(
+                "`kernel_shape` is {given:?}: expected {:?}, as the weights have",
+                &w[2..]
+            )));
+        }
+        if w.contains(&0) {
+            return Err(TractError::msg(format!("the weights have the shape {w:?}: expected elements")));
+        }
+        Ok(w[2..].into())
     }
 
     fn check(&self, inputs: &Inputs<Kind>) -> TractResult<()> {
@@ -121,7 +130,7 @@ impl Conv {
     fn group(
         &self,
         x: &[f32],
-        along: &[Along],
+        along: &[Axis],
         weights: &Weights,
         mut done: impl FnMut(Range<usize>, &[i32]),
     ) -> TractResult<()> {
@@ -145,7 +154,7 @@ impl Conv {
     fn run_all(
         &self,
         inputs: &Inputs<Tensor>,
-        along: &[Along],
+        along: &[Axis],
         mut done: impl FnMut(usize, usize, usize, &[i32]),
     ) -> TractResult<()> {
         let (x_zero, w_at, w_zero) = self.places();
@@ -178,7 +187,7 @@ impl Conv {
         Ok(())
     }
 
-    fn requantized(&self, inputs: &Inputs<Tensor>, along: &[Along], shape: &[usize]) -> TractResult<Tensor> {
+    fn requantized(&self, inputs: &Inputs<Tensor>, along: &[Axis], shape: &[usize]) -> TractResult<Tensor> {
         let y_zero = inputs.required(7, "y_zero_point")?;
         let (steps, y_zero) = (Steps::of(y_zero.datum_type())?, zero(Some(y_zero), "y_zero_point")?);
         let x_scale = scale(inputs.required(1, "x_scale")?, "x_scale")?;
@@ -210,13 +219,11 @@ impl Operator for Conv {
     fn outputs(&self, inputs: &Inputs<Kind>, _: &LateLengths) -> TractResult<TVec<Kind>> {
         self.check(inputs)?;
         let (x, w) = (inputs.required(0, "x")?, inputs.required(self.places().1, "w")?);
-        let rank = x.rank() - 2;
-        let kernel: Option<Vec<usize>> = w.shape[2..].iter().map(|length| length.to_usize().ok()).collect();
-        let kernel = self.windows.kernel(rank, kernel.as_deref())?;
+        let lengths: Option<Vec<usize>> = w.shape.iter().map(|length| length.to_usize().ok()).collect();
+        let lengths = lengths
+            .ok_or_else(|| TractError::msg("the shape of the weights is open: expected a fixed one"))?;
         let mut shape: TVec<TDim> = tvec![x.shape[0].clone(), w.shape[0].clone()];
-        for (axis, kernel) in kernel.iter().enumerate() {
-            shape.push(self.windows.output(axis, rank, *kernel, &x.shape[axis + 2])?);
-        }
+        shape.extend(self.windows.lengths(&self.kernel(&lengths)?, &x.shape[2..])?);
         let datum_type = match self.form {
             Form::Sums => DatumType::I32,
             Form::Quantized => Steps::of(inputs.required(7, "y_zero_point")?.datum_type)?.datum_type,
@@ -239,7 +246,7 @@ impl Operator for Conv {
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
         let (x, w) = (inputs.required(0, "x")?, inputs.required(self.places().1, "w")?);
-        let along = self.along(x.shape(), w.shape())?;
+        let along = self.windows.axes(&self.kernel(w.shape())?, &x.shape()[2..])?;
         let shape: TVec<usize> =
             [x.shape()[0], w.shape()[0]].into_iter().chain(along.iter().map(|along| along.output)).collect();
         if self.form == Form::Quantized {
@@ -257,30 +264,29 @@ impl Operator for Conv {
 
 /// Copies what is under the windows at these positions of the output: a line for each channel and element of a window.
 /// `columns` has zeros.
-fn copy_windows(x: &[f32], along: &[Along], part: Range<usize>, columns: &mut [f32]) {
+fn copy_windows(x: &[f32], along: &[Axis], part: Range<usize>, columns: &mut [f32]) {
     let Some((last, outer)) = along.split_last() else { return };
     let size: usize = along.iter().map(|along| along.input).product();
     let taps: usize = along.iter().map(|along| along.kernel).product();
     for (line, to) in columns.chunks_mut(part.len()).enumerate() {
         let channel = &x[line / taps * size..(line / taps + 1) * size];
         let tap = line % taps;
-        let (first, end) = last.within(tap % last.kernel);
+        let (span, place) = last.span(tap % last.kernel);
         for row in part.start / last.output..part.end.div_ceil(last.output) {
-            let Some(start) = row_start(outer, row, tap / last.kernel) else { continue };
+            let Some(start) = input_row(outer, row, tap / last.kernel) else { continue };
             // The windows of this row that are in the part and not padding.
             let base = row * last.output;
-            let from = first.max(part.start.saturating_sub(base));
-            let until = end.min(part.end - base);
+            let from = span.start.max(part.start.saturating_sub(base));
+            let until = span.end.min(part.end - base);
             if from >= until {
                 continue;
             }
             let to = &mut to[base + from - part.start..base + until - part.start];
-            let input =
-                start * last.input + from * last.stride + tap % last.kernel * last.dilation - last.before;
+            let input = &channel[start * last.input + place + (from - span.start) * last.stride..];
             if last.stride == 1 {
-                to.copy_from_slice(&channel[input..input + to.len()]);
+                to.copy_from_slice(&input[..to.len()]);
             } else {
-                for (to, number) in to.iter_mut().zip(channel[input..].iter().step_by(last.stride)) {
+                for (to, number) in to.iter_mut().zip(input.iter().step_by(last.stride)) {
                     *to = *number;
                 }
             }
@@ -290,13 +296,13 @@ fn copy_windows(x: &[f32], along: &[Along], part: Range<usize>, columns: &mut [f
 
 /// The row of the input under element `tap` of the windows in a row of the output; both count over all axes but the last.
 /// `None`: it is padding.
-fn row_start(outer: &[Along], mut row: usize, mut tap: usize) -> Option<usize> {
-    let (mut start, mut size) = (0, 1);
-    for along in outer.iter().rev() {
-        start += along.index(row % along.output, tap % along.kernel)? * size;
-        size *= along.input;
-        row /= along.output;
-        tap /= along.kernel;
+fn input_row(outer: &[Axis], mut row: usize, mut tap: usize) -> Option<usize> {
+    let (mut place, mut size) = (0, 1);
+    for axis in outer.iter().rev() {
+        place += axis.inside(row % axis.output, tap % axis.kernel)? * size;
+        size *= axis.input;
+        row /= axis.output;
+        tap /= axis.kernel;
     }
-    Some(start)
+    Some(place)
 }

@@ -15,7 +15,6 @@ mod matmul;
 mod product;
 mod right;
 mod steps;
-mod windows;
 
 use std::sync::Arc;
 
