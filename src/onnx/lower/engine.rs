@@ -44,32 +44,16 @@ impl Lowering<'_> {
         node.op.to_typed(&model, node, &mut self.frame().graph, &places)
     }
 
-    /// Like [`Self::engine`], but FP16 is computed in FP32: inputs are widened, and outputs are rounded once.
-    pub(super) fn widened(&mut self, node: &NodeProto, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        let wide: TVec<OutletId> = inputs
-            .iter()
-            .map(|input| self.changed(node, *input, DatumType::F16, DatumType::F32))
-            .collect::<TractResult<_>>()?;
-        let outputs = self.engine(node, &wide)?;
-        if wide[..] == *inputs {
-            return Ok(outputs);
-        }
-        outputs.iter().map(|output| self.changed(node, *output, DatumType::F32, DatumType::F16)).collect()
-    }
-
-    /// A tensor of type `from` as one of type `to`; any other tensor as it is.
-    fn changed(
-        &mut self,
-        node: &NodeProto,
-        outlet: OutletId,
-        from: DatumType,
-        to: DatumType,
-    ) -> TractResult<OutletId> {
-        if self.fact(outlet)?.datum_type != from {
-            return Ok(outlet);
-        }
-        let cast = tract_onnx::tract_core::ops::cast::cast(to);
-        Ok(self.wire(&format!("{}.cast", name_of(node)), cast, &[outlet])?[0])
+    /// The types of the outputs that a node names, as tract infers them.
+    pub(super) fn engine_types(&self, node: &NodeProto, inputs: &[OutletId]) -> TractResult<TVec<DatumType>> {
+        let build = self.context.framework.op_register.0.get(&node.op_type);
+        let build = build.ok_or_else(|| TractError::msg("there is no operator with this name"))?;
+        let outputs = node.output.iter().filter(|name| !name.is_empty()).count();
+        let Alone { model, node, .. } =
+            self.alone(name_of(node), build(&self.context, node)?.0, inputs, outputs)?;
+        let types = model.node(node).outputs.iter().map(|output| output.fact.datum_type.concretize());
+        let types: Option<TVec<DatumType>> = types.collect();
+        types.ok_or_else(|| TractError::msg("the types of its outputs are not known"))
     }
 
     /// Makes a graph of one node, and infers the node's outputs.

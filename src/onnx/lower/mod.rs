@@ -13,6 +13,7 @@
 
 mod control;
 mod engine;
+mod half;
 mod optionals;
 mod parts;
 mod repeat;
@@ -34,7 +35,7 @@ use tract_onnx::tract_core::ops::cast::cast;
 use tract_onnx::tract_hir::internal::{DimLike, EvalOp, SymbolScope, TypedOp};
 
 use super::operators::attributes::Attributes;
-use super::operators::entry::{Domain, Entry, Form, Half};
+use super::operators::entry::{Domain, Entry};
 use super::operators::operator::{Inputs, Operator};
 use super::operators::own::{Own, kinds_of};
 use super::operators::table;
@@ -86,6 +87,8 @@ struct Frame {
     captured: Vec<OutletId>,
     /// The names of nodes that are in use.
     names: HashSet<String>,
+    /// The FP32 tensors that belong to FP16 tensors.
+    wide: HashMap<OutletId, half::Wide>,
 }
 
 /// The making of a typed graph.
@@ -157,7 +160,13 @@ impl<'a> Lowering<'a> {
     fn push_frame(&mut self) {
         let graph = TypedModel { symbols: self.symbols.clone(), ..TypedModel::default() };
         let scopes = vec![HashMap::new()];
-        self.frames.push(Frame { graph, scopes, captured: Vec::new(), names: HashSet::new() });
+        self.frames.push(Frame {
+            graph,
+            scopes,
+            captured: Vec::new(),
+            names: HashSet::new(),
+            wide: HashMap::new(),
+        });
     }
 
     fn pop_frame(&mut self) -> Frame {
@@ -425,24 +434,52 @@ impl<'a> Lowering<'a> {
             .iter()
             .map(|value| value.as_ref().map(|value| self.tensor(value)).transpose())
             .collect::<TractResult<_>>()?;
-        let mut present: TVec<OutletId> = inputs.iter().copied().flatten().collect();
+        let there: TVec<bool> = inputs.iter().map(Option::is_some).collect();
+        let mut present: TVec<OutletId> = inputs.into_iter().flatten().collect();
         self.of_one_type(&node.op_type, &mut present)?;
-        let Some(entry) = entry else { return self.engine(node, &present) };
+        if !self.is_widened(node, &present)? {
+            return self.serve(node, entry, &there, &present);
+        }
+        let types = self.types(node, &present);
+        let wide: TVec<OutletId> =
+            present.iter().map(|input| self.wide(*input)).collect::<TractResult<_>>()?;
+        let outputs = self.serve(node, entry, &there, &wide)?;
+        self.narrowed(outputs, types.as_deref())
+    }
+
+    /// Adds tract's operator or ours. `there` says which inputs in the standard's order `inputs` has.
+    fn serve(
+        &mut self,
+        node: &'a NodeProto,
+        entry: Option<&Entry>,
+        there: &[bool],
+        inputs: &[OutletId],
+    ) -> TractResult<TVec<OutletId>> {
+        let Some(entry) = entry else { return self.engine(node, inputs) };
         let facts: Vec<&TypedFact> =
-            present.iter().map(|outlet| self.fact(*outlet)).collect::<TractResult<_>>()?;
+            inputs.iter().map(|outlet| self.fact(*outlet)).collect::<TractResult<_>>()?;
         let kinds = kinds_of(&facts)?;
         let mut next = kinds.iter();
-        let places = inputs.iter().map(|input| input.and_then(|_| next.next()));
+        let places = there.iter().map(|is_there| if *is_there { next.next() } else { None });
         match entry.check_engine(&self.attributes(node), &Inputs(places.collect())) {
-            Ok(()) if entry.engine.is_some_and(|form: Form| form.half == Half::Widened) => {
-                self.widened(node, &present)
-            }
-            Ok(()) => self.engine(node, &present),
+            Ok(()) => self.engine(node, inputs),
             Err(cause) => match self.source.operator(node) {
-                Some(operator) => self.own(node, operator?, &present),
+                Some(operator) => self.own(node, operator?, inputs),
                 None => Err(TractError::msg(cause)),
             },
         }
+    }
+
+    /// The types of the outputs that a node names. `None`: they are not known before the node is put into the graph.
+    fn types(&self, node: &NodeProto, inputs: &[OutletId]) -> Option<TVec<DatumType>> {
+        if let Some(Ok(operator)) = self.source.operator(node) {
+            let facts: Vec<&TypedFact> =
+                inputs.iter().map(|outlet| self.fact(*outlet).ok()).collect::<Option<_>>()?;
+            let own = Own::new(node, operator, &self.symbols);
+            let kinds = kinds_of(&facts).and_then(|kinds| own.kinds(&kinds));
+            return kinds.ok().map(|kinds| kinds.iter().map(|kind| kind.datum_type).collect());
+        }
+        self.engine_types(node, inputs).ok()
     }
 
     /// Adds one of our operators for a node. `inputs` are those that the node names.

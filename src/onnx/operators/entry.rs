@@ -64,24 +64,11 @@ pub struct Form {
     /// The inputs that must be constant if they are there, counted from 0.
     constants: &'static [usize],
     condition: Option<Condition>,
-    /// The type in which tract computes FP16.
-    pub half: Half,
-}
-
-/// The type in which tract computes FP16.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Half {
-    /// FP16.
-    AsItIs,
-    /// FP32: inputs are widened, and outputs are rounded once. It is more exact, and faster where tract has no fast
-    /// computation in FP16.
-    Widened,
 }
 
 impl Form {
     /// Every form of the node.
-    pub const ALL: Form =
-        Form { attributes: None, types: &[], constants: &[], condition: None, half: Half::AsItIs };
+    pub const ALL: Form = Form { attributes: None, types: &[], constants: &[], condition: None };
 
     /// Only these attributes.
     pub const fn attributes(self, attributes: &'static [&'static str]) -> Form {
@@ -124,11 +111,6 @@ impl Form {
             limits.push("further conditions".to_owned());
         }
         limits
-    }
-
-    /// FP16 is computed in FP32.
-    pub const fn widened(self) -> Form {
-        Form { half: Half::Widened, ..self }
     }
 
     /// Checks a node. The error says which part tract does not honour.

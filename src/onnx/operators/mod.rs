@@ -22,6 +22,7 @@ mod ml;
 pub mod numbers;
 pub mod operator;
 pub mod own;
+mod quantized;
 mod recurrent;
 mod reductions;
 pub mod table;

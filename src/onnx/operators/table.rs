@@ -12,6 +12,7 @@ const TABLES: &[&[Entry]] = &[
     super::convolution::TABLE,
     super::image::TABLE,
     super::ml::TABLE,
+    super::quantized::TABLE,
     super::recurrent::TABLE,
     super::reductions::TABLE,
 ];

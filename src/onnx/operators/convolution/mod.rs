@@ -1,6 +1,6 @@
 //! Convolutions and pools: operators whose results come from windows of their input.
 //!
-//! tract serves the common forms of `Conv` and `ConvTranspose`; FP16 is widened to FP32 for it. All pools are ours: they are
+//! tract serves the common forms of `Conv` and `ConvTranspose`. All pools are ours: they are
 //! as fast as tract's or faster, and tract's differ in details (NaN, −∞, sums in FP16).
 //!
 //! The operators follow the ONNX standard, and onnxruntime where the standard leaves something open. Each file says where the
@@ -14,7 +14,7 @@ mod max;
 mod pool;
 mod transposed;
 mod unpool;
-mod window;
+pub mod window;
 
 use std::sync::Arc;
 
@@ -23,13 +23,13 @@ use tract_onnx::prelude::*;
 use super::entry::{Entry, Form};
 use super::operator::Operator;
 
-/// The types that tract computes. FP16 is widened.
+/// The types that tract computes.
 const FLOATS: &[DatumType] = &[DatumType::F16, DatumType::F32, DatumType::F64];
 
 /// What is served.
 pub const TABLE: &[Entry] = &[
     Entry::onnx("Conv", &["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"])
-        .engine(Form::ALL.types(FLOATS).when(common::is_common).widened())
+        .engine(Form::ALL.types(FLOATS).when(common::is_common))
         .own(conv::conv),
     Entry::onnx(
         "ConvTranspose",
@@ -56,8 +56,7 @@ pub const TABLE: &[Entry] = &[
                 "strides",
             ])
             .types(FLOATS)
-            .when(common::is_common_transpose)
-            .widened(),
+            .when(common::is_common_transpose),
     )
     .own(conv::transpose),
     Entry::onnx("DeformConv", &["dilations", "group", "kernel_shape", "offset_group", "pads", "strides"])
