@@ -49,6 +49,7 @@ mod late;
 mod layout;
 mod lower;
 mod operators;
+mod optimised;
 mod plan;
 pub mod planner;
 mod recurrence;
