@@ -10,29 +10,12 @@ use tract_onnx::tract_core::{as_op, op_as_typed_op};
 use tract_onnx::tract_hir::internal::{DimLike, EvalContext, EvalOp, Op, StaticName, TypedOp};
 
 use super::stack::Stack;
+pub use super::stack::{Along, Order};
 use super::{Body, Turns, keep, share};
 use crate::error::{Code, RequestError};
 
 /// The most iterations of one run of a node. A loop that a client's values make endless ends here.
 pub const MOST_ITERATIONS: usize = 1_000_000;
-
-/// The order in which the elements of an axis are read or written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// From the first to the last.
-    Forward,
-    /// From the last to the first.
-    Backward,
-}
-
-/// An axis along which there is one element per iteration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Along {
-    /// The axis, counted from 0.
-    pub axis: usize,
-    /// The order of the iterations along it.
-    pub order: Order,
-}
 
 /// What decides how many iterations there are.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,9 +2,26 @@
 
 use tract_onnx::prelude::*;
 
-use super::repeat::{Along, Order};
 use crate::error::{Code, RequestError};
 use crate::memory::Share;
+
+/// The order in which the elements of an axis are read or written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// From the first to the last.
+    Forward,
+    /// From the last to the first.
+    Backward,
+}
+
+/// An axis along which there is one element per iteration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Along {
+    /// The axis, counted from 0.
+    pub axis: usize,
+    /// The order of the iterations along it.
+    pub order: Order,
+}
 
 /// A tensor that grows by one result per iteration.
 #[derive(Debug)]
