@@ -14,6 +14,7 @@
 mod control;
 mod engine;
 mod half;
+mod loops;
 mod optionals;
 mod parts;
 mod repeat;

@@ -8,8 +8,10 @@ use tract_onnx::tract_hir::internal::DimLike;
 
 use super::super::operators::name_of;
 use super::super::operators::operator::{Inputs, Kind, LateLengths, Operator, ints};
-use super::sequences::MOST_ELEMENTS;
 use super::{Lowering, Value};
+
+/// The most elements of a sequence.
+pub(super) const MOST_ELEMENTS: usize = 100_000;
 
 /// Cuts `input` along `axis` into the parts whose lengths are the elements of `split`.
 ///

@@ -11,10 +11,8 @@ use tract_onnx::tract_core::ops::change_axes::AxisOp;
 use tract_onnx::tract_hir::internal::{DimLike, ToDim};
 
 use super::super::operators::name_of;
+use super::parts::MOST_ELEMENTS;
 use super::{Lowering, Value, parts};
-
-/// The most elements of a sequence.
-pub(super) const MOST_ELEMENTS: usize = 100_000;
 
 /// Puts a node with a sequence into the graph.
 pub(super) fn put(lowering: &mut Lowering, node: &NodeProto) -> TractResult<Value> {

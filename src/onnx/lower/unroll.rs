@@ -7,7 +7,7 @@ use tract_onnx::prelude::*;
 
 use super::super::external::graphs;
 use super::super::operators::name_of;
-use super::repeat::Loop;
+use super::loops::Loop;
 use super::sequences::join;
 use super::{Lowering, Value};
 
