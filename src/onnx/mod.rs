@@ -50,6 +50,7 @@ pub mod planner;
 mod recurrence;
 mod runner;
 mod source;
+mod tensors;
 pub mod threads;
 mod trial;
 

@@ -21,6 +21,7 @@ use super::operators::entry::{Domain, Entry};
 use super::operators::operator::Operator;
 use super::operators::table;
 use super::operators::wrong;
+use super::tensors;
 
 /// An ONNX file whose weights are loaded. All plans of a model share it.
 pub(super) struct Source {
@@ -48,8 +49,8 @@ impl Source {
         let symbols = SymbolScope::default();
         let context = source.context(&symbols);
         let load = |tensor: &pb::TensorProto| {
-            let value =
-                context.load_tensor(tensor).map_err(|error| error.context(format!("`{}`", tensor.name)))?;
+            let value = tensors::load(&context, tensor)
+                .map_err(|error| error.context(format!("`{}`", tensor.name)))?;
             Ok((tensor.name.clone(), value.into_arc_tensor()))
         };
         let weights = tensors.iter().map(load).collect::<TractResult<_>>()?;
@@ -113,7 +114,7 @@ impl Source {
             return Ok(weights);
         }
         let load = |tensor: &pb::TensorProto| {
-            Ok((tensor.name.clone(), context.load_tensor(tensor)?.into_arc_tensor()))
+            Ok((tensor.name.clone(), tensors::load(context, tensor)?.into_arc_tensor()))
         };
         graph.initializer.iter().map(load).collect()
     }

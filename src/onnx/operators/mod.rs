@@ -14,6 +14,7 @@ pub mod axes;
 pub mod broadcast;
 pub mod control;
 pub mod entry;
+mod math;
 mod ml;
 pub mod numbers;
 pub mod operator;
@@ -27,6 +28,8 @@ use std::fmt;
 
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
+
+pub use math::cast_type;
 
 /// A node in an error: its operator, and its name or that of its first output.
 pub fn title(node: &NodeProto) -> String {

@@ -7,7 +7,8 @@ use std::sync::LazyLock;
 use super::entry::{Domain, Entry};
 
 /// The tables of all families.
-const TABLES: &[&[Entry]] = &[super::control::TABLE, super::ml::TABLE, super::reductions::TABLE];
+const TABLES: &[&[Entry]] =
+    &[super::control::TABLE, super::math::TABLE, super::ml::TABLE, super::reductions::TABLE];
 
 /// All entries.
 pub fn all() -> impl Iterator<Item = &'static Entry> {

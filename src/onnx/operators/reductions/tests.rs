@@ -61,15 +61,15 @@ fn sets_without_elements_give_the_neutral_element() {
 fn log_sum_exp_is_shifted() {
     let input = tensor2(&[[1000_f32, 1000.0], [-1000.0, -1000.0], [f32::NEG_INFINITY, f32::NEG_INFINITY]]);
     let result = floats(&run("ReduceLogSumExp", &[], &[input, tensor1(&[1_i64])]).unwrap());
-    assert_eq!(result[0], 1000.6931);
-    assert_eq!(result[1], -999.30685);
+    assert!((result[0] - 1000.69315).abs() < 1e-4 && (result[1] + 999.30685).abs() < 1e-4, "{result:?}");
     assert_eq!(result[2], f32::NEG_INFINITY);
     let over_rows = run(
         "ReduceLogSumExp",
         &[int("keepdims", 0)],
         &[tensor2(&[[500_f32, 1.0], [500.0, f32::INFINITY]]), tensor1(&[0_i64])],
     );
-    assert_eq!(floats(&over_rows.unwrap()), [500.6931, f32::INFINITY]);
+    let over_rows = floats(&over_rows.unwrap());
+    assert!((over_rows[0] - 500.69315).abs() < 1e-4 && over_rows[1] == f32::INFINITY, "{over_rows:?}");
 }
 
 #[test]
