@@ -165,12 +165,12 @@ fn into<T: Target>(input: &Tensor) -> TractResult<Tensor> {
 /// As x86 does it: a float that does not fit, or NaN, is the least number.
 fn to_i32(x: f64) -> i32 {
     let whole = x.trunc();
-    if whole >= -2_147_483_648.0 && whole <= 2_147_483_647.0 { whole as i32 } else { i32::MIN }
+    if (-2_147_483_648.0..=2_147_483_647.0).contains(&whole) { whole as i32 } else { i32::MIN }
 }
 
 fn to_i64(x: f64) -> i64 {
     const BOUND: f64 = 9_223_372_036_854_775_808.0;
-    if x >= -BOUND && x < BOUND { x as i64 } else { i64::MIN }
+    if (-BOUND..BOUND).contains(&x) { x as i64 } else { i64::MIN }
 }
 
 macro_rules! integers {

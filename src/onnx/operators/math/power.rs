@@ -60,11 +60,16 @@ impl Operator for Power {
     }
 }
 
-/// Exponents as INT64. A larger one is limited, which changes only powers that wrap to 0, 1 or −1 anyway.
+/// Exponents as INT64. Of one that is too large it takes one that gives the same: powers of odd numbers repeat after 2⁶²
+/// steps, and powers of even numbers are 0 from the 64th on.
 fn wide(exponents: &Tensor) -> TractResult<Tensor> {
-    on_integers!(exponents.datum_type(), T => {
-        mapped::<T, i64>(exponents, |x| i64::try_from(*x).unwrap_or(i64::MAX))
-    })
+    const PERIOD: u64 = 1 << 62;
+    match exponents.datum_type() {
+        DatumType::U64 => mapped::<u64, i64>(exponents, |x| {
+            i64::try_from(*x).unwrap_or_else(|_| (x % PERIOD + PERIOD) as i64)
+        }),
+        _ => converted(exponents, DatumType::I64),
+    }
 }
 
 /// A power in FP32. The square is frequent, and a product is faster than `powf`.

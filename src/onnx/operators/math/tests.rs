@@ -92,6 +92,8 @@ fn powers_have_the_type_of_the_base() {
     assert_eq!(of("Pow", &[tensor1(&[2_f32, 9.0]), tensor1(&[3_i64, -1])]), tensor1(&[8_f32, 1.0 / 9.0]));
     assert_eq!(of("Pow", &[tensor1(&[9_i64]), tensor1(&[0.5_f32])]), tensor1(&[3_i64]));
     assert_eq!(of("Pow", &[halves(&[3.0]), halves(&[2.0])]), halves(&[9.0]));
+    let large = of("Pow", &[tensor1(&[-1_i32, -1, 2]), tensor1(&[u64::MAX, u64::MAX - 1, u64::MAX])]);
+    assert_eq!(large, tensor1(&[-1, 1, 0]));
 }
 
 #[test]
