@@ -57,6 +57,7 @@ mod runner;
 mod sample;
 mod source;
 mod sparse;
+mod tensors;
 pub mod threads;
 mod trial;
 

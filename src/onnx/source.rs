@@ -22,6 +22,7 @@ use super::operators::operator::Operator;
 use super::operators::table;
 use super::operators::wrong;
 use super::sparse;
+use super::tensors;
 
 /// Our operators by the address of their node, or why they cannot be made.
 type Operators = HashMap<usize, Result<Arc<dyn Operator>, String>>;
@@ -53,8 +54,8 @@ impl Source {
         let symbols = SymbolScope::default();
         let context = source.context(&symbols);
         let load = |tensor: &pb::TensorProto| {
-            let value =
-                context.load_tensor(tensor).map_err(|error| error.context(format!("`{}`", tensor.name)))?;
+            let value = tensors::load(&context, tensor)
+                .map_err(|error| error.context(format!("`{}`", tensor.name)))?;
             Ok((tensor.name.clone(), value.into_arc_tensor()))
         };
         let mut weights = tensors.iter().map(load).collect::<TractResult<HashMap<_, _>>>()?;
@@ -119,7 +120,7 @@ impl Source {
             return Ok(weights);
         }
         let load = |tensor: &pb::TensorProto| {
-            Ok((tensor.name.clone(), context.load_tensor(tensor)?.into_arc_tensor()))
+            Ok((tensor.name.clone(), tensors::load(context, tensor)?.into_arc_tensor()))
         };
         let mut weights: Vec<_> = graph.initializer.iter().map(load).collect::<TractResult<_>>()?;
         weights.extend(sparse::tensors(graph, context)?);

@@ -495,7 +495,7 @@ impl<'a> Lowering<'a> {
         let own = Own::new(node, operator, &self.symbols).prepared(&facts)?;
         let constants: Option<TVec<TValue>> =
             facts.iter().map(|fact| fact.konst.clone().map(IntoTValue::into_tvalue)).collect();
-        if let Some(constants) = constants.filter(|constants| !constants.is_empty())
+        if let Some(constants) = constants.filter(|constants| !constants.is_empty() && !own.is_random())
             && is_small(&own, &constants)
             && let Some(outputs) = own.eval_out_of_plan(constants)?
         {

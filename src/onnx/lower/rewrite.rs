@@ -5,6 +5,10 @@
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
 
+use super::super::operators::cast_type;
+use super::super::operators::entry::{Domain, Entry};
+use super::super::operators::own::kinds_of;
+use super::super::operators::table;
 use super::{Lowering, Value};
 use super::{control, optionals, repeat, scan, sequences};
 
@@ -22,6 +26,37 @@ pub fn put<'a>(lowering: &mut Lowering<'a>, node: &'a NodeProto) -> TractResult<
         (_, "Optional" | "OptionalHasElement" | "OptionalGetElement") => {
             Ok(vec![optionals::put(lowering, node)?])
         }
+        ("" | "ai.onnx", "Cast" | "CastLike") => cast(lowering, node),
         _ => Err(TractError::msg("nothing puts it into the graph")),
     }
+}
+
+/// The entry of an operator of `ai.onnx`.
+fn entry(node: &NodeProto) -> TractResult<&'static Entry> {
+    table::find(Domain::Onnx, &node.op_type).ok_or_else(|| TractError::msg("it has no entry"))
+}
+
+/// A `Cast` to the type that the tensor has is the tensor itself. So a size that is not known yet stays a size.
+fn cast<'a>(lowering: &mut Lowering<'a>, node: &'a NodeProto) -> TractResult<Vec<Value>> {
+    let input = lowering.required(node, 0, "input")?;
+    let datum_type = |outlet| -> TractResult<DatumType> {
+        Ok(kinds_of(&[lowering.fact(outlet)?])?.first().map_or(DatumType::F32, |kind| kind.datum_type))
+    };
+    let from = datum_type(input)?;
+    let to = match &*node.op_type {
+        "Cast" => cast_type(&lowering.attributes(node))?,
+        _ => {
+            let like = lowering.inputs(node)?;
+            let Some(Some(like)) = like.get(1) else {
+                return Err(TractError::msg("its input 1 (`target_type`, counted from 0) is missing"));
+            };
+            let like = lowering.tensor(like)?;
+            kinds_of(&[lowering.fact(like)?])?.first().map_or(from, |kind| kind.datum_type)
+        }
+    };
+    if from == to {
+        return Ok(vec![Value::Tensor(input)]);
+    }
+    let outlets = lowering.operator(node, Some(entry(node)?))?;
+    Ok(outlets.into_iter().map(Value::Tensor).collect())
 }

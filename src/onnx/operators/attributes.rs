@@ -4,6 +4,7 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
 
+use super::super::tensors::load;
 use super::wrong;
 
 /// The attributes of a node.
@@ -74,7 +75,7 @@ impl<'a> Attributes<'a> {
         let Some(proto) = self.node.get_attr_opt::<&tract_onnx::pb::TensorProto>(name)? else {
             return Ok(Vec::new());
         };
-        let tensor = self.context.load_tensor(proto)?;
+        let tensor = load(self.context, proto)?;
         let tensor = tensor.cast_to::<T>()?;
         Ok(tensor.try_as_plain_ram()?.as_slice::<T>()?.to_vec())
     }

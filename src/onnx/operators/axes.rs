@@ -1,6 +1,14 @@
 //! Axes of a tensor: their numbers as the standard writes them, and a tensor as outer × axis × inner elements.
+//!
+//! Axes can be values that a client sends. So a wrong one is an error of the request.
 
 use tract_onnx::prelude::*;
+
+use crate::error::RequestError;
+
+fn wrong(message: String) -> TractError {
+    RequestError::invalid(message).into()
+}
 
 /// An axis counted from the first. The standard lets −1 stand for the last axis.
 ///
@@ -9,7 +17,7 @@ pub fn axis(axis: i64, rank: usize) -> TractResult<usize> {
     let from_first = if axis < 0 { axis.saturating_add(rank as i64) } else { axis };
     match usize::try_from(from_first) {
         Ok(found) if found < rank => Ok(found),
-        _ => Err(TractError::msg(format!(
+        _ => Err(wrong(format!(
             "there is no axis {axis} in a tensor with {rank} axes: expected -{rank} to {}",
             rank as i64 - 1
         ))),
@@ -21,12 +29,12 @@ pub fn axis(axis: i64, rank: usize) -> TractResult<usize> {
 /// Errors: an axis does not exist, or is there twice.
 pub fn axes(axes: &[i64], rank: usize) -> TractResult<Vec<usize>> {
     if axes.len() > rank {
-        return Err(TractError::msg(format!("there are {} axes for a tensor with {rank} axes", axes.len())));
+        return Err(wrong(format!("there are {} axes for a tensor with {rank} axes", axes.len())));
     }
     let mut found: Vec<usize> = axes.iter().map(|one| axis(*one, rank)).collect::<TractResult<_>>()?;
     found.sort_unstable();
     match found.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(TractError::msg(format!("axis {} is named twice", pair[0]))),
+        Some(pair) => Err(wrong(format!("axis {} is named twice", pair[0]))),
         None => Ok(found),
     }
 }

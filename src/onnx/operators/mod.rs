@@ -19,6 +19,7 @@ mod documentation;
 pub mod entry;
 mod floats;
 mod image;
+mod math;
 mod ml;
 #[allow(dead_code, reason = "operators that come next use it")]
 pub mod numbers;
@@ -38,6 +39,8 @@ pub use documentation::document;
 
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
+
+pub use math::cast_type;
 
 /// A node in an error: its operator, and its name or that of its first output.
 pub fn title(node: &NodeProto) -> String {

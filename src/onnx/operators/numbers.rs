@@ -240,6 +240,12 @@ pub fn filled<T: Datum + Default + Clone>(
     shape: &[usize],
     fill: impl FnOnce(&mut [T]) -> TractResult<()>,
 ) -> TractResult<Tensor> {
+    if T::datum_type() == DatumType::String {
+        // tract makes no tensor of empty texts.
+        let mut texts = vec![T::default(); shape.iter().product()];
+        fill(&mut texts)?;
+        return Ok(tract_ndarray::ArrayD::from_shape_vec(shape, texts)?.into());
+    }
     let mut tensor = Tensor::zero_dt(T::datum_type(), shape)?;
     fill(tensor.try_as_plain_ram_mut()?.as_slice_mut::<T>()?)?;
     Ok(tensor)

@@ -155,6 +155,11 @@ pub trait Operator: fmt::Debug + Send + Sync + 'static {
     /// Errors say what is wrong with the inputs and what was expected.
     fn outputs(&self, inputs: &Inputs<Kind>, late: &LateLengths) -> TractResult<TVec<Kind>>;
 
+    /// True when two runs with the same inputs differ. Then it is not computed before the run.
+    fn is_random(&self) -> bool {
+        false
+    }
+
     /// The same operator, prepared for inputs of these kinds. `None`: this operator runs as it is.
     fn prepared(&self, _inputs: &Inputs<Kind>) -> TractResult<Option<Arc<dyn Operator>>> {
         Ok(None)

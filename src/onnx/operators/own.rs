@@ -48,6 +48,11 @@ impl Own {
         Ok(Own { operator: prepared.unwrap_or_else(|| self.operator.clone()), ..self.clone() })
     }
 
+    /// True when two runs with the same inputs differ.
+    pub fn is_random(&self) -> bool {
+        self.operator.is_random()
+    }
+
     /// Puts the inputs at their places in the standard's order.
     fn inputs<'a, T>(&self, mut present: impl ExactSizeIterator<Item = &'a T>) -> TractResult<Inputs<'a, T>> {
         if self.present.iter().filter(|is_there| **is_there).count() != present.len() {
@@ -157,6 +162,9 @@ impl EvalOp for Own {
     }
 
     fn eval_out_of_plan(&self, inputs: TVec<TValue>) -> TractResult<Option<TVec<TValue>>> {
+        if self.is_random() {
+            return Ok(None);
+        }
         // Before a run, the values of symbols are not known.
         let Ok(inputs) = concrete(&SymbolValues::default(), &inputs) else { return Ok(None) };
         self.run(&inputs).map(Some)

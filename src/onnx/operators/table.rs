@@ -11,6 +11,7 @@ const TABLES: &[&[Entry]] = &[
     super::control::TABLE,
     super::convolution::TABLE,
     super::image::TABLE,
+    super::math::TABLE,
     super::ml::TABLE,
     super::quantized::TABLE,
     super::recurrent::TABLE,

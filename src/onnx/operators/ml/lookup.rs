@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use tract_onnx::prelude::*;
 
+use super::super::super::tensors::load;
 use super::super::attributes::Attributes;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator};
 use super::{Built, built};
@@ -169,7 +170,7 @@ impl Words {
         let Some(proto) = attributes.node.get_attr_opt::<&tract_onnx::pb::TensorProto>(name)? else {
             return Ok(None);
         };
-        let tensor = attributes.context.load_tensor(proto)?;
+        let tensor = load(attributes.context, proto)?;
         Words::of(&tensor).map(Some)
     }
 

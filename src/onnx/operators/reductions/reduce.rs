@@ -10,6 +10,7 @@ use tract_onnx::prelude::*;
 
 use super::super::attributes::Attributes;
 use super::super::axes::{Split, axes};
+use super::super::math::converted;
 use super::super::numbers::{Number, filled, mapped, on_floats, on_numbers, widened};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements, ints};
 use super::fold::Fold;
@@ -189,10 +190,8 @@ impl Reduction {
             return mapped::<u8, bool>(&result, |number| *number != 0);
         }
         if self.how.is_real() && datum_type.is_integer() {
-            return on_numbers!(datum_type, T => {
-                let wide = mapped::<T, f64>(input, |number| number.to_f64())?;
-                mapped::<f64, T>(&self.of_any(&wide, reduced)?, |number| T::of_f64(*number))
-            });
+            let wide = converted(input, DatumType::F64)?;
+            return converted(&self.of_any(&wide, reduced)?, datum_type);
         }
         let (shape, input, split) = arranged(input, reduced)?;
         if self.how.is_real() {

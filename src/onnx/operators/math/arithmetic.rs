@@ -1,0 +1,40 @@
+//! `Add`, `Sub`, `Mul`, `Div`, `Mod`.
+//!
+//! Integers wrap. A quotient of integers is rounded toward 0. A quotient or remainder of integers by 0 is 0, as in the
+//! reference evaluator (onnxruntime ends the process).
+
+use tract_onnx::prelude::*;
+
+use super::super::attributes::Attributes;
+use super::super::broadcast::pairs;
+use super::super::numbers::{Number, on_numbers};
+use super::binary::{Binary, Outcome};
+use super::{Built, Elements};
+
+/// Builds `Add`, `Sub`, `Mul` or `Div`.
+pub fn arithmetic(attributes: &Attributes) -> Built {
+    let compute: fn(&Tensor, &Tensor) -> TractResult<Tensor> = match &*attributes.node.op_type {
+        "Add" => |a, b| on_numbers!(a.datum_type(), T => pairs::<T, T, T>(a, b, |a, b| a.plus(*b))),
+        "Sub" => |a, b| on_numbers!(a.datum_type(), T => pairs::<T, T, T>(a, b, |a, b| a.minus(*b))),
+        "Mul" => |a, b| on_numbers!(a.datum_type(), T => pairs::<T, T, T>(a, b, |a, b| a.times(*b))),
+        _ => |a, b| on_numbers!(a.datum_type(), T => pairs::<T, T, T>(a, b, |a, b| a.over(*b))),
+    };
+    Binary::built(attributes, Elements::Numbers, Outcome::Same, compute)
+}
+
+/// Builds a `Mod`.
+pub fn modulo(attributes: &Attributes) -> Built {
+    let compute: fn(&Tensor, &Tensor) -> TractResult<Tensor> = if attributes.flag("fmod", false)? {
+        |a, b| on_numbers!(a.datum_type(), T => pairs::<T, T, T>(a, b, |a, b| a.remainder(*b)))
+    } else {
+        |a, b| on_numbers!(a.datum_type(), T => pairs::<T, T, T>(a, b, |a, b| floored(*a, *b)))
+    };
+    Binary::built(attributes, Elements::Numbers, Outcome::Same, compute)
+}
+
+/// The remainder with the sign of the divisor, as in Python.
+fn floored<T: Number>(a: T, b: T) -> T {
+    let rest = a.remainder(b);
+    let has_other_sign = (rest < T::ZERO && b > T::ZERO) || (rest > T::ZERO && b < T::ZERO);
+    if has_other_sign { rest.plus(b) } else { rest }
+}
