@@ -10,7 +10,7 @@ use divan::counter::BytesCount;
 
 use onnxd::memory::{Budget, Share};
 use onnxd::model::{Datatype, Dim, Elements, Signature, Tensor, TensorMetadata};
-use onnxd::onnx::{Graph, Options, Session, zeros};
+use onnxd::onnx::{Fill, Graph, Options, Session};
 use onnxd::wire::response::Encoded;
 use onnxd::wire::{Defaults, Form, InferResponse, OutputTensor, StreamParameters, decode};
 
@@ -88,8 +88,8 @@ fn run_digits(bencher: Bencher<'_, '_>) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("model/digits/model.onnx");
     let options = Options { max_batch_size: Some(16), max_tensor_bytes: 1 << 30, ..Options::default() };
     let (session, _) = Session::load(&Graph::read(&path).unwrap(), &options).unwrap();
-    let inputs = zeros(&session).unwrap();
-    let family = session.family_of(&inputs.tensors).unwrap();
+    let family = 0;
+    let inputs = session.sample(family, Fill::Zeros, 1).unwrap();
     let mut runner = session.runner();
     let budget = Budget::unbounded();
     bencher.bench_local(|| runner.run(family, divan::black_box(&inputs), &mut Share::none(&budget)).unwrap());
