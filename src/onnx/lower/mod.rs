@@ -26,7 +26,7 @@ use tract_onnx::tract_hir::internal::{EvalOp, SymbolScope, TypedOp};
 
 use super::operators::attributes::Attributes;
 use super::operators::entry::{Domain, Entry};
-use super::operators::operator::{Inputs, Operator};
+use super::operators::operator::{Inputs, Kind, Operator};
 use super::operators::own::{Own, kinds_of};
 use super::operators::table;
 use super::operators::{name_of, title, wrong};
@@ -36,6 +36,9 @@ use super::source::Source;
 /// [`FOLD_GROWTH`] times its inputs. So weights that are stored in eight bits are widened once.
 const FOLD_BYTES: usize = 1 << 20;
 const FOLD_GROWTH: usize = 8;
+
+/// An operator on sizes with symbols is computed while the graph is made if it has at most so many elements.
+const MOST_SIZES: usize = 1 << 10;
 
 /// What a name in the file stands for.
 #[derive(Debug, Clone, PartialEq)]
@@ -356,7 +359,11 @@ impl<'a> Lowering<'a> {
         let mut next = kinds.iter();
         let places = inputs.iter().map(|input| input.and_then(|_| next.next()));
         match entry.check_engine(&self.attributes(node), &Inputs(places.collect())) {
-            Ok(()) => self.engine(node, &present),
+            // tract may refuse a node only when it computes the shape of its output.
+            Ok(()) => match (self.engine(node, &present), self.source.operator(node)) {
+                (Err(_), Some(Ok(operator))) => self.own(node, operator, &present),
+                (outlets, _) => outlets,
+            },
             Err(cause) => match self.source.operator(node) {
                 Some(operator) => self.own(node, operator?, &present),
                 None => Err(TractError::msg(cause)),
@@ -377,14 +384,26 @@ impl<'a> Lowering<'a> {
         let constants: Option<TVec<TValue>> =
             facts.iter().map(|fact| fact.konst.clone().map(IntoTValue::into_tvalue)).collect();
         if let Some(constants) = constants.filter(|constants| !constants.is_empty())
-            && is_small(&own, &constants)
-            && let Some(outputs) = own.eval_out_of_plan(constants)?
+            && let Some(outputs) = folded(&own, &kinds_of(&facts)?, constants)?
         {
             let name = name_of(node);
             return outputs.into_iter().map(|output| self.constant(name, output.into_arc_tensor())).collect();
         }
         self.wire(name_of(node), own, inputs)
     }
+}
+
+/// The outputs for constant inputs. `None` when they are computed in each run.
+fn folded(own: &Own, kinds: &[Kind], constants: TVec<TValue>) -> TractResult<Option<TVec<TValue>>> {
+    if kinds.iter().all(|kind| kind.value.is_some()) {
+        return if is_small(own, &constants) { own.eval_out_of_plan(constants) } else { Ok(None) };
+    }
+    let counts: Option<Vec<usize>> = own.kinds(kinds)?.iter().map(Kind::count).collect();
+    let are_few = counts.is_some_and(|counts| counts.iter().all(|count| *count <= MOST_SIZES));
+    if are_few && kinds.iter().skip(1).all(|kind| kind.value.is_some()) {
+        return own.of_sizes(&constants);
+    }
+    Ok(None)
 }
 
 /// Whether the result of these constants is small enough to be computed now.

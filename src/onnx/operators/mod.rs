@@ -17,6 +17,7 @@ mod ml;
 pub mod operator;
 pub mod own;
 pub mod table;
+mod tensors;
 #[cfg(test)]
 pub mod trial;
 

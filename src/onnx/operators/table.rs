@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use super::entry::{Domain, Entry};
 
 /// The tables of all families.
-const TABLES: &[&[Entry]] = &[super::control::TABLE, super::ml::TABLE];
+const TABLES: &[&[Entry]] = &[super::control::TABLE, super::ml::TABLE, super::tensors::TABLE];
 
 /// All entries.
 pub fn all() -> impl Iterator<Item = &'static Entry> {
