@@ -14,6 +14,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::{bail, ensure};
 
 use super::convert::chain;
+use super::defaults::defaults_of;
 use super::{LoadError, guarded};
 use crate::model::reading;
 
@@ -26,6 +27,8 @@ pub struct OnnxFile {
     pub(super) proto: pb::ModelProto,
     /// The folder of the ONNX file. Paths of external data are relative to it.
     pub(super) folder: PathBuf,
+    /// For each function in the file: the default values of its attributes.
+    pub(super) defaults: Vec<Vec<pb::AttributeProto>>,
 }
 
 impl OnnxFile {
@@ -35,19 +38,31 @@ impl OnnxFile {
     pub fn read(path: &Path) -> Result<OnnxFile, LoadError> {
         let file = reading::open(path, MOST_BYTES);
         let mut file = file.map_err(|error| unreadable(format!("{}: {error}", path.display())))?;
-        OnnxFile::from(&mut file, path.parent().unwrap_or(Path::new("")))
+        let mut read = OnnxFile::from(&mut file, path.parent().unwrap_or(Path::new("")))?;
+        if !read.proto.functions.is_empty() {
+            // Few files have functions. So the file is read again rather than kept in memory while it is parsed.
+            let bytes = reading::read(path, MOST_BYTES)
+                .map_err(|error| unreadable(format!("{}: {error}", path.display())))?;
+            read.defaults = defaults_of(&bytes)?;
+        }
+        Ok(read)
     }
 
     /// Parses an ONNX file that is in memory. Its external data, if it has any, is looked for in the working
     /// directory.
-    pub fn parse(mut file: &[u8]) -> Result<OnnxFile, LoadError> {
-        OnnxFile::from(&mut file, Path::new(""))
+    pub fn parse(file: &[u8]) -> Result<OnnxFile, LoadError> {
+        let mut content = file;
+        let mut read = OnnxFile::from(&mut content, Path::new(""))?;
+        if !read.proto.functions.is_empty() {
+            read.defaults = defaults_of(file)?;
+        }
+        Ok(read)
     }
 
     fn from(content: &mut dyn Read, folder: &Path) -> Result<OnnxFile, LoadError> {
         guarded("reading the model", || {
             let proto = onnx().proto_model_for_read(content).map_err(|error| unreadable(chain(&error)))?;
-            Ok(OnnxFile { proto, folder: folder.into() })
+            Ok(OnnxFile { proto, folder: folder.into(), defaults: Vec::new() })
         })
     }
 
@@ -90,7 +105,7 @@ impl OnnxFile {
     }
 }
 
-fn unreadable(cause: String) -> LoadError {
+pub(super) fn unreadable(cause: String) -> LoadError {
     LoadError {
         what: "reading the model",
         cause,

@@ -14,6 +14,7 @@ use tract_onnx::tract_hir::internal::{InferenceFact, SymbolScope};
 
 use super::convert::{chain, datatype_of, dim_of};
 use super::external::OnnxFile;
+use super::functions::inline_functions;
 use super::operators::title;
 use super::source::Source;
 use super::{LoadError, guarded};
@@ -64,7 +65,14 @@ impl Graph {
             ),
         };
         file.check_data_files()?;
-        let OnnxFile { mut proto, folder } = file;
+        let OnnxFile { mut proto, folder, defaults } = file;
+        inline_functions(&mut proto, &defaults).map_err(|cause| LoadError {
+            what: "reading the model",
+            cause,
+            advice: Some(
+                "write the model again without functions, with `onnx.inliner.inline_local_functions`".into(),
+            ),
+        })?;
         let class_labels = proto.graph.as_mut().map(leave_out_zip_maps).unwrap_or_default();
         if proto.graph.is_none() {
             return Err(LoadError {
@@ -74,6 +82,7 @@ impl Graph {
             });
         }
         let source = Source::new(proto, folder).map_err(failed)?;
+        check_domains(&source)?;
         let unknown = source.unknown_operators();
         if !unknown.is_empty() {
             let names: Vec<String> = unknown.iter().map(|node| title(node)).collect();
@@ -106,6 +115,25 @@ impl Graph {
     pub fn inputs(&self) -> &[TensorMetadata] {
         &self.inputs
     }
+}
+
+/// Checks that all nodes are of domains that are served. tract looks only at the names of operators, so a node of another
+/// domain could be taken for an operator of ONNX.
+fn check_domains(source: &Source) -> Result<(), LoadError> {
+    let unknown = source.unknown_domains();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let list: Vec<String> =
+        unknown.iter().map(|node| format!("{} is of the domain `{}`", title(node), node.domain)).collect();
+    Err(LoadError {
+        what: "reading the model",
+        cause: format!(
+            "{}: expected an operator of ai.onnx, ai.onnx.ml or com.microsoft, or a function that the file defines",
+            list.join(", ")
+        ),
+        advice: Some("export the model with operators of ONNX, or with the function in the file".into()),
+    })
 }
 
 fn input_metadata(name: String, fact: &InferenceFact) -> Result<TensorMetadata, LoadError> {

@@ -16,7 +16,6 @@
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::{SymbolValues, TDim, TypedSimplePlan};
 use tract_onnx::tract_hir::tract_core::ops::einsum::EinSum;
-use tract_onnx::tract_hir::tract_core::ops::logic::IfThenElse;
 use tract_onnx::tract_hir::tract_core::ops::scan::Scan;
 
 use super::footprint::{Bytes, Footprint};
@@ -73,7 +72,8 @@ impl Guard {
         Ok(Guard { footprint: Footprint::of(plan)?, ..self })
     }
 
-    /// Adds the shapes of a graph and of the graphs inside it.
+    /// Adds the shapes of a graph and of the bodies of tract's `Scan`. Other bodies have a guard of their own: see
+    /// [`bodies`](super::bodies).
     fn add_shapes(&mut self, model: &TypedModel) {
         for node in model.nodes() {
             for output in &node.outputs {
@@ -81,9 +81,6 @@ impl Guard {
             }
             if let Some(scan) = node.op_as::<Scan>() {
                 self.add_shapes(&scan.body);
-            } else if let Some(branches) = node.op_as::<IfThenElse>() {
-                self.add_shapes(&branches.then_body);
-                self.add_shapes(&branches.else_body);
             }
         }
     }
@@ -120,8 +117,13 @@ impl Guard {
         for (input, axis, symbol) in &self.symbols {
             values.set(symbol, inputs[*input].shape()[*axis] as i64);
         }
+        self.check_symbols(&values)
+    }
+
+    /// Checks the shapes for these values of the open dimensions. Returns the memory that the run uses.
+    pub fn check_symbols(&self, values: &SymbolValues) -> Result<Bytes, RequestError> {
         for Pair { node, a, b, is_kept } in &self.pairs {
-            let (length, other) = (a.eval(&values), b.eval(&values));
+            let (length, other) = (a.eval(values), b.eval(values));
             let stretched = *is_kept && (length == 1.into() || other == 1.into());
             if length != other && !stretched {
                 return Err(RequestError::invalid(format!(
@@ -131,7 +133,7 @@ impl Guard {
         }
         for (node, shape, size) in &self.shapes {
             // A dimension that only the run determines counts as 1: see `late`.
-            let lengths: Vec<i64> = shape.iter().map(|dim| dim.eval(&values).to_i64().unwrap_or(1)).collect();
+            let lengths: Vec<i64> = shape.iter().map(|dim| dim.eval(values).to_i64().unwrap_or(1)).collect();
             if lengths.iter().any(|length| *length < 0) {
                 return Err(RequestError::invalid(format!(
                     "the input is too small: node `{node}` would make the shape {lengths:?} of it"
@@ -150,6 +152,6 @@ impl Guard {
                 ));
             }
         }
-        Ok(self.footprint.bytes(&values))
+        Ok(self.footprint.bytes(values))
     }
 }

@@ -12,13 +12,14 @@ use std::sync::{Mutex, PoisonError};
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::array::{DynSlice, Range, Topk};
-use tract_onnx::tract_core::ops::logic::IfThenElse;
 use tract_onnx::tract_core::ops::scan::Scan;
 use tract_onnx::tract_core::{as_op, op_as_typed_op};
 use tract_onnx::tract_hir::internal::{
     EvalContext, EvalOp, LaneId, Op, OpState, SessionId, StaticName, TypedOp, Validation,
 };
 
+use super::bodies::branch::Branch;
+use super::bodies::repeat::Repeat;
 use super::operators::own::Own;
 use crate::error::{Code, RequestError};
 use crate::memory::Share;
@@ -33,8 +34,14 @@ impl Meter {
         Meter(Mutex::new(share))
     }
 
-    fn take(&self, bytes: usize) -> Result<(), RequestError> {
+    /// Takes memory until the end of the run.
+    pub fn take(&self, bytes: usize) -> Result<(), RequestError> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).grow(bytes)
+    }
+
+    /// Another, empty share for the same request, for memory that is returned before the end of the run.
+    pub fn beside(&self) -> Share {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).beside()
     }
 }
 
@@ -52,18 +59,13 @@ fn is_late(fact: &TypedFact, known: &HashSet<Symbol>) -> bool {
     fact.shape.iter().any(|dim| dim.symbols().iter().any(|symbol| !known.contains(symbol)))
 }
 
-/// Wraps the late operators of the graphs inside a graph. `most` is the limit for one tensor in bytes. Call this before
+/// Wraps the late operators of the bodies of tract's `Scan` inside a graph. `most` is the limit for one tensor in bytes. Call this before
 /// the graph is optimised, because afterwards the inner graphs are plans.
 pub(super) fn watch_inner(model: &mut TypedModel, known: &HashSet<Symbol>, most: usize) -> TractResult<()> {
     for node in model.nodes_mut() {
         if let Some(scan) = node.op_as_mut::<Scan>() {
             watch_inner(&mut scan.body, known, most)?;
             watch(&mut scan.body, known, most)?;
-        } else if let Some(branches) = node.op_as_mut::<IfThenElse>() {
-            for body in [&mut branches.then_body, &mut branches.else_body] {
-                watch_inner(body, known, most)?;
-                watch(body, known, most)?;
-            }
         }
     }
     Ok(())
@@ -72,9 +74,10 @@ pub(super) fn watch_inner(model: &mut TypedModel, known: &HashSet<Symbol>, most:
 /// Wraps the late operators of a graph. `most` is the limit for one tensor in bytes.
 pub(super) fn watch(model: &mut TypedModel, known: &HashSet<Symbol>, most: usize) -> TractResult<()> {
     for node in model.nodes_mut() {
-        let is_part = node.op_is::<Scan>() || node.op_is::<IfThenElse>() || node.op_is::<Late>();
+        // Operators with bodies count their memory themselves.
+        let has_body = node.op_is::<Scan>() || node.op_is::<Branch>() || node.op_is::<Repeat>();
         let late = node.outputs.iter().any(|output| is_late(&output.fact, known));
-        if late && !node.inputs.is_empty() && !is_part {
+        if late && !node.inputs.is_empty() && !has_body && !node.op_is::<Late>() {
             let op = Late { inner: node.op.clone(), node: node.name.clone(), most };
             node.op = Box::new(op);
         }

@@ -19,7 +19,8 @@
 //! | open dimensions, and nothing is declared | one for a single row, and a symbolic one if the model loads with it |
 //!
 //! # Operators
-//! Some operators are our own. They replace tract's operator, or tract has none: see `operators`.
+//! Some operators are our own. They replace tract's operator, or tract has none: see `operators`. Operators that run a graph
+//! inside the graph (`If`, `Loop`, `Scan`) are in `bodies`.
 //!
 //! # States
 //! `sequence.states` connects outputs to inputs of the next run. These inputs and outputs are not in the signature;
@@ -35,10 +36,13 @@
 //! - Recurrent operators keep nothing in that state from one run to the next: see `recurrence`.
 
 mod batches;
+mod bodies;
 mod convert;
+mod defaults;
 pub mod external;
 mod family;
 mod footprint;
+mod functions;
 pub mod graph;
 mod guard;
 mod late;
@@ -51,6 +55,7 @@ mod recurrence;
 mod runner;
 mod sample;
 mod source;
+mod sparse;
 pub mod threads;
 mod trial;
 

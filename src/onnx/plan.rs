@@ -15,7 +15,7 @@ use super::guard::Guard;
 use super::late::{self, Meter};
 use super::lower::lower;
 use super::source::Source;
-use super::{LoadError, failed, recurrence};
+use super::{LoadError, bodies, failed, recurrence};
 use crate::error::RequestError;
 use crate::memory::Share;
 use crate::model::{self, Dim, TensorMetadata};
@@ -41,21 +41,10 @@ impl Plan {
         max_tensor_bytes: usize,
     ) -> Result<Plan, LoadError> {
         let failed = |error: TractError| plan_failed(&error, inputs);
-        let mut typed = template.typed(inputs).map_err(failed)?;
-        recurrence::begin_anew(&mut typed);
-        let typed = typed.into_decluttered().map_err(failed)?;
-        let guard = Guard::of(&typed, max_tensor_bytes).map_err(failed)?;
-        let known = late::known_symbols(&typed).map_err(failed)?;
-        let mut typed = typed;
-        late::watch_inner(&mut typed, &known, max_tensor_bytes).map_err(failed)?;
-        let constants =
-            typed.nodes().iter().flat_map(|node| &node.outputs).filter_map(|o| o.fact.konst.as_ref());
-        let weight_bytes = constants.map(|tensor| tensor.len() * tensor.datum_type().size_of()).sum();
-        let mut typed = typed.into_optimized().map_err(failed)?;
-        late::watch(&mut typed, &known, max_tensor_bytes).map_err(failed)?;
-        let runnable = typed.into_runnable().map_err(failed)?;
-        let guard = Arc::new(guard.with_footprint(&runnable).map_err(failed)?);
-        Ok(Plan { runnable, inputs: inputs.to_vec(), guard, weight_bytes })
+        let typed = template.typed(inputs, max_tensor_bytes).map_err(failed)?;
+        let Optimised { runnable, guard, weight_bytes } =
+            Optimised::of(typed, max_tensor_bytes).map_err(failed)?;
+        Ok(Plan { runnable, inputs: inputs.to_vec(), guard: Arc::new(guard), weight_bytes })
     }
 
     /// The outputs of this plan, with the given names.
@@ -94,6 +83,37 @@ impl Plan {
     }
 }
 
+/// A graph that can run: that of a plan, or that of a body inside it.
+#[derive(Debug)]
+pub(super) struct Optimised {
+    /// The graph and the order of its operators.
+    pub runnable: Arc<TypedSimplePlan>,
+    /// The checks before each run.
+    pub guard: Guard,
+    /// The bytes of the graph's constants, and of those of its bodies.
+    pub weight_bytes: usize,
+}
+
+impl Optimised {
+    /// Optimises a typed graph. No tensor of a run may have more than `max_tensor_bytes`.
+    pub fn of(mut typed: TypedModel, max_tensor_bytes: usize) -> TractResult<Optimised> {
+        recurrence::begin_anew(&mut typed);
+        let mut typed = typed.into_decluttered()?;
+        let guard = Guard::of(&typed, max_tensor_bytes)?;
+        let known = late::known_symbols(&typed)?;
+        late::watch_inner(&mut typed, &known, max_tensor_bytes)?;
+        let constants =
+            typed.nodes().iter().flat_map(|node| &node.outputs).filter_map(|o| o.fact.konst.as_ref());
+        let own: usize = constants.map(|tensor| tensor.len() * tensor.datum_type().size_of()).sum();
+        let weight_bytes = own + bodies::weight_bytes(&typed);
+        let mut typed = typed.into_optimized()?;
+        late::watch(&mut typed, &known, max_tensor_bytes)?;
+        let runnable = typed.into_runnable()?;
+        let guard = guard.with_footprint(&runnable)?;
+        Ok(Optimised { runnable, guard, weight_bytes })
+    }
+}
+
 /// A graph whose shapes are not chosen yet, and the values of the inputs that are always the same. Clones share all.
 #[derive(Debug, Clone)]
 pub(super) struct Template {
@@ -107,8 +127,8 @@ impl Template {
         Template { source: source.clone(), constants: constants.into() }
     }
 
-    /// The typed graph for inputs of these shapes.
-    fn typed(&self, inputs: &[TensorMetadata]) -> TractResult<TypedModel> {
+    /// The typed graph for inputs of these shapes. No tensor of a run may have more than `max_tensor_bytes`.
+    fn typed(&self, inputs: &[TensorMetadata], max_tensor_bytes: usize) -> TractResult<TypedModel> {
         let symbols = SymbolScope::default();
         let declared: HashMap<String, InferenceFact> = self.source.inputs(&symbols)?.into_iter().collect();
         let fact = |input: &TensorMetadata| -> TractResult<(String, TypedFact)> {
@@ -124,7 +144,7 @@ impl Template {
             Ok((input.name.clone(), TypedFact::dt_shape(datum_type, dims.collect::<Vec<TDim>>())))
         };
         let inputs: Vec<(String, TypedFact)> = inputs.iter().map(fact).collect::<TractResult<_>>()?;
-        lower(&self.source, &symbols, &inputs, &self.constants)
+        lower(&self.source, &symbols, &inputs, &self.constants, max_tensor_bytes)
     }
 }
 

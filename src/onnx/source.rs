@@ -21,6 +21,7 @@ use super::operators::entry::{Domain, Entry};
 use super::operators::operator::Operator;
 use super::operators::table;
 use super::operators::wrong;
+use super::sparse;
 
 /// An ONNX file whose weights are loaded. All plans of a model share it.
 pub(super) struct Source {
@@ -43,6 +44,7 @@ impl Source {
         let mut onnx = onnx();
         onnx.provider = Arc::new(DataReader);
         let graph = proto.graph.get_or_insert_default();
+        sparse::constants_to_initializers(graph);
         let tensors = std::mem::take(&mut graph.initializer);
         let mut source = Source { proto, folder, onnx, weights: HashMap::new(), operators: HashMap::new() };
         let symbols = SymbolScope::default();
@@ -52,7 +54,8 @@ impl Source {
                 context.load_tensor(tensor).map_err(|error| error.context(format!("`{}`", tensor.name)))?;
             Ok((tensor.name.clone(), value.into_arc_tensor()))
         };
-        let weights = tensors.iter().map(load).collect::<TractResult<_>>()?;
+        let mut weights = tensors.iter().map(load).collect::<TractResult<HashMap<_, _>>>()?;
+        weights.extend(sparse::tensors(source.graph(), &context)?);
         let operators = operators(&source, &context)?;
         source.weights = weights;
         source.operators = operators;
@@ -115,13 +118,27 @@ impl Source {
         let load = |tensor: &pb::TensorProto| {
             Ok((tensor.name.clone(), context.load_tensor(tensor)?.into_arc_tensor()))
         };
-        graph.initializer.iter().map(load).collect()
+        let mut weights: Vec<_> = graph.initializer.iter().map(load).collect::<TractResult<_>>()?;
+        weights.extend(sparse::tensors(graph, context)?);
+        Ok(weights)
     }
 
     /// Our operator for a node. `None` when we have none.
     pub fn operator(&self, node: &NodeProto) -> Option<TractResult<Arc<dyn Operator>>> {
         let operator = self.operators.get(&address(node))?;
         Some(operator.clone().map_err(TractError::msg))
+    }
+
+    /// The nodes of the graph and its sub-graphs whose domain is not served. Each domain is listed once.
+    pub fn unknown_domains(&self) -> Vec<&NodeProto> {
+        let mut unknown: Vec<&NodeProto> = Vec::new();
+        for node in graphs(Some(self.graph())).into_iter().flat_map(|graph| &graph.node) {
+            let is_listed = unknown.iter().any(|other| other.domain == node.domain);
+            if Domain::named(&node.domain).is_none() && !is_listed {
+                unknown.push(node);
+            }
+        }
+        unknown
     }
 
     /// The operators of the graph and its sub-graphs that nothing serves. Each is listed once, with a node that uses it.

@@ -44,6 +44,18 @@ impl Lowering<'_> {
         node.op.to_typed(&model, node, &mut self.frame().graph, &places)
     }
 
+    /// The types of the outputs that a node names, as tract infers them.
+    pub(super) fn engine_types(&self, node: &NodeProto, inputs: &[OutletId]) -> TractResult<TVec<DatumType>> {
+        let build = self.context.framework.op_register.0.get(&node.op_type);
+        let build = build.ok_or_else(|| TractError::msg("there is no operator with this name"))?;
+        let outputs = node.output.iter().filter(|name| !name.is_empty()).count();
+        let Alone { model, node, .. } =
+            self.alone(name_of(node), build(&self.context, node)?.0, inputs, outputs)?;
+        let types = model.node(node).outputs.iter().map(|output| output.fact.datum_type.concretize());
+        let types: Option<TVec<DatumType>> = types.collect();
+        types.ok_or_else(|| TractError::msg("the types of its outputs are not known"))
+    }
+
     /// Makes a graph of one node, and infers the node's outputs.
     fn alone(
         &self,

@@ -13,8 +13,18 @@
 
 mod control;
 mod engine;
+mod fold;
+mod half;
+mod optionals;
+mod parts;
+mod repeat;
 pub mod rewrite;
+mod scan;
+mod sequences;
 mod sizes;
+#[cfg(test)]
+mod tests;
+mod unroll;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -22,23 +32,16 @@ use std::sync::Arc;
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::{GraphProto, NodeProto};
 use tract_onnx::prelude::*;
-use tract_onnx::tract_hir::internal::{EvalOp, SymbolScope, TypedOp};
+use tract_onnx::tract_core::ops::cast::cast;
+use tract_onnx::tract_hir::internal::{SymbolScope, TypedOp};
 
 use super::operators::attributes::Attributes;
 use super::operators::entry::{Domain, Entry};
-use super::operators::operator::{Inputs, Kind, Operator};
+use super::operators::operator::{Inputs, Operator};
 use super::operators::own::{Own, kinds_of};
 use super::operators::table;
 use super::operators::{name_of, title, wrong};
 use super::source::Source;
-
-/// A constant is computed while the graph is made if it has at most so many bytes, or not more than
-/// [`FOLD_GROWTH`] times its inputs. So weights that are stored in eight bits are widened once.
-const FOLD_BYTES: usize = 1 << 20;
-const FOLD_GROWTH: usize = 8;
-
-/// An operator on sizes with symbols is computed while the graph is made if it has at most so many elements.
-const MOST_SIZES: usize = 1 << 10;
 
 /// What a name in the file stands for.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,10 +54,21 @@ pub enum Value {
     Absent,
 }
 
+/// What an input of a body is given.
+#[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "there are few, and only while a graph is made")]
+pub enum Given {
+    /// A tensor of this type and shape in each run.
+    Tensor(TypedFact),
+    /// Always the same value.
+    Constant(Arc<Tensor>),
+}
+
 /// The typed graph of a body, for example a branch of `If`.
 #[derive(Debug, Clone)]
-pub struct Body {
-    /// The graph. Its inputs are those that were declared, and then the captured ones.
+pub struct BodyGraph {
+    /// The graph. Its inputs are those that are given as tensors, and then the captured ones. No output is a symbolic integer
+    /// (`TDim`).
     pub graph: TypedModel,
     /// The outer tensors that the body reads, in the order of its last inputs.
     pub captured: Vec<OutletId>,
@@ -69,6 +83,8 @@ struct Frame {
     captured: Vec<OutletId>,
     /// The names of nodes that are in use.
     names: HashSet<String>,
+    /// The FP32 tensors that belong to FP16 tensors.
+    wide: HashMap<OutletId, half::Wide>,
 }
 
 /// The making of a typed graph.
@@ -78,19 +94,23 @@ pub struct Lowering<'a> {
     symbols: SymbolScope,
     /// The graph, and inside it the bodies that are being made, the innermost last.
     frames: Vec<Frame>,
+    /// The most bytes of one tensor in a run.
+    max_tensor_bytes: usize,
 }
 
 /// Makes the typed graph of a file. `symbols` owns the symbols in the facts of the inputs. Each input has a fact, or a
-/// constant that replaces it.
+/// constant that replaces it. No tensor of a run may have more than `max_tensor_bytes`.
 pub fn lower(
     source: &Source,
     symbols: &SymbolScope,
     inputs: &[(String, TypedFact)],
     constants: &[(String, Arc<Tensor>)],
+    max_tensor_bytes: usize,
 ) -> TractResult<TypedModel> {
     let graph = source.graph();
+    let context = source.context(symbols);
     let mut lowering =
-        Lowering { source, context: source.context(symbols), symbols: symbols.clone(), frames: Vec::new() };
+        Lowering { source, context, symbols: symbols.clone(), frames: Vec::new(), max_tensor_bytes };
     lowering.push_frame();
     for (name, fact) in inputs {
         let mut fact = fact.clone();
@@ -107,7 +127,8 @@ pub fn lower(
         lowering.bind(name, Value::Tensor(outlet));
     }
     let outputs = lowering.nodes(graph)?;
-    let outlets = tensors(graph, &outputs)?;
+    let outlets = tensors(graph, &outputs)
+        .map_err(|error| error.context("the protocol has only tensors: remove this output from the graph"))?;
     let outlets: Vec<OutletId> =
         outlets.into_iter().map(|outlet| lowering.as_integers(outlet)).collect::<TractResult<_>>()?;
     let mut typed = lowering.pop_frame().graph;
@@ -119,10 +140,7 @@ pub fn lower(
 fn tensors(graph: &GraphProto, outputs: &[Value]) -> TractResult<Vec<OutletId>> {
     let tensor = |(value, info): (&Value, &tract_onnx::pb::ValueInfoProto)| match value {
         Value::Tensor(outlet) => Ok(*outlet),
-        Value::Sequence(_) => Err(TractError::msg(format!(
-            "output `{}` is a sequence: the protocol has only tensors",
-            info.name
-        ))),
+        Value::Sequence(_) => Err(TractError::msg(format!("output `{}` is a sequence", info.name))),
         Value::Absent => {
             Err(TractError::msg(format!("output `{}` is an optional that is absent", info.name)))
         }
@@ -138,7 +156,13 @@ impl<'a> Lowering<'a> {
     fn push_frame(&mut self) {
         let graph = TypedModel { symbols: self.symbols.clone(), ..TypedModel::default() };
         let scopes = vec![HashMap::new()];
-        self.frames.push(Frame { graph, scopes, captured: Vec::new(), names: HashSet::new() });
+        self.frames.push(Frame {
+            graph,
+            scopes,
+            captured: Vec::new(),
+            names: HashSet::new(),
+            wide: HashMap::new(),
+        });
     }
 
     fn pop_frame(&mut self) -> Frame {
@@ -257,15 +281,28 @@ impl<'a> Lowering<'a> {
         self.frame().graph.add_const(name, value)
     }
 
-    /// Adds an operator of tract. Its outputs are constants if its inputs are.
+    /// Adds an operator of tract. Its outputs are constants if its inputs are and its outputs are not too large.
     pub fn wire(
         &mut self,
         name: &str,
         op: impl Into<Box<dyn TypedOp>>,
         inputs: &[OutletId],
     ) -> TractResult<TVec<OutletId>> {
+        let op: Box<dyn TypedOp> = op.into();
+        if let Some(outputs) = self.folded(&*op, inputs)? {
+            return outputs.into_iter().map(|output| self.constant(name, output.into_arc_tensor())).collect();
+        }
         let name = self.unique(name);
         self.frame().graph.wire_node(name, op, inputs)
+    }
+
+    /// The same tensor with symbolic integers (`TDim`) as `I64`. Between iterations or branches, the type must not depend on
+    /// what is known before the run.
+    fn without_symbols(&mut self, outlet: OutletId) -> TractResult<OutletId> {
+        if self.fact(outlet)?.datum_type != TDim::datum_type() {
+            return Ok(outlet);
+        }
+        Ok(self.wire("sizes", cast(i64::datum_type()), &[outlet])?[0])
     }
 
     /// Puts the nodes of a graph here, with its inputs bound to `inputs`, and returns its outputs.
@@ -279,18 +316,29 @@ impl<'a> Lowering<'a> {
         outputs
     }
 
-    /// Makes a typed graph of its own of a body. `inputs` are the facts of the body's inputs, in order.
+    /// Makes a typed graph of its own of a body. `inputs` are what the body's inputs are given, in order.
     ///
     /// Errors: an output of the body is not a tensor.
-    pub fn body(&mut self, graph: &'a GraphProto, inputs: &[TypedFact]) -> TractResult<Body> {
-        self.push_frame();
-        let made = self.body_nodes(graph, inputs);
-        let Frame { graph: mut typed, captured, .. } = self.pop_frame();
-        typed.select_output_outlets(&tensors(graph, &made?)?)?;
-        Ok(Body { graph: typed, captured })
+    pub fn body(&mut self, graph: &'a GraphProto, inputs: &[Given]) -> TractResult<BodyGraph> {
+        self.apart(|lowering| {
+            let made = lowering.body_nodes(graph, inputs)?;
+            tensors(graph, &made)?.into_iter().map(|outlet| lowering.without_symbols(outlet)).collect()
+        })
     }
 
-    fn body_nodes(&mut self, graph: &'a GraphProto, inputs: &[TypedFact]) -> TractResult<Vec<Value>> {
+    /// Makes a typed graph of its own. `make` puts its nodes there, and returns its outputs.
+    fn apart(
+        &mut self,
+        make: impl FnOnce(&mut Self) -> TractResult<Vec<OutletId>>,
+    ) -> TractResult<BodyGraph> {
+        self.push_frame();
+        let made = make(self);
+        let Frame { mut graph, captured, .. } = self.pop_frame();
+        graph.select_output_outlets(&made?)?;
+        Ok(BodyGraph { graph, captured })
+    }
+
+    fn body_nodes(&mut self, graph: &'a GraphProto, inputs: &[Given]) -> TractResult<Vec<Value>> {
         if graph.input.len() != inputs.len() {
             return Err(TractError::msg(format!(
                 "the body has {} inputs: expected {}",
@@ -298,9 +346,14 @@ impl<'a> Lowering<'a> {
                 inputs.len()
             )));
         }
-        for (input, fact) in graph.input.iter().zip(inputs) {
-            let name = self.unique(&input.name);
-            let outlet = self.frame().graph.add_source(name, fact.clone())?;
+        for (input, given) in graph.input.iter().zip(inputs) {
+            let outlet = match given {
+                Given::Tensor(fact) => {
+                    let name = self.unique(&input.name);
+                    self.frame().graph.add_source(name, fact.clone())?
+                }
+                Given::Constant(value) => self.constant(&input.name, value.clone())?,
+            };
             self.bind(&input.name, Value::Tensor(outlet));
         }
         self.nodes(graph)
@@ -336,7 +389,18 @@ impl<'a> Lowering<'a> {
             };
         let entry = Domain::named(&node.domain).and_then(|domain| table::find(domain, &node.op_type));
         if entry.is_some_and(|entry| entry.is_rewritten) {
-            return rewrite::put(self, node).map_err(in_node);
+            let outputs = rewrite::put(self, node).map_err(in_node)?;
+            // Outputs without a name at the end may be left out.
+            let named = node.output.iter().map(|name| !name.is_empty()).chain(std::iter::repeat(false));
+            return Ok(outputs
+                .into_iter()
+                .zip(named)
+                .filter(|(_, named)| *named)
+                .map(|(output, _)| output)
+                .collect());
+        }
+        if let Some(value) = optionals::passed_on(self, node)? {
+            return Ok(vec![value]);
         }
         let outlets = self.operator(node, entry).map_err(in_node)?;
         let outlets = self.without_late_sizes(outlets)?;
@@ -350,25 +414,56 @@ impl<'a> Lowering<'a> {
             .iter()
             .map(|value| value.as_ref().map(|value| self.tensor(value)).transpose())
             .collect::<TractResult<_>>()?;
-        let mut present: TVec<OutletId> = inputs.iter().copied().flatten().collect();
+        let there: TVec<bool> = inputs.iter().map(Option::is_some).collect();
+        let mut present: TVec<OutletId> = inputs.into_iter().flatten().collect();
         self.of_one_type(&node.op_type, &mut present)?;
-        let Some(entry) = entry else { return self.engine(node, &present) };
+        if !self.is_widened(node, &present)? {
+            return self.serve(node, entry, &there, &present);
+        }
+        let types = self.types(node, &present);
+        let wide: TVec<OutletId> =
+            present.iter().map(|input| self.wide(*input)).collect::<TractResult<_>>()?;
+        let outputs = self.serve(node, entry, &there, &wide)?;
+        self.narrowed(outputs, types.as_deref())
+    }
+
+    /// Adds tract's operator or ours. `there` says which inputs in the standard's order `inputs` has.
+    fn serve(
+        &mut self,
+        node: &'a NodeProto,
+        entry: Option<&Entry>,
+        there: &[bool],
+        inputs: &[OutletId],
+    ) -> TractResult<TVec<OutletId>> {
+        let Some(entry) = entry else { return self.engine(node, inputs) };
         let facts: Vec<&TypedFact> =
-            present.iter().map(|outlet| self.fact(*outlet)).collect::<TractResult<_>>()?;
+            inputs.iter().map(|outlet| self.fact(*outlet)).collect::<TractResult<_>>()?;
         let kinds = kinds_of(&facts)?;
         let mut next = kinds.iter();
-        let places = inputs.iter().map(|input| input.and_then(|_| next.next()));
+        let places = there.iter().map(|is_there| if *is_there { next.next() } else { None });
         match entry.check_engine(&self.attributes(node), &Inputs(places.collect())) {
             // tract may refuse a node only when it computes the shape of its output.
-            Ok(()) => match (self.engine(node, &present), self.source.operator(node)) {
-                (Err(_), Some(Ok(operator))) => self.own(node, operator, &present),
+            Ok(()) => match (self.engine(node, inputs), self.source.operator(node)) {
+                (Err(_), Some(Ok(operator))) => self.own(node, operator, inputs),
                 (outlets, _) => outlets,
             },
             Err(cause) => match self.source.operator(node) {
-                Some(operator) => self.own(node, operator?, &present),
+                Some(operator) => self.own(node, operator?, inputs),
                 None => Err(TractError::msg(cause)),
             },
         }
+    }
+
+    /// The types of the outputs that a node names. `None`: they are not known before the node is put into the graph.
+    fn types(&self, node: &NodeProto, inputs: &[OutletId]) -> Option<TVec<DatumType>> {
+        if let Some(Ok(operator)) = self.source.operator(node) {
+            let facts: Vec<&TypedFact> =
+                inputs.iter().map(|outlet| self.fact(*outlet).ok()).collect::<Option<_>>()?;
+            let own = Own::new(node, operator, &self.symbols);
+            let kinds = kinds_of(&facts).and_then(|kinds| own.kinds(&kinds));
+            return kinds.ok().map(|kinds| kinds.iter().map(|kind| kind.datum_type).collect());
+        }
+        self.engine_types(node, inputs).ok()
     }
 
     /// Adds one of our operators for a node. `inputs` are those that the node names.
@@ -384,31 +479,11 @@ impl<'a> Lowering<'a> {
         let constants: Option<TVec<TValue>> =
             facts.iter().map(|fact| fact.konst.clone().map(IntoTValue::into_tvalue)).collect();
         if let Some(constants) = constants.filter(|constants| !constants.is_empty())
-            && let Some(outputs) = folded(&own, &kinds_of(&facts)?, constants)?
+            && let Some(outputs) = fold::of_constants(&own, &kinds_of(&facts)?, constants)?
         {
             let name = name_of(node);
             return outputs.into_iter().map(|output| self.constant(name, output.into_arc_tensor())).collect();
         }
         self.wire(name_of(node), own, inputs)
     }
-}
-
-/// The outputs for constant inputs. `None` when they are computed in each run.
-fn folded(own: &Own, kinds: &[Kind], constants: TVec<TValue>) -> TractResult<Option<TVec<TValue>>> {
-    if kinds.iter().all(|kind| kind.value.is_some()) {
-        return if is_small(own, &constants) { own.eval_out_of_plan(constants) } else { Ok(None) };
-    }
-    let counts: Option<Vec<usize>> = own.kinds(kinds)?.iter().map(Kind::count).collect();
-    let are_few = counts.is_some_and(|counts| counts.iter().all(|count| *count <= MOST_SIZES));
-    if are_few && kinds.iter().skip(1).all(|kind| kind.value.is_some()) {
-        return own.of_sizes(&constants);
-    }
-    Ok(None)
-}
-
-/// Whether the result of these constants is small enough to be computed now.
-fn is_small(own: &Own, constants: &[TValue]) -> bool {
-    let most: usize = constants.iter().map(|value| value.len() * value.datum_type().size_of()).sum();
-    let most = most.saturating_mul(FOLD_GROWTH).max(FOLD_BYTES) as u128;
-    own.bytes(&Default::default(), constants).is_ok_and(|bytes| bytes <= most)
 }

@@ -10,12 +10,21 @@
 //! never a panic.
 
 pub mod attributes;
+pub mod axes;
+pub mod broadcast;
 pub mod control;
+mod convolution;
 mod documentation;
 pub mod entry;
+mod floats;
+mod image;
 mod ml;
+pub mod numbers;
 pub mod operator;
 pub mod own;
+mod quantized;
+mod recurrent;
+mod reductions;
 pub mod table;
 mod tensors;
 #[cfg(test)]

@@ -7,7 +7,16 @@ use std::sync::LazyLock;
 use super::entry::{Domain, Entry};
 
 /// The tables of all families.
-const TABLES: &[&[Entry]] = &[super::control::TABLE, super::ml::TABLE, super::tensors::TABLE];
+const TABLES: &[&[Entry]] = &[
+    super::control::TABLE,
+    super::convolution::TABLE,
+    super::image::TABLE,
+    super::ml::TABLE,
+    super::quantized::TABLE,
+    super::recurrent::TABLE,
+    super::reductions::TABLE,
+    super::tensors::TABLE,
+];
 
 /// All entries.
 pub fn all() -> impl Iterator<Item = &'static Entry> {

@@ -86,6 +86,12 @@ impl Trial {
         Trial { version, ..self }
     }
 
+    /// The operator in a node that names so many outputs.
+    pub fn outputs(mut self, count: usize) -> Trial {
+        self.node.output = (0..count).map(|at| format!("output.{at}")).collect();
+        self
+    }
+
     /// Runs the operator. `None` is an input that is left out. Checks that the datatypes and shapes of the result are those
     /// that the operator names before the run, with and without the values of its inputs.
     pub fn run(&self, inputs: &[Option<Tensor>]) -> TractResult<Vec<Tensor>> {

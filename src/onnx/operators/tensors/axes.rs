@@ -4,19 +4,13 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::{DimLike, ToDim};
 
 use super::super::attributes::Attributes;
+pub use super::super::axes::axis as axis_of;
 use super::super::operator::{Inputs, Kind, LateLengths, ints};
+use crate::error::RequestError;
 
-/// An axis as the standard writes it: a negative one counts from the end.
-///
-/// Errors: a tensor of `rank` axes does not have it.
-pub fn axis_of(axis: i64, rank: usize) -> TractResult<usize> {
-    let count = rank as i64;
-    if axis < -count || axis >= count {
-        return Err(TractError::msg(format!(
-            "axis {axis} of a tensor with {rank} axes: expected -{rank} or more, and less than {rank}"
-        )));
-    }
-    Ok(if axis < 0 { axis + count } else { axis } as usize)
+/// An error about the values or shapes that this run was given.
+pub fn invalid(message: impl Into<String>) -> TractError {
+    RequestError::invalid(message).into()
 }
 
 /// Several different axes, in the given order; see [`axis_of`].
@@ -62,7 +56,7 @@ pub fn lengths(shape: &[TDim]) -> TractResult<TVec<usize>> {
 pub fn lengths_of(name: &str, values: &[i64]) -> TractResult<TVec<usize>> {
     let length = |value: &i64| {
         usize::try_from(*value)
-            .map_err(|_| TractError::msg(format!("`{name}` is {values:?}: expected 0 or more everywhere")))
+            .map_err(|_| invalid(format!("`{name}` is {values:?}: expected 0 or more everywhere")))
     };
     values.iter().map(length).collect()
 }

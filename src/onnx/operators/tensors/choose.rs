@@ -8,7 +8,7 @@ use tract_onnx::prelude::*;
 use super::super::attributes::Attributes;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
 use super::Built;
-use super::axes::axis_of;
+use super::axes::{axis_of, invalid};
 use super::moves::{Axis, Places, along, mapped, picked};
 
 /// Keeps the parts where a condition is true.
@@ -55,7 +55,7 @@ impl Operator for Compress {
         };
         let axis = axis_of(self.axis.unwrap_or(0), view.len())?;
         if let Some(place) = kept.last().filter(|place| **place >= view[axis]) {
-            return Err(TractError::msg(format!(
+            return Err(invalid(format!(
                 "`condition` is true at {place}, but there are {} elements",
                 view[axis]
             )));

@@ -8,7 +8,7 @@ use tract_onnx::tract_hir::internal::{DimLike, ToDim};
 use super::super::attributes::Attributes;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
 use super::Built;
-use super::axes::{Ints, late, lengths_of, strides};
+use super::axes::{Ints, invalid, late, lengths_of, strides};
 
 #[derive(Debug)]
 struct Col2Im {
@@ -56,7 +56,7 @@ impl Col2Im {
         let fits = |list: &[i64], count: usize| list.is_empty() || list.len() == count;
         let do_fit = fits(&self.dilations, axes) && fits(&self.strides, axes) && fits(&self.pads, 2 * axes);
         if block.len() != axes || !do_fit || image.iter().chain(block).any(|length| *length > 1 << 30) {
-            return Err(TractError::msg(format!(
+            return Err(invalid(format!(
                 "`image_shape` {image:?}, `block_shape` {block:?}, `dilations` {:?}, `pads` {:?} and `strides` {:?} do \
                  not fit together",
                 self.dilations, self.pads, self.strides
@@ -68,7 +68,7 @@ impl Col2Im {
             let (before, after) = (number(&self.pads, at, 0), number(&self.pads, at + axes, 0));
             let covered = block[at].checked_sub(1).map(|last| last * dilation + 1);
             let free = covered.and_then(|covered| (image[at] + before + after).checked_sub(covered));
-            let free = free.ok_or_else(|| TractError::msg("a block is empty, or larger than the image"))?;
+            let free = free.ok_or_else(|| invalid("a block is empty, or larger than the image"))?;
             let count = free / stride + 1;
             Ok(Line { image: image[at], block: block[at], dilation, before, stride, count })
         };
@@ -110,7 +110,7 @@ impl Operator for Col2Im {
                     all.checked_mul(*length)
                 });
                 let block = block.filter(|block| *block > 0);
-                let block = block.ok_or_else(|| TractError::msg("`block_shape` is not possible"))?;
+                let block = block.ok_or_else(|| invalid("`block_shape` is not possible"))?;
                 match input.shape[1].to_usize() {
                     Ok(channels) if !channels.is_multiple_of(block) => {
                         return Err(TractError::msg(format!(
@@ -138,7 +138,7 @@ impl Operator for Col2Im {
         let size: usize = block.iter().product();
         let blocks: usize = lines.iter().map(|line| line.count).product();
         if size == 0 || !rows.is_multiple_of(size) || columns != blocks {
-            return Err(TractError::msg(format!(
+            return Err(invalid(format!(
                 "its input has the shape {:?}: expected a multiple of {size} rows and {blocks} columns",
                 input.shape()
             )));

@@ -9,7 +9,7 @@ use tract_onnx::tract_hir::internal::ToDim;
 use super::super::attributes::Attributes;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements, ints};
 use super::Built;
-use super::axes::{Ints, axis_of, late, lengths_of};
+use super::axes::{Ints, axis_of, invalid, late, lengths_of};
 use super::moves::{Axis, Move, Places, mapped, moved};
 
 /// A tensor of equal elements.
@@ -77,7 +77,7 @@ fn count(start: &Tensor, limit: &Tensor, step: &Tensor) -> TractResult<usize> {
         let (start, limit, step) = (ints(start)?[0], ints(limit)?[0], ints(step)?[0]);
         let (distance, step) = (i128::from(limit) - i128::from(start), i128::from(step));
         if step == 0 {
-            return Err(TractError::msg("`delta` is 0: expected another number"));
+            return Err(invalid("`delta` is 0: expected another number"));
         }
         let whole = distance / step;
         whole + i128::from(whole >= 0 && distance % step != 0 && (distance > 0) == (step > 0))
@@ -85,7 +85,7 @@ fn count(start: &Tensor, limit: &Tensor, step: &Tensor) -> TractResult<usize> {
         let number = |input: &Tensor| input.cast_to_scalar::<f64>();
         let count = ((number(limit)? - number(start)?) / number(step)?).ceil();
         if count.is_nan() || count >= 1e18 {
-            return Err(TractError::msg("the range has no end"));
+            return Err(invalid("the range has no end"));
         }
         count as i128
     };
@@ -195,7 +195,7 @@ fn depth_of(depth: &Tensor) -> TractResult<i64> {
     };
     match elements::<i64>(&depth)? {
         [depth] if *depth >= 0 => Ok(*depth),
-        other => Err(TractError::msg(format!("`depth` is {other:?}: expected 0 or more"))),
+        other => Err(invalid(format!("`depth` is {other:?}: expected 0 or more"))),
     }
 }
 

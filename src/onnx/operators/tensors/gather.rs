@@ -9,14 +9,14 @@ use tract_onnx::tract_hir::internal::DimLike;
 use super::super::attributes::Attributes;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, ints};
 use super::Built;
-use super::axes::{axis_of, strides};
+use super::axes::{axis_of, invalid, strides};
 use super::moves::{Axis, Places, mapped, picked};
 
 /// The place of an index on an axis of this length; a negative one counts from the end.
 pub fn place_of(index: i64, length: usize) -> TractResult<usize> {
     let place = if index < 0 { index + length as i64 } else { index };
     usize::try_from(place).ok().filter(|place| *place < length).ok_or_else(|| {
-        TractError::msg(format!(
+        invalid(format!(
             "the index {index} is out of range for an axis of the length {length}: expected -{length} or more, and less \
              than {length}"
         ))

@@ -8,7 +8,7 @@ use tract_onnx::tract_hir::internal::{DimLike, ToDim};
 use super::super::attributes::Attributes;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator};
 use super::Built;
-use super::axes::{Ints, axis_of, lengths, lengths_of};
+use super::axes::{Ints, axis_of, dims, invalid, late as late_lengths, lengths, lengths_of};
 use super::moves::{Places, along, joined, mapped};
 
 /// Joins tensors.
@@ -69,12 +69,12 @@ impl Operator for Concat {
         let inputs = inputs.each()?;
         let first = inputs.first().ok_or_else(|| TractError::msg("it has no inputs"))?;
         let axis = axis_of(self.axis, first.rank())?;
-        let all: Vec<TVec<TDim>> = inputs.iter().map(|input| super::axes::dims(input.shape())).collect();
+        let all: Vec<TVec<TDim>> = inputs.iter().map(|input| dims(input.shape())).collect();
         let shapes: TVec<&[TDim]> = all.iter().map(|shape| &**shape).collect();
         let shape = lengths(&joined_shape(&shapes, axis)?)?;
         // An open length may turn out to be another one.
         if inputs.iter().any(|input| (0..shape.len()).any(|at| at != axis && input.shape()[at] != shape[at])) {
-            return Err(TractError::msg("its inputs have different lengths beside the joined axis"));
+            return Err(invalid("its inputs have different lengths beside the joined axis"));
         }
         Ok(tvec![joined(&shape, &inputs, axis)?])
     }
@@ -114,7 +114,7 @@ impl Split {
     fn lengths(&self, length: usize, given: Option<Vec<i64>>) -> TractResult<TVec<usize>> {
         let Some(given) = given else {
             if self.parts == 0 || self.uneven == Uneven::Refused && !length.is_multiple_of(self.parts) {
-                return Err(TractError::msg(format!(
+                return Err(invalid(format!(
                     "an axis of the length {length} cannot be cut into {} equal parts",
                     self.parts
                 )));
@@ -126,7 +126,7 @@ impl Split {
         let parts = lengths_of("split", &given)?;
         let sum = parts.iter().try_fold(0_usize, |sum, part| sum.checked_add(*part));
         if parts.len() != self.parts || sum != Some(length) {
-            return Err(TractError::msg(format!(
+            return Err(invalid(format!(
                 "`split` is {given:?} for an axis of the length {length} and {} outputs: expected one length for each \
                  output, which add up to that of the axis",
                 self.parts
@@ -145,7 +145,7 @@ impl Split {
                 let part = part.unwrap_or_else(|| length.clone() / self.parts);
                 tvec![part; self.parts]
             }
-            _ => super::axes::late(late, 0, self.parts),
+            _ => late_lengths(late, 0, self.parts),
         }
     }
 }
@@ -160,7 +160,7 @@ impl Operator for Split {
         let axis = axis_of(self.axis, input.rank())?;
         let (is_given, known) = (self.split.is_given(inputs), self.split.known(inputs)?);
         let parts: TVec<TDim> = match input.shape[axis].to_usize() {
-            Ok(length) if !is_given || known.is_some() => super::axes::dims(&self.lengths(length, known)?),
+            Ok(length) if !is_given || known.is_some() => dims(&self.lengths(length, known)?),
             _ if is_given => {
                 let sizes = self.split.sizes(inputs)?;
                 // Not an empty list of sizes: that would mean equal parts.

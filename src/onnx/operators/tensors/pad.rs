@@ -7,7 +7,7 @@ use tract_onnx::prelude::*;
 use super::super::attributes::Attributes;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator};
 use super::Built;
-use super::axes::{Ints, axes_of, axis_of, lengths_of};
+use super::axes::{Ints, axes_of, axis_of, invalid, lengths_of};
 use super::moves::{FILL, Places, along, mapped};
 
 #[derive(Debug)]
@@ -94,7 +94,7 @@ fn padded(input: &Tensor, mode: Mode, pads: &[(i64, i64)], value: Option<&Tensor
     let length = |(length, (before, after)): (&usize, &(i64, i64))| {
         let new = i128::from(*before) + i128::from(*after) + *length as i128;
         usize::try_from(new).map_err(|_| {
-            TractError::msg(format!("an axis of the length {length} cannot be padded by {before} and {after}"))
+            invalid(format!("an axis of the length {length} cannot be padded by {before} and {after}"))
         })
     };
     let shape: TVec<usize> = input.shape().iter().zip(pads).map(length).collect::<TractResult<_>>()?;
@@ -111,7 +111,7 @@ fn places(mode: Mode, length: usize, (before, after): (i64, i64)) -> TractResult
     if (before, after) == (0, 0) {
         return Ok(Places::all(length));
     }
-    let too_small = || TractError::msg(format!("an axis of the length {length} cannot be padded by {before} and {after}"));
+    let too_small = || invalid(format!("an axis of the length {length} cannot be padded by {before} and {after}"));
     // The elements that are left after negative pads.
     let first = before.min(0).unsigned_abs() as usize;
     let last = length.checked_sub(after.min(0).unsigned_abs() as usize).ok_or_else(too_small)?;

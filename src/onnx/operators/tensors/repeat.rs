@@ -8,7 +8,7 @@ use tract_onnx::tract_hir::internal::{DimLike, ToDim};
 use super::super::attributes::Attributes;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator};
 use super::Built;
-use super::axes::{Ints, lengths_of, strides};
+use super::axes::{Ints, invalid, lengths_of, strides};
 use super::moves::{Axis, Places, along, mapped};
 
 /// Repeats axes of length 1, and adds axes in front.
@@ -27,7 +27,7 @@ fn broadcast(input: &TDim, other: &TDim) -> TractResult<TDim> {
     match (input.to_i64(), other.to_i64()) {
         (_, Ok(1)) => Ok(input.clone()),
         (Ok(1), _) => Ok(other.clone()),
-        (Ok(a), Ok(b)) if a != b => Err(TractError::msg(format!(
+        (Ok(a), Ok(b)) if a != b => Err(invalid(format!(
             "an axis of the length {a} cannot be repeated to {b}: expected the same length, or 1"
         ))),
         _ => input.clone().broadcast(other.clone()),
@@ -121,7 +121,7 @@ impl Operator for Tile {
         let repeats = lengths_of("repeats", &self.repeats.required(inputs)?)?;
         check(input.rank(), repeats.len())?;
         let length = |(length, times): (&usize, &usize)| {
-            length.checked_mul(*times).ok_or_else(|| TractError::msg(format!("`repeats` is too large: {repeats:?}")))
+            length.checked_mul(*times).ok_or_else(|| invalid(format!("`repeats` is too large: {repeats:?}")))
         };
         let shape: TVec<usize> = input.shape().iter().zip(&repeats).map(length).collect::<TractResult<_>>()?;
         if shape.contains(&0) {

@@ -8,7 +8,7 @@ use tract_onnx::tract_hir::internal::{DimLike, ToDim};
 use super::super::attributes::Attributes;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator};
 use super::Built;
-use super::axes::{Ints, axes_of, dims, late, lengths};
+use super::axes::{Ints, axes_of, dims, invalid, late, lengths};
 
 /// One of these operators.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl Operator for Reshaped {
         let shape = lengths(&shape.ok_or_else(|| TractError::msg("a length is not known"))?)?;
         let count = shape.iter().try_fold(1_usize, |count, length| count.checked_mul(*length));
         if count != Some(input.len()) {
-            return Err(TractError::msg(format!(
+            return Err(invalid(format!(
                 "the shape {:?} has {} elements, but the new shape {shape:?} has another number",
                 input.shape(),
                 input.len()
@@ -178,7 +178,7 @@ fn of_length_one(shape: &[TDim]) -> TractResult<Vec<usize>> {
 
 fn without(shape: &[TDim], axes: &[usize]) -> TractResult<TVec<TDim>> {
     if let Some(axis) = axes.iter().find(|axis| shape[**axis].to_i64().is_ok_and(|length| length != 1)) {
-        return Err(TractError::msg(format!("axis {axis} has the length {}: expected 1", shape[*axis])));
+        return Err(invalid(format!("axis {axis} has the length {}: expected 1", shape[*axis])));
     }
     let kept = shape.iter().enumerate().filter(|(at, _)| !axes.contains(at));
     Ok(kept.map(|(_, length)| length.clone()).collect())
@@ -195,7 +195,7 @@ fn with(shape: &[TDim], axes: &[usize]) -> TVec<TDim> {
 
 /// The shape of `Reshape`.
 fn of_lengths(shape: &[TDim], given: &[TDim], zero: Zero) -> TractResult<Vec<Option<TDim>>> {
-    let wrong = |cause: &str| TractError::msg(format!("`shape` is {given:?} for an input of {shape:?}: {cause}"));
+    let wrong = |cause: &str| invalid(format!("`shape` is {given:?} for an input of {shape:?}: {cause}"));
     let mut output: Vec<Option<TDim>> = Vec::new();
     for (at, length) in given.iter().enumerate() {
         output.push(match length.to_i64() {

@@ -7,6 +7,7 @@ use tract_onnx::prelude::*;
 use super::super::attributes::Attributes;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, ints};
 use super::Built;
+use super::axes::invalid;
 use super::moves::picked;
 
 #[derive(Debug)]
@@ -56,7 +57,7 @@ impl Operator for ReverseSequence {
         };
         let (steps, batch) = if self.first == First::Time { (*a, *b) } else { (*b, *a) };
         if sizes.len() != batch || sizes.iter().any(|size| *size < 0 || *size > steps as i64) {
-            return Err(TractError::msg(format!(
+            return Err(invalid(format!(
                 "`sequence_lens` is {sizes:?} for {batch} sequences of {steps} steps: expected 0 to {steps} for each"
             )));
         }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use tract_onnx::prelude::*;
 
 use super::super::attributes::Attributes;
+use super::super::numbers::{Number, on_numbers};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements, ints};
 use super::Built;
-use super::axes::axis_of;
+use super::axes::{axis_of, invalid};
 use super::gather::{Rows, places_of_elements};
 use super::moves::replaced;
 
@@ -99,7 +100,7 @@ impl Operator for Scatter {
             }
         };
         if updates.shape() != &*expected {
-            return Err(TractError::msg(format!(
+            return Err(invalid(format!(
                 "`updates` has the shape {:?}: expected {expected:?}",
                 updates.shape()
             )));
@@ -113,87 +114,45 @@ impl Operator for Scatter {
 
 impl Scatter {
     fn reduced(&self, data: &Tensor, updates: &Tensor, places: &[usize], block: usize) -> TractResult<Tensor> {
-        macro_rules! of {
-            ($($datum:ident: $t:ty),*) => {
-                match data.datum_type() {
-                    $(DatumType::$datum => self.reduced_as::<$t>(data, updates, places, block),)*
-                    other => Err(TractError::msg(format!("`data` is {other:?}: expected numbers"))),
-                }
+        if data.datum_type() == DatumType::Bool {
+            let reduce = match self.reduction {
+                Reduction::Add | Reduction::Most => |old, new| old | new,
+                _ => |old, new| old & new,
             };
+            return reduced::<bool>(data, updates, places, block, reduce);
         }
-        of!(Bool: bool, U8: u8, U16: u16, U32: u32, U64: u64, I8: i8, I16: i16, I32: i32, I64: i64, F16: f16, F32: f32,
-            F64: f64)
-    }
-
-    fn reduced_as<T: Number>(
-        &self,
-        data: &Tensor,
-        updates: &Tensor,
-        places: &[usize],
-        block: usize,
-    ) -> TractResult<Tensor> {
-        let apply: fn(T, T) -> T = match self.reduction {
-            Reduction::Replace => |_, new| new,
-            Reduction::Add => T::plus,
-            Reduction::Multiply => T::times,
-            // A NaN stays.
-            Reduction::Least => |old, new| if old < new || old != old { old } else { new },
-            Reduction::Most => |old, new| if old > new || old != old { old } else { new },
-        };
-        let mut output = data.clone();
-        let mut plain = output.try_as_plain_ram_mut()?;
-        let all = plain.as_slice_mut::<T>()?;
-        if block > 0 {
-            for (update, place) in elements::<T>(updates)?.chunks_exact(block).zip(places) {
-                for (old, new) in all[place * block..][..block].iter_mut().zip(update) {
-                    *old = apply(*old, *new);
-                }
-            }
-        }
-        Ok(output)
+        on_numbers!(data.datum_type(), T => {
+            let reduce = match self.reduction {
+                Reduction::Replace => |_, new| new,
+                Reduction::Add => T::plus,
+                Reduction::Multiply => T::times,
+                Reduction::Least => T::smaller,
+                Reduction::Most => T::larger,
+            };
+            reduced::<T>(data, updates, places, block, reduce)
+        })
     }
 }
 
-/// A number that can be added and multiplied; integers wrap around.
-trait Number: Datum + Copy + PartialOrd {
-    fn plus(self, other: Self) -> Self;
-    fn times(self, other: Self) -> Self;
-}
-
-macro_rules! number {
-    (integer $($t:ty),*) => {$(
-        impl Number for $t {
-            fn plus(self, other: $t) -> $t {
-                self.wrapping_add(other)
-            }
-            fn times(self, other: $t) -> $t {
-                self.wrapping_mul(other)
-            }
-        }
-    )*};
-    (float $($t:ty),*) => {$(
-        impl Number for $t {
-            fn plus(self, other: $t) -> $t {
-                self + other
-            }
-            fn times(self, other: $t) -> $t {
-                self * other
+/// A copy of `data` in which block number `places[i]` is combined with block number `i` of `updates`.
+fn reduced<T: Datum + Copy>(
+    data: &Tensor,
+    updates: &Tensor,
+    places: &[usize],
+    block: usize,
+    reduce: fn(T, T) -> T,
+) -> TractResult<Tensor> {
+    let mut output = data.clone();
+    let mut plain = output.try_as_plain_ram_mut()?;
+    let all = plain.as_slice_mut::<T>()?;
+    if block > 0 {
+        for (update, place) in elements::<T>(updates)?.chunks_exact(block).zip(places) {
+            for (old, new) in all[place * block..][..block].iter_mut().zip(update) {
+                *old = reduce(*old, *new);
             }
         }
-    )*};
-}
-
-number!(integer u8, u16, u32, u64, i8, i16, i32, i64);
-number!(float f16, f32, f64);
-
-impl Number for bool {
-    fn plus(self, other: bool) -> bool {
-        self | other
     }
-
-    fn times(self, other: bool) -> bool {
-        self & other
-    }
+    Ok(output)
 }
 
 /// Writes new elements into a cache along an axis, from a start for each batch on.
@@ -244,7 +203,7 @@ impl Operator for TensorScatter {
         let (shape, new) = (cache.shape(), update.shape());
         let starts = inputs.optional(2).map(ints).transpose()?.unwrap_or_else(|| vec![0; shape[0]]);
         if (0..shape.len()).any(|at| at != axis && shape[at] != new[at]) || starts.len() != shape[0] {
-            return Err(TractError::msg(format!(
+            return Err(invalid(format!(
                 "a cache {shape:?}, an update {new:?} and {} write indices do not fit together",
                 starts.len()
             )));
@@ -271,7 +230,7 @@ impl TensorScatter {
             End::Stop => place.filter(|place| *place < length),
         };
         place.ok_or_else(|| {
-            TractError::msg(format!("element {at} from write index {start} on is outside of a cache of {length}"))
+            invalid(format!("element {at} from write index {start} on is outside of a cache of {length}"))
         })
     }
 }

@@ -8,7 +8,7 @@ use tract_onnx::tract_hir::internal::{DimLike, ToDim};
 use super::super::attributes::Attributes;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator};
 use super::Built;
-use super::axes::{Ints, axes_of};
+use super::axes::{Ints, axes_of, invalid};
 use super::moves::{Places, along, mapped};
 
 #[derive(Debug)]
@@ -63,7 +63,7 @@ fn ranges(
         )));
     }
     if steps.contains(&0) {
-        return Err(TractError::msg("a step is 0: expected another number"));
+        return Err(invalid("a step is 0: expected another number"));
     }
     let range = |at: usize| Range { start: starts[at], end: ends[at], step: steps[at] };
     Ok(axes_of(&axes, rank)?.into_iter().zip((0..count).map(range)).collect())

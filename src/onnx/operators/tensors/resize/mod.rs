@@ -16,7 +16,7 @@ use tract_onnx::tract_hir::internal::{DimLike, ToDim};
 use super::super::attributes::Attributes;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
 use super::Built;
-use super::axes::{Ints, axes_of, lengths_of};
+use super::axes::{Ints, axes_of, invalid, lengths_of};
 use super::moves::{FILL, Places, along, mapped};
 use window::{Coordinates, Line, Method, Nearest};
 
@@ -199,7 +199,7 @@ impl Resize {
             return Err(wrong("scales", scales.len()));
         }
         if scales.iter().any(|scale| !(*scale > 0.0 && *scale < 1e9)) {
-            return Err(TractError::msg(format!("`scales` is {scales:?}: expected numbers above 0")));
+            return Err(invalid(format!("`scales` is {scales:?}: expected numbers above 0")));
         }
         let length = |(axis, scale): (&usize, &f32)| (shape[*axis] as f32 * scale).floor() as usize;
         let lengths = axes.iter().zip(scales).map(length).collect();
@@ -265,7 +265,7 @@ impl Resize {
         let roi = self.roi.and_then(|at| inputs.optional(at));
         let roi = floats(roi.ok_or_else(|| TractError::msg("`roi` is missing, which tf_crop_and_resize needs"))?)?;
         if roi.len() != 2 * axes.len() || roi.iter().any(|bound| !bound.is_finite()) {
-            return Err(TractError::msg(format!(
+            return Err(invalid(format!(
                 "`roi` is {roi:?} for {} axes: expected a start and an end for each",
                 axes.len()
             )));
@@ -324,7 +324,7 @@ impl Operator for Resize {
             return Ok(tvec![Tensor::zero_dt(input.datum_type(), &shape)?]);
         }
         if input.len() == 0 {
-            return Err(TractError::msg(format!("an input without elements cannot be resized to {shape:?}")));
+            return Err(invalid(format!("an input without elements cannot be resized to {shape:?}")));
         }
         let lines = self.lines(input.shape(), &target, &regions);
         Ok(tvec![match self.method {

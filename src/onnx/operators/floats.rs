@@ -1,0 +1,137 @@
+//! Floating-point numbers in our operators: FP32 and FP64 are computed as they are, and FP16 in FP32.
+//!
+//! What belongs here: the choice of the type that an operator computes in. What does not: the computation.
+
+use std::iter::Sum;
+use std::ops::{AddAssign, DivAssign, MulAssign};
+
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::num_traits::Float;
+
+use super::operator::{Inputs, Kind};
+
+/// A type that operators compute in.
+pub trait Real: Datum + Float + Sum + AddAssign + MulAssign + DivAssign {
+    /// The nearest number of this type.
+    fn of(number: f64) -> Self;
+}
+
+impl Real for f32 {
+    fn of(number: f64) -> f32 {
+        number as f32
+    }
+}
+
+impl Real for f64 {
+    fn of(number: f64) -> f64 {
+        number
+    }
+}
+
+/// Checks that a tensor has floating-point numbers. `name` is its name in the standard.
+pub fn expect_float(kind: &Kind, name: &str) -> TractResult<()> {
+    match kind.datum_type {
+        DatumType::F16 | DatumType::F32 | DatumType::F64 => Ok(()),
+        other => Err(TractError::msg(format!(
+            "its input `{name}` is of type {other:?}: expected FP16, FP32 or FP64"
+        ))),
+    }
+}
+
+/// Runs a computation in the type of the first input. FP16 inputs are widened to FP32, and FP32 results are rounded to
+/// FP16 once.
+///
+/// Errors: the first input is missing or has no floating-point numbers.
+pub fn in_reals(
+    inputs: &Inputs<Tensor>,
+    single: impl FnOnce(&Inputs<Tensor>) -> TractResult<TVec<Tensor>>,
+    double: impl FnOnce(&Inputs<Tensor>) -> TractResult<TVec<Tensor>>,
+) -> TractResult<TVec<Tensor>> {
+    let first = inputs.optional(0).ok_or_else(|| TractError::msg("its first input is missing"))?;
+    match first.datum_type() {
+        DatumType::F32 => single(inputs),
+        DatumType::F64 => double(inputs),
+        DatumType::F16 => {
+            let wide = inputs
+                .0
+                .iter()
+                .map(|input| input.map(|input| changed(input, DatumType::F16, DatumType::F32)));
+            let wide: Vec<Option<Tensor>> = wide.map(Option::transpose).collect::<TractResult<_>>()?;
+            let outputs = single(&Inputs(wide.iter().map(Option::as_ref).collect()))?;
+            outputs.iter().map(|output| changed(output, DatumType::F32, DatumType::F16)).collect()
+        }
+        other => {
+            Err(TractError::msg(format!("its first input is of type {other:?}: expected FP16, FP32 or FP64")))
+        }
+    }
+}
+
+/// A tensor of type `from` as one of type `to`; any other tensor as it is.
+fn changed(tensor: &Tensor, from: DatumType, to: DatumType) -> TractResult<Tensor> {
+    if tensor.datum_type() != from {
+        return Ok(tensor.clone());
+    }
+    Ok(tensor.cast_to_dt(to)?.into_owned())
+}
+
+/// The largest of many numbers; NaN if one of them is NaN. `None` when there are none.
+pub fn largest<T: Real>(numbers: &[T]) -> Option<T> {
+    // Several lanes, so that the compiler can use vectors.
+    const LANES: usize = 16;
+    numbers.first()?;
+    let larger = |most: T, number: T| if number > most || number.is_nan() { number } else { most };
+    let mut lanes = [T::neg_infinity(); LANES];
+    let mut chunks = numbers.chunks_exact(LANES);
+    for chunk in &mut chunks {
+        for (lane, number) in lanes.iter_mut().zip(chunk) {
+            // A NaN stays: nothing is larger than it, and it is not less than itself.
+            *lane = if lane.is_nan() { *lane } else { larger(*lane, *number) };
+        }
+    }
+    let all = lanes.iter().chain(chunks.remainder());
+    Some(
+        all.copied()
+            .fold(T::neg_infinity(), |most, number| if most.is_nan() { most } else { larger(most, number) }),
+    )
+}
+
+/// The sum of many numbers. Short runs are added in their own type, and the runs in FP64: the error does not grow with the
+/// number of elements.
+pub fn sum<T: Real>(numbers: &[T]) -> f64 {
+    const LANES: usize = 16;
+    const RUN: usize = 16 * LANES;
+    let of_run = |run: &[T]| {
+        let mut lanes = [T::zero(); LANES];
+        let mut chunks = run.chunks_exact(LANES);
+        for chunk in &mut chunks {
+            lanes.iter_mut().zip(chunk).for_each(|(lane, number)| *lane += *number);
+        }
+        let all = lanes.iter().chain(chunks.remainder());
+        all.map(|number| number.to_f64().unwrap_or(f64::NAN)).sum::<f64>()
+    };
+    numbers.chunks(RUN).map(of_run).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_of_numbers_starts_at_minus_infinity_and_keeps_nan() {
+        assert_eq!(largest::<f32>(&[]), None);
+        assert_eq!(largest(&[f32::NEG_INFINITY; 40]), Some(f32::NEG_INFINITY));
+        for at in [0, 5, 17, 39] {
+            let mut numbers = [1.0_f32; 40];
+            numbers[at] = 7.0;
+            assert_eq!(largest(&numbers), Some(7.0));
+            numbers[at] = f32::NAN;
+            assert!(largest(&numbers).is_some_and(f32::is_nan), "NaN at {at}");
+        }
+    }
+
+    #[test]
+    fn a_long_sum_is_exact() {
+        let numbers = vec![0.1_f32; 1_000_003];
+        assert!((sum(&numbers) / 1_000_003.0 - f64::from(0.1_f32)).abs() < 1e-7);
+    }
+}

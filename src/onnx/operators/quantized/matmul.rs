@@ -1,0 +1,233 @@
+//! Products of matrices of 8-bit integers: MatMulInteger and QLinearMatMul of ai.onnx, MatMulIntegerToFloat and
+//! DynamicQuantizeMatMul of com.microsoft.
+//!
+//! The sums are exact. A scale or zero point of the left matrix is one number or one for each row; that of the right matrix
+//! is one number or one for each column.
+
+use std::sync::Arc;
+
+use tract_onnx::prelude::*;
+
+use super::super::attributes::Attributes;
+use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
+use super::dynamic::{BYTE, quantization};
+use super::product::distances;
+use super::right::{Right, expect_lines, pick, product_shape};
+use super::steps::{Steps, expect_bytes, floats, integers, tensor_of};
+use super::{Built, built};
+
+/// Which operator it is. They differ in the order of their inputs and in what they make of the sums.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Form {
+    /// MatMulInteger: the sums.
+    Sums,
+    /// QLinearMatMul: the sums with a scale, rounded.
+    Quantized,
+    /// MatMulIntegerToFloat: the sums with a scale and a bias.
+    Floats,
+    /// DynamicQuantizeMatMul: as `Floats`, with a left matrix that is quantized first.
+    Dynamic,
+}
+
+/// Where the inputs are. `None`: the operator has no such input.
+struct Places {
+    a_scale: Option<usize>,
+    a_zero: Option<usize>,
+    b: usize,
+    b_scale: Option<usize>,
+    b_zero: usize,
+    bias: Option<usize>,
+}
+
+impl Form {
+    fn places(self) -> Places {
+        let (a_scale, a_zero, b, b_scale, b_zero, bias) = match self {
+            Form::Sums => (None, Some(2), 1, None, 3, None),
+            Form::Quantized => (Some(1), Some(2), 3, Some(4), 5, None),
+            Form::Floats => (Some(2), Some(4), 1, Some(3), 5, Some(6)),
+            Form::Dynamic => (None, None, 1, Some(2), 3, Some(4)),
+        };
+        Places { a_scale, a_zero, b, b_scale, b_zero, bias }
+    }
+}
+
+/// Builds `MatMulInteger`.
+pub fn sums(_: &Attributes) -> Built {
+    built(MatMul { form: Form::Sums, right: None })
+}
+
+/// Builds `QLinearMatMul`.
+pub fn quantized(_: &Attributes) -> Built {
+    built(MatMul { form: Form::Quantized, right: None })
+}
+
+/// Builds `MatMulIntegerToFloat`.
+pub fn to_float(_: &Attributes) -> Built {
+    built(MatMul { form: Form::Floats, right: None })
+}
+
+/// Builds `DynamicQuantizeMatMul`.
+pub fn dynamic(_: &Attributes) -> Built {
+    built(MatMul { form: Form::Dynamic, right: None })
+}
+
+#[derive(Debug)]
+struct MatMul {
+    form: Form,
+    /// The right matrices, when they are constant.
+    right: Option<Arc<Right>>,
+}
+
+/// The sums of a product, and its last two lengths.
+struct Sums {
+    sums: Vec<i32>,
+    rows: usize,
+    columns: usize,
+}
+
+impl MatMul {
+    fn check(&self, inputs: &Inputs<Kind>) -> TractResult<()> {
+        let places = self.form.places();
+        let (a, b) = (inputs.required(0, "A")?, inputs.required(places.b, "B")?);
+        match self.form {
+            Form::Dynamic if a.datum_type != DatumType::F32 => {
+                return Err(TractError::msg(format!("`A` is of type {:?}: expected F32", a.datum_type)));
+            }
+            Form::Dynamic => {}
+            _ => expect_bytes(a.datum_type, "A")?,
+        }
+        expect_bytes(b.datum_type, "B")?;
+        let rows = a.shape.iter().rev().nth(1);
+        let columns = if b.rank() > 1 { b.shape.last() } else { None };
+        let optional = |at: Option<usize>| at.and_then(|at| inputs.optional(at));
+        for (lines, name) in [(places.a_scale, "a_scale"), (places.a_zero, "a_zero_point")] {
+            expect_lines(optional(lines), rows, name)?;
+        }
+        for (lines, name) in [(places.b_scale, "b_scale"), (Some(places.b_zero), "b_zero_point")] {
+            expect_lines(optional(lines), columns, name)?;
+        }
+        expect_lines(optional(places.bias), columns, "bias")
+    }
+
+    fn sums(&self, left: &[f32], inputs: &Inputs<Tensor>) -> TractResult<Sums> {
+        let places = self.form.places();
+        let (a, b) = (inputs.required(0, "A")?, inputs.required(places.b, "B")?);
+        let made;
+        let right = match &self.right {
+            Some(right) => right,
+            None => {
+                made = Arc::new(Right::of(b, inputs.optional(places.b_zero))?);
+                &made
+            }
+        };
+        let rows = a.shape().iter().rev().nth(1).copied().unwrap_or(1);
+        let columns = right.columns();
+        Ok(Sums { sums: right.times(left, a.shape())?, rows, columns })
+    }
+
+    /// The left matrix without its zero points.
+    fn left(&self, inputs: &Inputs<Tensor>) -> TractResult<Vec<f32>> {
+        let a = inputs.required(0, "A")?;
+        let zeros = self.form.places().a_zero.and_then(|at| inputs.optional(at));
+        let zeros = zeros.map_or_else(|| Ok(vec![0]), integers)?;
+        let (rows, width) = (a.shape().iter().rev().nth(1), a.shape().last());
+        let rows = *rows.unwrap_or(&1);
+        distances(a, *width.unwrap_or(&1), |line| pick(&zeros, line % rows.max(1)))
+    }
+
+    /// The sums with scales for the rows and columns, and a bias for the columns.
+    fn scaled(&self, sums: &Sums, rows: &[f32], inputs: &Inputs<Tensor>) -> TractResult<Vec<f32>> {
+        let places = self.form.places();
+        let columns = floats(inputs.required(places.b_scale.unwrap_or_default(), "b_scale")?)?;
+        let bias = places.bias.and_then(|at| inputs.optional(at)).map(floats).transpose()?;
+        let mut made = Vec::with_capacity(sums.sums.len());
+        for (at, line) in sums.sums.chunks(sums.columns.max(1)).enumerate() {
+            let row = pick(rows, at % sums.rows);
+            let scaled =
+                line.iter().enumerate().map(|(column, sum)| *sum as f32 * (row * pick(&columns, column)));
+            match &bias {
+                Some(bias) => made.extend(scaled.enumerate().map(|(column, sum)| sum + pick(bias, column))),
+                None => made.extend(scaled),
+            }
+        }
+        Ok(made)
+    }
+
+    fn requantized(&self, sums: &Sums, shape: &[usize], inputs: &Inputs<Tensor>) -> TractResult<Tensor> {
+        let zero = inputs.required(7, "y_zero_point")?;
+        let (steps, zeros) = (Steps::of(zero.datum_type())?, integers(zero)?);
+        let (a, b) = (floats(inputs.required(1, "a_scale")?)?, floats(inputs.required(4, "b_scale")?)?);
+        let y = floats(inputs.required(6, "y_scale")?)?;
+        let mut made = Vec::with_capacity(sums.sums.len());
+        for (at, line) in sums.sums.chunks(sums.columns.max(1)).enumerate() {
+            let row = at % sums.rows;
+            let (a, y, zero) = (pick(&a, row), pick(&y, row), pick(&zeros, row));
+            let scales: Vec<f32> = b.iter().map(|b| a * b / y).collect();
+            let nearest = |(at, sum): (usize, &i32)| steps.nearest(*sum as f32 * pick(&scales, at), zero);
+            made.extend(line.iter().enumerate().map(nearest));
+        }
+        tensor_of(steps, shape, &made)
+    }
+}
+
+impl Operator for MatMul {
+    fn name(&self) -> &'static str {
+        match self.form {
+            Form::Sums => "MatMulInteger",
+            Form::Quantized => "QLinearMatMul",
+            Form::Floats => "MatMulIntegerToFloat",
+            Form::Dynamic => "DynamicQuantizeMatMul",
+        }
+    }
+
+    fn outputs(&self, inputs: &Inputs<Kind>, _: &LateLengths) -> TractResult<TVec<Kind>> {
+        self.check(inputs)?;
+        let (a, b) = (inputs.required(0, "A")?, inputs.required(self.form.places().b, "B")?);
+        let datum_type = match self.form {
+            Form::Sums => DatumType::I32,
+            Form::Quantized => {
+                let rows = a.shape.iter().rev().nth(1);
+                expect_lines(inputs.optional(6), rows, "y_scale")?;
+                expect_lines(inputs.optional(7), rows, "y_zero_point")?;
+                Steps::of(inputs.required(7, "y_zero_point")?.datum_type)?.datum_type
+            }
+            Form::Floats | Form::Dynamic => DatumType::F32,
+        };
+        Ok(tvec![Kind::new(datum_type, product_shape(&a.shape, &b.shape)?)])
+    }
+
+    fn prepared(&self, inputs: &Inputs<Kind>) -> TractResult<Option<Arc<dyn Operator>>> {
+        let places = self.form.places();
+        let zero = inputs.optional(places.b_zero);
+        let zero = match zero.map(|zero| &zero.value) {
+            Some(None) => return Ok(None),
+            Some(Some(zero)) => Some(&**zero),
+            None => None,
+        };
+        let Some(b) = &inputs.required(places.b, "B")?.value else { return Ok(None) };
+        let right = Some(Arc::new(Right::of(b, zero)?));
+        Ok(Some(Arc::new(MatMul { form: self.form, right })))
+    }
+
+    fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
+        let (a, b) = (inputs.required(0, "A")?, inputs.required(self.form.places().b, "B")?);
+        let shape = product_shape(a.shape(), b.shape())?;
+        let (left, rows) = match self.form {
+            Form::Dynamic => {
+                let numbers = elements::<f32>(a)?;
+                let found = quantization(numbers);
+                let distance =
+                    |number: &f32| (BYTE.nearest(number / found.scale, found.zero) - found.zero) as f32;
+                (numbers.iter().map(distance).collect(), vec![found.scale])
+            }
+            Form::Floats => (self.left(inputs)?, floats(inputs.required(2, "a_scale")?)?),
+            _ => (self.left(inputs)?, Vec::new()),
+        };
+        let sums = self.sums(&left, inputs)?;
+        Ok(tvec![match self.form {
+            Form::Sums => Tensor::from_shape(&shape, &sums.sums)?,
+            Form::Quantized => self.requantized(&sums, &shape, inputs)?,
+            Form::Floats | Form::Dynamic => Tensor::from_shape(&shape, &self.scaled(&sums, &rows, inputs)?)?,
+        }])
+    }
+}

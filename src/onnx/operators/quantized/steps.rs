@@ -1,0 +1,221 @@
+//! The integers of quantized tensors: their ranges, how they are read, and how a number is rounded to one.
+//!
+//! Tensors of 2 and 4 bits are stored in tensors of 8 bits. Their range is that of their own type.
+//!
+//! Invariant: a number is rounded to the nearest integer, a half to the even one, before the zero point is added. NaN
+//! becomes the smallest integer, as in onnxruntime.
+
+use tract_onnx::prelude::*;
+
+use super::super::operator::elements;
+
+/// An integer type of quantized tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Steps {
+    /// The type of the stored elements.
+    pub datum_type: DatumType,
+    /// The smallest integer.
+    pub low: i32,
+    /// The largest integer.
+    pub high: i32,
+}
+
+impl Steps {
+    const fn new(datum_type: DatumType, low: i32, high: i32) -> Steps {
+        Steps { datum_type, low, high }
+    }
+
+    /// The range of a type.
+    ///
+    /// Errors: it is not an unsigned or signed integer of 8 or 16 bits.
+    pub fn of(datum_type: DatumType) -> TractResult<Steps> {
+        match datum_type {
+            DatumType::U8 => Ok(Steps::new(datum_type, 0, 255)),
+            DatumType::I8 => Ok(Steps::new(datum_type, -128, 127)),
+            DatumType::U16 => Ok(Steps::new(datum_type, 0, 65535)),
+            DatumType::I16 => Ok(Steps::new(datum_type, -32768, 32767)),
+            other => Err(TractError::msg(format!("a zero point of {other:?}: expected U8, I8, U16 or I16"))),
+        }
+    }
+
+    /// The type with this number in the enumeration `TensorProto.DataType`.
+    ///
+    /// Errors: no quantized tensor of this type is served.
+    pub fn numbered(number: i64) -> TractResult<Steps> {
+        Ok(match number {
+            2 => Steps::new(DatumType::U8, 0, 255),
+            3 => Steps::new(DatumType::I8, -128, 127),
+            4 => Steps::new(DatumType::U16, 0, 65535),
+            5 => Steps::new(DatumType::I16, -32768, 32767),
+            21 => Steps::new(DatumType::U8, 0, 15),
+            22 => Steps::new(DatumType::I8, -8, 7),
+            25 => Steps::new(DatumType::U8, 0, 3),
+            26 => Steps::new(DatumType::I8, -2, 1),
+            other => {
+                return Err(TractError::msg(format!(
+                    "the quantized type number {other} is not supported; supported: UINT8, INT8, UINT16, INT16, UINT4, \
+                     INT4, UINT2, INT2"
+                )));
+            }
+        })
+    }
+
+    /// Rounds a number that was divided by its scale, and adds the zero point.
+    #[inline(always)]
+    pub fn nearest(self, number: f32, zero: i32) -> i32 {
+        // The limits are integers, so it makes no difference that they are applied before the rounding.
+        let (low, high) = ((self.low - zero) as f32, (self.high - zero) as f32);
+        // Not `clamp`, which returns NaN for NaN.
+        let number = if number > low { number } else { low };
+        let number = if number < high { number } else { high };
+        // A float of this size has no digits after the point, so the sum is rounded to the nearest even integer, and the
+        // integer is in its low bits. It is much faster than `round_ties_even`.
+        const ONE_AND_A_HALF: f32 = 12_582_912.0;
+        (number + ONE_AND_A_HALF).to_bits() as i32 - ONE_AND_A_HALF.to_bits() as i32 + zero
+    }
+}
+
+/// A type in which integers of quantized tensors are stored.
+pub trait Stored: Datum + Copy {
+    /// Converts an integer that is in the range of the type.
+    fn stored(integer: i32) -> Self;
+    /// The integer.
+    fn integer(self) -> i32;
+}
+
+macro_rules! stored {
+    ($($t:ty),*) => {
+        $(impl Stored for $t {
+            #[inline(always)]
+            fn stored(integer: i32) -> $t {
+                integer as $t
+            }
+
+            #[inline(always)]
+            fn integer(self) -> i32 {
+                i32::from(self)
+            }
+        })*
+    };
+}
+stored!(u8, i8, u16, i16, i32);
+
+/// Evaluates an expression with a type name that stands for the stored type.
+macro_rules! with_stored {
+    ($datum_type:expr, $t:ident, $value:expr) => {
+        match $datum_type {
+            DatumType::U8 => {
+                type $t = u8;
+                $value
+            }
+            DatumType::I8 => {
+                type $t = i8;
+                $value
+            }
+            DatumType::U16 => {
+                type $t = u16;
+                $value
+            }
+            DatumType::I16 => {
+                type $t = i16;
+                $value
+            }
+            DatumType::I32 => {
+                type $t = i32;
+                $value
+            }
+            other => Err(TractError::msg(format!("a tensor of {other:?}: expected a quantized tensor"))),
+        }
+    };
+}
+pub(super) use with_stored;
+
+/// Checks that a tensor of this type can be quantized.
+pub fn expect_stored(datum_type: DatumType) -> TractResult<()> {
+    with_stored!(datum_type, T, {
+        let _: Option<T> = None;
+        Ok(())
+    })
+}
+
+/// The elements of a quantized tensor or a zero point as integers.
+pub fn integers(tensor: &Tensor) -> TractResult<Vec<i32>> {
+    with_stored!(tensor.datum_type(), T, {
+        Ok(elements::<T>(tensor)?.iter().map(|element| element.integer()).collect())
+    })
+}
+
+/// Makes a tensor of integers in the range of the type.
+pub fn tensor_of(steps: Steps, shape: &[usize], integers: &[i32]) -> TractResult<Tensor> {
+    with_stored!(steps.datum_type, T, {
+        let stored: Vec<T> = integers.iter().map(|integer| T::stored(*integer)).collect();
+        Tensor::from_shape(shape, &stored)
+    })
+}
+
+/// The elements of a tensor of floats.
+///
+/// Errors: it is not of FP32, FP16 or FP64.
+pub fn floats(tensor: &Tensor) -> TractResult<Vec<f32>> {
+    if !tensor.datum_type().is_float() {
+        return Err(TractError::msg(format!("a tensor of {:?}: expected floats", tensor.datum_type())));
+    }
+    Ok(elements::<f32>(&*tensor.cast_to::<f32>()?)?.to_vec())
+}
+
+/// The only element of a scale.
+///
+/// Errors: `name` says which scale has not one element.
+pub fn scale(tensor: &Tensor, name: &str) -> TractResult<f32> {
+    match floats(tensor)?[..] {
+        [scale] => Ok(scale),
+        _ => Err(not_single(name, tensor)),
+    }
+}
+
+/// The only element of a zero point; 0 when it is left out.
+pub fn zero(tensor: Option<&Tensor>, name: &str) -> TractResult<i32> {
+    let Some(tensor) = tensor else { return Ok(0) };
+    match integers(tensor)?[..] {
+        [zero] => Ok(zero),
+        _ => Err(not_single(name, tensor)),
+    }
+}
+
+fn not_single(name: &str, tensor: &Tensor) -> TractError {
+    TractError::msg(format!("`{name}` has the shape {:?}: expected one element", tensor.shape()))
+}
+
+/// Checks that a tensor has integers of 8 bits.
+pub fn expect_bytes(datum_type: DatumType, name: &str) -> TractResult<()> {
+    match datum_type {
+        DatumType::U8 | DatumType::I8 => Ok(()),
+        other => Err(TractError::msg(format!("`{name}` is of type {other:?}: expected U8 or I8"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_rounded_to_the_even_integer_and_limited() {
+        let steps = Steps::of(DatumType::U8).unwrap();
+        let cases = [(0.5, 0), (1.5, 2), (2.5, 2), (-3.0, 0), (254.5, 254), (255.5, 255), (1e30, 255)];
+        for (number, expected) in cases {
+            assert_eq!(steps.nearest(number, 0), expected, "{number}");
+        }
+        assert_eq!(steps.nearest(2.5, 3), 5, "the zero point is added after the rounding");
+        assert_eq!(steps.nearest(f32::NAN, 7), 0);
+        assert_eq!(steps.nearest(f32::NEG_INFINITY, 7), 0);
+        let wide = Steps::of(DatumType::I16).unwrap();
+        assert_eq!(wide.nearest(40_000.0, -32_768), 7232);
+    }
+
+    #[test]
+    fn four_bits_have_their_own_range() {
+        let steps = Steps::numbered(22).unwrap();
+        assert_eq!((steps.nearest(99.0, 0), steps.nearest(-99.0, 0)), (7, -8));
+        assert!(Steps::numbered(17).is_err(), "FLOAT8E4M3FN");
+    }
+}

@@ -1,0 +1,90 @@
+//! The activation functions of recurrent operators.
+
+use tract_onnx::prelude::*;
+
+use super::super::attributes::Attributes;
+use super::super::floats::Real;
+
+/// A function of one number, with its parameters.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Activation {
+    Relu,
+    Tanh,
+    Sigmoid,
+    /// alpha · x + beta
+    Affine(f64, f64),
+    LeakyRelu(f64),
+    ThresholdedRelu(f64),
+    /// alpha · tanh(beta · x)
+    ScaledTanh(f64, f64),
+    /// alpha · x + beta, from 0 to 1
+    HardSigmoid(f64, f64),
+    Elu(f64),
+    Softsign,
+    Softplus,
+}
+
+impl Activation {
+    /// Applies the function to each number.
+    pub fn apply<T: Real>(self, values: &mut [T]) {
+        let (zero, one) = (T::zero(), T::one());
+        let t = T::of;
+        match self {
+            Activation::Relu => each(values, |x| if x < zero { zero } else { x }),
+            Activation::Tanh => each(values, T::tanh),
+            Activation::Sigmoid => each(values, |x| one / (one + (-x).exp())),
+            Activation::Affine(alpha, beta) => each(values, |x| t(alpha) * x + t(beta)),
+            Activation::LeakyRelu(alpha) => each(values, |x| if x < zero { t(alpha) * x } else { x }),
+            Activation::ThresholdedRelu(alpha) => each(values, |x| if x > t(alpha) { x } else { zero }),
+            Activation::ScaledTanh(alpha, beta) => each(values, |x| t(alpha) * (t(beta) * x).tanh()),
+            Activation::HardSigmoid(alpha, beta) => {
+                each(values, |x| (t(alpha) * x + t(beta)).max(zero).min(one))
+            }
+            Activation::Elu(alpha) => each(values, |x| if x < zero { t(alpha) * x.exp_m1() } else { x }),
+            Activation::Softsign => each(values, |x| x / (one + x.abs())),
+            // With the shift, no exponential overflows.
+            Activation::Softplus => each(values, |x| x.max(zero) + (-x.abs()).exp().ln_1p()),
+        }
+    }
+}
+
+fn each<T: Real>(values: &mut [T], function: impl Fn(T) -> T) {
+    values.iter_mut().for_each(|value| *value = function(*value));
+}
+
+/// Reads the activations of a node: `defaults` for each of its directions when it names none. Parameters are taken from the
+/// lists in order, each by the next function that has it.
+pub fn read(attributes: &Attributes, defaults: &[&str], directions: usize) -> TractResult<Vec<Activation>> {
+    let mut names = attributes.strings("activations")?;
+    if names.is_empty() {
+        names = defaults.iter().map(|name| (*name).to_owned()).collect();
+        names = std::iter::repeat_n(names, directions).flatten().collect();
+    }
+    let expected = defaults.len() * directions;
+    if names.len() != expected {
+        return Err(attributes.wrong(format!("`activations` has {} names: expected {expected}", names.len())));
+    }
+    let mut alphas = attributes.floats("activation_alpha")?.iter().copied();
+    let mut betas = attributes.floats("activation_beta")?.iter().copied();
+    let mut alpha = |default: f64| alphas.next().map_or(default, f64::from);
+    let mut beta = |default: f64| betas.next().map_or(default, f64::from);
+    let one = |name: &String| {
+        Ok(match name.to_lowercase().as_str() {
+            "relu" => Activation::Relu,
+            "tanh" => Activation::Tanh,
+            "sigmoid" => Activation::Sigmoid,
+            "affine" => Activation::Affine(alpha(1.0), beta(0.0)),
+            "leakyrelu" => Activation::LeakyRelu(alpha(0.01)),
+            "thresholdedrelu" => Activation::ThresholdedRelu(alpha(1.0)),
+            "scaledtanh" => Activation::ScaledTanh(alpha(1.0), beta(1.0)),
+            "hardsigmoid" => Activation::HardSigmoid(alpha(0.2), beta(0.5)),
+            "elu" => Activation::Elu(alpha(1.0)),
+            "softsign" => Activation::Softsign,
+            "softplus" => Activation::Softplus,
+            _ => {
+                return Err(attributes.wrong(format!("the activation `{name}` is not one of the standard's")));
+            }
+        })
+    };
+    names.iter().map(one).collect()
+}

@@ -1,0 +1,515 @@
+//! Recurrent operators as nodes: attributes, inputs, directions, layouts, and the walk over time.
+
+use std::sync::Arc;
+
+use tract_onnx::prelude::*;
+
+use super::super::attributes::Attributes;
+use super::super::floats::{Real, expect_float, in_reals};
+use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements, ints};
+use super::activation::{self, Activation};
+use super::cell::{self, Step};
+use super::product::{add_product, transposed};
+
+/// Which way the sequence is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Forward,
+    Reverse,
+    Both,
+}
+
+/// A recurrent operator.
+#[derive(Debug, Clone)]
+struct Recurrent {
+    cell: cell::Kind,
+    direction: Direction,
+    /// The activations of all directions.
+    activations: Vec<Activation>,
+    clip: Option<f32>,
+    hidden: Option<usize>,
+    /// Whether the batch is the first axis of inputs and outputs.
+    is_batch_first: bool,
+    resets_after_product: bool,
+    couples_input_and_forget: bool,
+    /// Whether weights have eight bits, and inputs are rounded to eight bits in each run (`DynamicQuantizeLSTM`).
+    is_quantized: bool,
+    /// The weights of all directions if they are constant and in FP32: the others are made in each run.
+    packed: Option<Arc<Vec<Weights<f32>>>>,
+}
+
+/// The weights of one direction.
+#[derive(Debug)]
+struct Weights<T> {
+    /// `[input, gates · hidden]`
+    input: Vec<T>,
+    /// `[hidden, gates · hidden]`
+    recurrent: Vec<T>,
+    /// `[gates · hidden]`: the biases that are added before anything else. Of a GRU with `linear_before_reset`, without the
+    /// recurrent bias of the last gate.
+    bias: Vec<T>,
+    /// `[hidden]`: that recurrent bias.
+    late_bias: Vec<T>,
+    peepholes: Option<Vec<T>>,
+}
+
+/// The lengths of a run.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    time: usize,
+    batch: usize,
+    input: usize,
+    hidden: usize,
+}
+
+/// Builds a recurrent operator from its node.
+pub fn recurrent(
+    attributes: &Attributes,
+    cell: cell::Kind,
+    is_quantized: bool,
+) -> TractResult<Arc<dyn Operator>> {
+    let direction = match attributes.string("direction", "forward")? {
+        "forward" => Direction::Forward,
+        "reverse" => Direction::Reverse,
+        "bidirectional" => Direction::Both,
+        other => {
+            return Err(attributes
+                .wrong(format!("`direction` is {other}: expected forward, reverse or bidirectional")));
+        }
+    };
+    let directions = if direction == Direction::Both { 2 } else { 1 };
+    let hidden = attributes.has("hidden_size").then(|| attributes.int("hidden_size", 0)).transpose()?;
+    let hidden = hidden.map(|size| {
+        usize::try_from(size)
+            .map_err(|_| attributes.wrong(format!("`hidden_size` is {size}: expected 1 or more")))
+    });
+    Ok(Arc::new(Recurrent {
+        cell,
+        direction,
+        activations: activation::read(attributes, cell.activations(), directions)?,
+        clip: attributes.has("clip").then(|| attributes.float("clip", 0.0)).transpose()?,
+        hidden: hidden.transpose()?,
+        is_batch_first: attributes.flag("layout", false)?,
+        resets_after_product: attributes.flag("linear_before_reset", false)?,
+        couples_input_and_forget: attributes.flag("input_forget", false)?,
+        is_quantized,
+        packed: None,
+    }))
+}
+
+/// The inputs by their names in the standard; those behind the states only exist for an LSTM.
+struct Places;
+
+impl Places {
+    const X: usize = 0;
+    const W: usize = 1;
+    const R: usize = 2;
+    const B: usize = 3;
+    const LENGTHS: usize = 4;
+    const HIDDEN: usize = 5;
+    const CELL: usize = 6;
+    const PEEPHOLES: usize = 7;
+    /// Of a quantized LSTM: scale and zero point of W, then of R.
+    const SCALES: usize = 8;
+}
+
+impl Recurrent {
+    fn directions(&self) -> usize {
+        if self.direction == Direction::Both { 2 } else { 1 }
+    }
+
+    /// The hidden size by the shape of R.
+    fn hidden(&self, recurrent: &[usize]) -> TractResult<usize> {
+        let rows = self.cell.gates();
+        let hidden = match recurrent {
+            [directions, height, width] if *directions == self.directions() => match self.is_quantized {
+                true if *width == rows * height => Some(*height),
+                false if *height == rows * width => Some(*width),
+                _ => None,
+            },
+            _ => None,
+        };
+        hidden.filter(|size| self.hidden.is_none_or(|said| said == *size)).ok_or_else(|| {
+            TractError::msg(format!(
+                "its input `R` has the shape {recurrent:?}, which does not fit {} directions, {rows} gates and the hidden size {:?}",
+                self.directions(),
+                self.hidden
+            ))
+        })
+    }
+
+    /// Weights of eight bits as real numbers.
+    fn widened(&self, inputs: &Inputs<Tensor>, which: usize, name: &str) -> TractResult<Tensor> {
+        let weights = inputs.required(which, name)?;
+        if !self.is_quantized {
+            return Ok(weights.clone());
+        }
+        let at = Places::SCALES + 2 * (which - Places::W);
+        let scales = inputs.required(at, "scale")?.cast_to::<f32>()?.into_owned();
+        let zeros = inputs.required(at + 1, "zero point")?.cast_to::<i32>()?.into_owned();
+        let values = weights.cast_to::<i32>()?.into_owned();
+        let &[directions, _, width] = weights.shape() else {
+            return Err(TractError::msg(format!(
+                "its input `{name}` has {} axes: expected 3",
+                weights.rank()
+            )));
+        };
+        let (values, scales, zeros) =
+            (elements::<i32>(&values)?, elements::<f32>(&scales)?, elements::<i32>(&zeros)?);
+        let of = |list: usize, direction: usize, column: usize| match list {
+            1 => Some(0),
+            list if list == directions => Some(direction),
+            list if list == directions * width => Some(direction * width + column),
+            _ => None,
+        };
+        let block = weights.len() / directions.max(1);
+        let real = values.iter().enumerate().map(|(at, value)| {
+            let (direction, column) = (at / block, at % width);
+            let scale = of(scales.len(), direction, column).map(|at| scales[at])?;
+            let zero = of(zeros.len(), direction, column).map(|at| zeros[at])?;
+            Some((*value - zero) as f32 * scale)
+        });
+        let real: Option<Vec<f32>> = real.collect();
+        let real =
+            real.ok_or_else(|| TractError::msg(format!("the scales of `{name}` do not fit its shape")))?;
+        Tensor::from_shape(weights.shape(), &real)
+    }
+
+    /// Makes the weights of all directions.
+    fn pack<T: Real>(&self, inputs: &Inputs<Tensor>) -> TractResult<Vec<Weights<T>>> {
+        let (input, recurrent) =
+            (self.widened(inputs, Places::W, "W")?, self.widened(inputs, Places::R, "R")?);
+        let hidden = self.hidden(recurrent.shape())?;
+        let (directions, rows) = (self.directions(), self.cell.gates() * hidden);
+        let matrices = |tensor: &Tensor, name: &str| -> TractResult<Vec<Vec<T>>> {
+            let width = tensor.len().checked_div(directions * rows).unwrap_or(0);
+            let expected =
+                if self.is_quantized { [directions, width, rows] } else { [directions, rows, width] };
+            if tensor.shape() != expected {
+                return Err(TractError::msg(format!(
+                    "its input `{name}` has the shape {:?}: expected {expected:?}",
+                    tensor.shape()
+                )));
+            }
+            let blocks = elements::<T>(tensor)?.chunks(tensor.len() / directions);
+            Ok(match self.is_quantized {
+                true => blocks.map(<[T]>::to_vec).collect(),
+                false => blocks.map(|block| transposed(block, rows, width)).collect(),
+            })
+        };
+        let lists = |at: usize, name: &str, length: usize| -> TractResult<Option<Vec<Vec<T>>>> {
+            let Some(tensor) = inputs.optional(at) else { return Ok(None) };
+            if tensor.shape() != [directions, length] {
+                return Err(TractError::msg(format!(
+                    "its input `{name}` has the shape {:?}: expected [{directions}, {length}]",
+                    tensor.shape()
+                )));
+            }
+            Ok(Some(elements::<T>(tensor)?.chunks(length).map(<[T]>::to_vec).collect()))
+        };
+        let biases = lists(Places::B, "B", 2 * rows)?;
+        let peepholes = match self.cell {
+            cell::Kind::Lstm => lists(Places::PEEPHOLES, "P", 3 * hidden)?,
+            _ => None,
+        };
+        let (input, recurrent) = (matrices(&input, "W")?, matrices(&recurrent, "R")?);
+        let each = input.into_iter().zip(recurrent).enumerate().map(|(at, (input, recurrent))| {
+            let both = biases.as_ref().map_or_else(|| vec![T::zero(); 2 * rows], |biases| biases[at].clone());
+            let (first, second) = both.split_at(rows);
+            let mut bias: Vec<T> = first.iter().zip(second).map(|(a, b)| *a + *b).collect();
+            let late = rows - hidden;
+            if self.resets_after_product {
+                bias[late..].copy_from_slice(&first[late..]);
+            }
+            let peepholes = peepholes.as_ref().map(|all| all[at].clone());
+            Weights { input, recurrent, bias, late_bias: second[late..].to_vec(), peepholes }
+        });
+        Ok(each.collect())
+    }
+
+    /// Runs all directions. Everything is in the order [time, batch, …] here.
+    fn compute<T: Real>(&self, inputs: &Inputs<Tensor>, packed: &[Weights<T>]) -> TractResult<TVec<Tensor>> {
+        let x = self.time_first(inputs.required(Places::X, "X")?)?;
+        let &[time, batch, input] = x.shape() else {
+            return Err(TractError::msg(format!("its input `X` has {} axes: expected 3", x.rank())));
+        };
+        let rows = packed[0].bias.len();
+        let sizes = Sizes { time, batch, input, hidden: rows / self.cell.gates() };
+        if packed[0].input.len() != input * rows {
+            return Err(TractError::msg(format!("its input `X` has {input} features, which do not fit `W`")));
+        }
+        let lengths = self.lengths(inputs, sizes)?;
+        let mut x = elements::<T>(&x)?.to_vec();
+        if self.is_quantized {
+            round_to_eight_bits(&mut x);
+        }
+        let directions = self.directions();
+        let mut states =
+            [self.state(inputs, Places::HIDDEN, sizes)?, self.state(inputs, Places::CELL, sizes)?];
+        let mut all = vec![T::zero(); time * directions * batch * sizes.hidden];
+        for (at, weights) in packed.iter().enumerate() {
+            let is_reverse = at == 1 || self.direction == Direction::Reverse;
+            let block = batch * sizes.hidden;
+            let [hidden, cell] = &mut states;
+            let state = (&mut hidden[at * block..][..block], &mut cell[at * block..][..block]);
+            let walk = Walk { sizes, lengths: &lengths, is_reverse, directions, at };
+            self.walk(&walk, weights, &x, state, &mut all);
+        }
+        let [hidden, cell] = states;
+        let shape = [directions, batch, sizes.hidden];
+        let mut outputs = tvec![
+            self.outward(Tensor::from_shape(&[time, directions, batch, sizes.hidden], &all)?, &[2, 0, 1, 3])?,
+            self.outward(Tensor::from_shape(&shape, &hidden)?, &[1, 0, 2])?
+        ];
+        if self.cell == cell::Kind::Lstm {
+            outputs.push(self.outward(Tensor::from_shape(&shape, &cell)?, &[1, 0, 2])?);
+        }
+        Ok(outputs)
+    }
+
+    /// X as [time, batch, features].
+    fn time_first(&self, x: &Tensor) -> TractResult<Tensor> {
+        match self.is_batch_first && x.rank() == 3 {
+            true => x.clone().permute_axes(&[1, 0, 2]),
+            false => Ok(x.clone()),
+        }
+    }
+
+    /// An output in the node's layout.
+    fn outward(&self, tensor: Tensor, batch_first: &[usize]) -> TractResult<Tensor> {
+        if self.is_batch_first { tensor.permute_axes(batch_first) } else { Ok(tensor) }
+    }
+
+    /// The length of each sequence.
+    fn lengths(&self, inputs: &Inputs<Tensor>, sizes: Sizes) -> TractResult<Vec<usize>> {
+        let Some(lengths) = inputs.optional(Places::LENGTHS) else {
+            return Ok(vec![sizes.time; sizes.batch]);
+        };
+        let lengths = ints(lengths)?;
+        let fit = |length: &i64| usize::try_from(*length).ok().filter(|length| *length <= sizes.time);
+        let checked: Option<Vec<usize>> = lengths.iter().map(fit).collect();
+        checked.filter(|lengths| lengths.len() == sizes.batch).ok_or_else(|| {
+            TractError::msg(format!(
+                "`sequence_lens` is {lengths:?}: expected {} lengths from 0 to {}",
+                sizes.batch, sizes.time
+            ))
+        })
+    }
+
+    /// The initial state `[directions, batch, hidden]`; zeros when there is none.
+    fn state<T: Real>(&self, inputs: &Inputs<Tensor>, at: usize, sizes: Sizes) -> TractResult<Vec<T>> {
+        let shape = [self.directions(), sizes.batch, sizes.hidden];
+        let Some(state) =
+            inputs.optional(at).filter(|_| at == Places::HIDDEN || self.cell == cell::Kind::Lstm)
+        else {
+            return Ok(vec![T::zero(); shape.iter().product()]);
+        };
+        let state = match self.is_batch_first && state.rank() == 3 {
+            true => state.clone().permute_axes(&[1, 0, 2])?,
+            false => state.clone(),
+        };
+        if state.shape() != shape {
+            return Err(TractError::msg(format!(
+                "an initial state has the shape {:?}: expected {shape:?}",
+                state.shape()
+            )));
+        }
+        Ok(elements::<T>(&state)?.to_vec())
+    }
+
+    /// Walks over the time in one direction. `all` receives the states of each step.
+    fn walk<T: Real>(
+        &self,
+        walk: &Walk,
+        weights: &Weights<T>,
+        x: &[T],
+        state: (&mut [T], &mut [T]),
+        all: &mut [T],
+    ) {
+        let Sizes { time, batch, input, hidden: size } = walk.sizes;
+        let (hidden, cell) = state;
+        let rows = weights.bias.len();
+        let mut gates: Vec<T> = weights.bias.repeat(time * batch);
+        add_product(x, input, &weights.input, rows, &mut gates);
+        let activations = self.cell.activations().len();
+        let step = Step {
+            activations: &self.activations[walk.at * activations..(walk.at + 1) * activations],
+            clip: self.clip.map(|clip| T::of(clip.into())),
+            peepholes: weights.peepholes.as_deref(),
+            couples_input_and_forget: self.couples_input_and_forget,
+        };
+        for turn in 0..time {
+            let mut previous = hidden.to_vec();
+            if self.is_quantized {
+                round_to_eight_bits(&mut previous);
+            }
+            for row in 0..batch {
+                let length = walk.lengths[row];
+                if turn >= length {
+                    continue;
+                }
+                let at = if walk.is_reverse { length - 1 - turn } else { turn };
+                let gates = &mut gates[(at * batch + row) * rows..][..rows];
+                let (here, cell) = (&mut hidden[row * size..][..size], &mut cell[row * size..][..size]);
+                self.turn(&step, weights, &previous[row * size..][..size], gates, here, cell);
+                let place = ((at * walk.directions + walk.at) * batch + row) * size;
+                all[place..place + size].copy_from_slice(here);
+            }
+        }
+    }
+
+    /// One step of one row.
+    fn turn<T: Real>(
+        &self,
+        step: &Step<T>,
+        weights: &Weights<T>,
+        previous: &[T],
+        gates: &mut [T],
+        hidden: &mut [T],
+        cell: &mut [T],
+    ) {
+        let (size, rows) = (hidden.len(), gates.len());
+        match self.cell {
+            cell::Kind::Rnn => {
+                add_product(previous, size, &weights.recurrent, rows, gates);
+                step.rnn(gates, hidden);
+            }
+            cell::Kind::Lstm => {
+                add_product(previous, size, &weights.recurrent, rows, gates);
+                step.lstm(gates, hidden, cell);
+            }
+            cell::Kind::Gru => {
+                let mut products = vec![T::zero(); rows];
+                add_product(previous, size, &weights.recurrent, rows, &mut products);
+                let (first, candidate) = gates.split_at_mut(2 * size);
+                first.iter_mut().zip(&products).for_each(|(gate, product)| *gate += *product);
+                step.gru_gates(first);
+                let (update, reset) = first.split_at(size);
+                match self.resets_after_product {
+                    true => {
+                        let late = products[2 * size..].iter().zip(&weights.late_bias);
+                        for ((candidate, reset), (product, bias)) in candidate.iter_mut().zip(reset).zip(late)
+                        {
+                            *candidate += *reset * (*product + *bias);
+                        }
+                    }
+                    false => {
+                        let gated: Vec<T> =
+                            previous.iter().zip(reset).map(|(state, reset)| *state * *reset).collect();
+                        products.fill(T::zero());
+                        add_product(&gated, size, &weights.recurrent, rows, &mut products);
+                        candidate
+                            .iter_mut()
+                            .zip(&products[2 * size..])
+                            .for_each(|(sum, product)| *sum += *product);
+                    }
+                }
+                step.gru(update, candidate, hidden);
+            }
+        }
+    }
+}
+
+/// One direction's way over the time.
+struct Walk<'a> {
+    sizes: Sizes,
+    lengths: &'a [usize],
+    is_reverse: bool,
+    directions: usize,
+    /// The number of this direction.
+    at: usize,
+}
+
+/// Rounds to 256 steps between the smallest and the largest value, as onnxruntime's dynamic quantization does.
+fn round_to_eight_bits<T: Real>(values: &mut [T]) {
+    let (zero, most) = (T::zero(), T::of(255.0));
+    let least = values.iter().copied().fold(zero, T::min);
+    let largest = values.iter().copied().fold(zero, T::max);
+    if largest == least {
+        return;
+    }
+    let scale = (largest - least) / most;
+    let offset = round_even(-least / scale).max(zero).min(most);
+    for value in values {
+        let step = (round_even(*value / scale) + offset).max(zero).min(most);
+        *value = (step - offset) * scale;
+    }
+}
+
+/// Rounds halves to the even neighbour.
+fn round_even<T: Real>(value: T) -> T {
+    let rounded = value.round();
+    let is_half = (value - value.trunc()).abs() == T::of(0.5);
+    match is_half && rounded % T::of(2.0) != T::zero() {
+        true => rounded - value.signum(),
+        false => rounded,
+    }
+}
+
+impl Operator for Recurrent {
+    fn name(&self) -> &'static str {
+        match self.cell {
+            cell::Kind::Rnn => "RNN",
+            cell::Kind::Gru => "GRU",
+            cell::Kind::Lstm if self.is_quantized => "DynamicQuantizeLSTM",
+            cell::Kind::Lstm => "LSTM",
+        }
+    }
+
+    fn outputs(&self, inputs: &Inputs<Kind>, _: &LateLengths) -> TractResult<TVec<Kind>> {
+        let (x, r) = (inputs.required(Places::X, "X")?, inputs.required(Places::R, "R")?);
+        inputs.required(Places::W, "W")?;
+        expect_float(x, "X")?;
+        if x.rank() != 3 || r.rank() != 3 {
+            return Err(TractError::msg(format!(
+                "its inputs `X` and `R` have {} and {} axes: expected 3",
+                x.rank(),
+                r.rank()
+            )));
+        }
+        let hidden = if self.is_quantized { r.shape[1].clone() } else { r.shape[2].clone() };
+        let directions = TDim::from(self.directions());
+        let (time, batch) = if self.is_batch_first { (1, 0) } else { (0, 1) };
+        let (time, batch) = (x.shape[time].clone(), x.shape[batch].clone());
+        let (all, last) = match self.is_batch_first {
+            true => (
+                vec![batch.clone(), time, directions.clone(), hidden.clone()],
+                vec![batch, directions, hidden],
+            ),
+            false => (
+                vec![time, directions.clone(), batch.clone(), hidden.clone()],
+                vec![directions, batch, hidden],
+            ),
+        };
+        let mut outputs = tvec![Kind::new(x.datum_type, all), Kind::new(x.datum_type, last.clone())];
+        if self.cell == cell::Kind::Lstm {
+            outputs.push(Kind::new(x.datum_type, last));
+        }
+        Ok(outputs)
+    }
+
+    fn prepared(&self, inputs: &Inputs<Kind>) -> TractResult<Option<Arc<dyn Operator>>> {
+        let is_single = inputs.required(Places::X, "X")?.datum_type == DatumType::F32;
+        let weights = [Places::W, Places::R, Places::B, Places::PEEPHOLES];
+        let scales = (Places::SCALES..inputs.len()).collect::<Vec<_>>();
+        let mut needed = weights.iter().chain(&scales).filter_map(|at| inputs.optional(*at));
+        if !is_single || needed.any(|kind| kind.value.is_none()) {
+            return Ok(None);
+        }
+        let values: Vec<Option<Arc<Tensor>>> =
+            inputs.0.iter().map(|kind| kind.and_then(|kind| kind.value.clone())).collect();
+        let packed = self.pack::<f32>(&Inputs(values.iter().map(Option::as_deref).collect()))?;
+        Ok(Some(Arc::new(Recurrent { packed: Some(Arc::new(packed)), ..self.clone() })))
+    }
+
+    fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
+        if let Some(packed) = &self.packed {
+            return self.compute(inputs, packed);
+        }
+        in_reals(
+            inputs,
+            |inputs| self.compute(inputs, &self.pack::<f32>(inputs)?),
+            |inputs| self.compute(inputs, &self.pack::<f64>(inputs)?),
+        )
+    }
+}
