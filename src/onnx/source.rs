@@ -23,6 +23,9 @@ use super::operators::table;
 use super::operators::wrong;
 use super::sparse;
 
+/// Our operators by the address of their node, or why they cannot be made.
+type Operators = HashMap<usize, Result<Arc<dyn Operator>, String>>;
+
 /// An ONNX file whose weights are loaded. All plans of a model share it.
 pub(super) struct Source {
     /// The file, without the tensors that are in `weights`.
@@ -33,7 +36,7 @@ pub(super) struct Source {
     weights: HashMap<String, Arc<Tensor>>,
     /// Our operators by the address of their node, so that all plans share what an operator has made of its attributes.
     /// The nodes never move, because `proto` is not changed any more.
-    operators: HashMap<usize, Result<Arc<dyn Operator>, String>>,
+    operators: Operators,
 }
 
 impl Source {
@@ -169,10 +172,7 @@ fn entry(node: &NodeProto) -> Option<&'static Entry> {
 }
 
 /// Makes our operators. If tract can serve a node too, an error is kept until it is known that tract does not.
-fn operators(
-    source: &Source,
-    context: &ParsingContext,
-) -> TractResult<HashMap<usize, Result<Arc<dyn Operator>, String>>> {
+fn operators(source: &Source, context: &ParsingContext) -> TractResult<Operators> {
     let mut operators = HashMap::new();
     for node in graphs(Some(source.graph())).into_iter().flat_map(|graph| &graph.node) {
         let Some(entry) = entry(node) else { continue };

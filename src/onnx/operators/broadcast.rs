@@ -20,7 +20,7 @@ pub fn shape(kinds: &[&Kind]) -> TractResult<TVec<TDim>> {
         let all: Vec<&[usize]> = all.iter().map(|shape| &**shape).collect();
         return Ok(lengths(&all)?.into_iter().map(TDim::from).collect());
     }
-    Ok(multi_broadcast(&shapes)?)
+    multi_broadcast(&shapes)
 }
 
 /// The shape of a result.

@@ -83,6 +83,7 @@ impl Form {
     }
 
     /// Only if these inputs are constant or left out.
+    #[allow(dead_code, reason = "operators that come next use it")]
     pub const fn constants(self, constants: &'static [usize]) -> Form {
         Form { constants, ..self }
     }

@@ -11,6 +11,7 @@
 
 pub mod attributes;
 pub mod axes;
+#[allow(dead_code, reason = "operators that come next use it")]
 pub mod broadcast;
 pub mod control;
 mod convolution;
@@ -19,6 +20,7 @@ pub mod entry;
 mod floats;
 mod image;
 mod ml;
+#[allow(dead_code, reason = "operators that come next use it")]
 pub mod numbers;
 pub mod operator;
 pub mod own;
@@ -28,6 +30,7 @@ mod reductions;
 pub mod table;
 mod tensors;
 #[cfg(test)]
+#[allow(dead_code, reason = "operators that come next use it")]
 pub mod trial;
 
 use std::fmt;

@@ -14,11 +14,10 @@ fn branches_with_unequal_lengths_are_served() {
     let yes = inner(&[], vec![double, shape], &["a", "n"]);
     let no = inner(&[], vec![node("Neg", &["x"], &["d"]), numbers("m", &[1], &[7])], &["d", "m"]);
     let nodes = vec![
+        floats("one", &[], &[1.]),
         branch("c", yes, no, &["y", "n"]),
         node("Add", &["y", "one"], &["z"]),
-        floats("one", &[], &[1.]),
     ];
-    let nodes = vec![nodes[2].clone(), nodes[0].clone(), nodes[1].clone()];
     let model = Model::new(&["x: float[N]", "c: bool[]"], nodes, &["z", "n"]);
     let x = f(&[3], &[1., 2., 3.]);
     let made = model.run(&[x.clone(), b(true)]).unwrap();

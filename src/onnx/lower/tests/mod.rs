@@ -139,7 +139,7 @@ impl Model {
 
     /// Loads the model, which must fail, and returns the error.
     pub fn refused(&self) -> String {
-        self.load().err().expect("the model must not load")
+        self.load().expect_err("the model must not load")
     }
 
     /// Loads the model and runs it.

@@ -46,7 +46,6 @@ fn version_8_walks_through_each_element_of_the_batch() {
     let made = model.run(&[f(&[2, 1], &[0., 10.]), f(&[2, 2, 1], &[1., 2., 3., 4.])]).unwrap();
     assert_eq!(made[0], f(&[2, 1], &[3., 17.]));
     assert_eq!(made[1], f(&[2, 2, 1], &[4., 3., 56., 51.]));
-    let mut model = model;
     model.0.graph.as_mut().unwrap().node[0].input[0] = "h".into();
     assert!(model.refused().contains("`sequence_lens` is not supported"));
 }
