@@ -36,7 +36,11 @@ impl Lowering<'_> {
 }
 
 /// The outputs for constant inputs. `None` when they are computed in each run.
-pub(super) fn of_constants(own: &Own, kinds: &[Kind], constants: TVec<TValue>) -> TractResult<Option<TVec<TValue>>> {
+pub(super) fn of_constants(
+    own: &Own,
+    kinds: &[Kind],
+    constants: TVec<TValue>,
+) -> TractResult<Option<TVec<TValue>>> {
     if kinds.iter().all(|kind| kind.value.is_some()) {
         return if is_small(own, &constants) { own.eval_out_of_plan(constants) } else { Ok(None) };
     }

@@ -59,7 +59,9 @@ impl Kind {
 
     /// The number of elements, at most `usize::MAX`. `None` when it is open.
     pub fn count(&self) -> Option<usize> {
-        self.shape.iter().try_fold(1_usize, |count, length| Some(count.saturating_mul(length.to_usize().ok()?)))
+        self.shape
+            .iter()
+            .try_fold(1_usize, |count, length| Some(count.saturating_mul(length.to_usize().ok()?)))
     }
 }
 

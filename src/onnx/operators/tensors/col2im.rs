@@ -22,7 +22,9 @@ pub fn col2im(attributes: &Attributes) -> Built {
     let ints = |name: &str| Ok::<Vec<i64>, TractError>(attributes.ints(name)?.to_vec());
     let (dilations, pads, strides) = (ints("dilations")?, ints("pads")?, ints("strides")?);
     if dilations.iter().chain(&strides).any(|number| *number < 1) || pads.iter().any(|pad| *pad < 0) {
-        return Err(attributes.wrong("expected 1 or more in `dilations` and `strides`, and 0 or more in `pads`"));
+        return Err(
+            attributes.wrong("expected 1 or more in `dilations` and `strides`, and 0 or more in `pads`")
+        );
     }
     if [&dilations, &pads, &strides].into_iter().flatten().any(|number| *number > 1 << 30) {
         return Err(attributes.wrong("a number in `dilations`, `pads` or `strides` is too large"));
@@ -46,7 +48,9 @@ struct Line {
 impl Line {
     /// The place in the image of element `inside` of block `at`. `None` outside of the image.
     fn place(&self, at: usize, inside: usize) -> Option<usize> {
-        (at * self.stride + inside * self.dilation).checked_sub(self.before).filter(|place| *place < self.image)
+        (at * self.stride + inside * self.dilation)
+            .checked_sub(self.before)
+            .filter(|place| *place < self.image)
     }
 }
 
@@ -62,7 +66,8 @@ impl Col2Im {
                 self.dilations, self.pads, self.strides
             )));
         }
-        let number = |list: &[i64], at: usize, default: i64| list.get(at).copied().unwrap_or(default) as usize;
+        let number =
+            |list: &[i64], at: usize, default: i64| list.get(at).copied().unwrap_or(default) as usize;
         let line = |at: usize| -> TractResult<Line> {
             let (dilation, stride) = (number(&self.dilations, at, 1), number(&self.strides, at, 1));
             let (before, after) = (number(&self.pads, at, 0), number(&self.pads, at + axes, 0));
@@ -106,9 +111,9 @@ impl Operator for Col2Im {
         let axes = image.count(inputs)?.ok_or_else(|| TractError::msg("`image_shape` is missing"))?;
         let channels = match block.known(inputs)? {
             Some(block) => {
-                let block = lengths_of("block_shape", &block)?.iter().try_fold(1_usize, |all, length| {
-                    all.checked_mul(*length)
-                });
+                let block = lengths_of("block_shape", &block)?
+                    .iter()
+                    .try_fold(1_usize, |all, length| all.checked_mul(*length));
                 let block = block.filter(|block| *block > 0);
                 let block = block.ok_or_else(|| invalid("`block_shape` is not possible"))?;
                 match input.shape[1].to_usize() {
@@ -151,7 +156,9 @@ impl Operator for Col2Im {
             DatumType::I64 => summed::<i64>(input, &shape, &places)?,
             DatumType::I32 => summed::<i64>(&*input.cast_to::<i64>()?, &shape, &places)?,
             DatumType::F16 | DatumType::F32 => summed::<f32>(&*input.cast_to::<f32>()?, &shape, &places)?,
-            other => return Err(TractError::msg(format!("its input is {other:?}: expected floats or integers"))),
+            other => {
+                return Err(TractError::msg(format!("its input is {other:?}: expected floats or integers")));
+            }
         };
         Ok(tvec![output.cast_to_dt(input.datum_type())?.into_owned()])
     }

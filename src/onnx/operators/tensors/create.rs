@@ -113,7 +113,8 @@ impl Operator for Range {
         let datum_type = start.datum_type();
         if datum_type.is_integer() {
             let (start, step) = (ints(start)?[0], ints(step)?[0]);
-            let all: Vec<i64> = (0..count as i64).map(|at| start.wrapping_add(at.wrapping_mul(step))).collect();
+            let all: Vec<i64> =
+                (0..count as i64).map(|at| start.wrapping_add(at.wrapping_mul(step))).collect();
             return Ok(tvec![tensor1(&all).cast_to_dt(datum_type)?.into_owned()]);
         }
         let (start, step) = (start.cast_to_scalar::<f64>()?, step.cast_to_scalar::<f64>()?);
@@ -300,7 +301,9 @@ impl Operator for Trilu {
             return Err(TractError::msg(format!("its input has {} axes: expected 2 or more", input.rank())));
         };
         let diagonal = match inputs.optional(1) {
-            Some(k) => ints(k)?.first().copied().ok_or_else(|| TractError::msg("`k` is empty: expected a number"))?,
+            Some(k) => {
+                ints(k)?.first().copied().ok_or_else(|| TractError::msg("`k` is empty: expected a number"))?
+            }
             None => 0,
         };
         Ok(tvec![moved(input.shape(), &[input], &Triangle { rows, columns, diagonal, side: self.side })?])

@@ -74,7 +74,9 @@ pub fn constant_indices(attributes: &Attributes, inputs: &Inputs<Kind>) -> Resul
     let check = || -> TractResult<bool> {
         let (data, indices) = (inputs.required(0, "data")?, inputs.required(1, "indices")?);
         let axis = axis_of(attributes.int("axis", 0)?, data.rank())?;
-        let (Ok(length), Some(indices)) = (data.shape[axis].to_usize(), indices.ints()?) else { return Ok(false) };
+        let (Ok(length), Some(indices)) = (data.shape[axis].to_usize(), indices.ints()?) else {
+            return Ok(false);
+        };
         Ok(indices.iter().all(|index| place_of(*index, length).is_ok()))
     };
     match check() {
@@ -226,10 +228,14 @@ impl Operator for GatherNd {
 
     fn outputs(&self, inputs: &Inputs<Kind>, _: &LateLengths) -> TractResult<TVec<Kind>> {
         let (data, indices) = (inputs.required(0, "data")?, inputs.required(1, "indices")?);
-        let (width, outer) =
-            indices.shape.split_last().ok_or_else(|| TractError::msg("`indices` is a scalar: expected an axis"))?;
+        let (width, outer) = indices
+            .shape
+            .split_last()
+            .ok_or_else(|| TractError::msg("`indices` is a scalar: expected an axis"))?;
         let width = width.to_usize().map_err(|_| {
-            TractError::msg("the last axis of `indices` is open: expected a fixed length, which gives the number of axes")
+            TractError::msg(
+                "the last axis of `indices` is open: expected a fixed length, which gives the number of axes",
+            )
         })?;
         let rest = data.shape.get(self.batch_axes + width..).filter(|_| self.batch_axes <= outer.len());
         let rest = rest.ok_or_else(|| {

@@ -73,7 +73,8 @@ impl Operator for Concat {
         let shapes: TVec<&[TDim]> = all.iter().map(|shape| &**shape).collect();
         let shape = lengths(&joined_shape(&shapes, axis)?)?;
         // An open length may turn out to be another one.
-        if inputs.iter().any(|input| (0..shape.len()).any(|at| at != axis && input.shape()[at] != shape[at])) {
+        if inputs.iter().any(|input| (0..shape.len()).any(|at| at != axis && input.shape()[at] != shape[at]))
+        {
             return Err(invalid("its inputs have different lengths beside the joined axis"));
         }
         Ok(tvec![joined(&shape, &inputs, axis)?])

@@ -42,8 +42,12 @@ pub const TABLE: &[Entry] = &[
         .engine(Form::ALL.attributes(&["allowzero"]).sizes(&[1]).when(has_elements))
         .own(reshape::reshape),
     Entry::onnx("Flatten", &["axis"]).engine(Form::ALL.when(has_elements)).own(reshape::flatten),
-    Entry::onnx("Squeeze", &["axes"]).engine(Form::ALL.constants(&[1]).when(named_axes)).own(reshape::squeeze),
-    Entry::onnx("Unsqueeze", &["axes"]).engine(Form::ALL.constants(&[1]).when(no_string)).own(reshape::unsqueeze),
+    Entry::onnx("Squeeze", &["axes"])
+        .engine(Form::ALL.constants(&[1]).when(named_axes))
+        .own(reshape::squeeze),
+    Entry::onnx("Unsqueeze", &["axes"])
+        .engine(Form::ALL.constants(&[1]).when(no_string))
+        .own(reshape::unsqueeze),
     Entry::onnx("Identity", &[]).engine(Form::ALL.when(no_string)).own(reshape::identity),
     Entry::onnx("Expand", &[]).engine(Form::ALL.sizes(&[1]).when(has_elements)).own(repeat::expand),
     Entry::onnx("Tile", &[]).engine(Form::ALL.sizes(&[1]).when(repeated)).own(repeat::tile),
@@ -132,7 +136,9 @@ fn named_axes(attributes: &Attributes, inputs: &Inputs<Kind>) -> Result<(), Stri
 fn repeated(attributes: &Attributes, inputs: &Inputs<Kind>) -> Result<(), String> {
     has_elements(attributes, inputs)?;
     let repeats = inputs.optional(1).and_then(|repeats| repeats.sizes().ok().flatten());
-    match repeats.is_some_and(|repeats| repeats.iter().all(|times| times.to_i64().map_or(true, |times| times > 0))) {
+    match repeats
+        .is_some_and(|repeats| repeats.iter().all(|times| times.to_i64().map_or(true, |times| times > 0)))
+    {
         true => Ok(()),
         false => Err("the engine repeats only by numbers above 0".into()),
     }

@@ -51,14 +51,16 @@ fn chunked<const N: usize>(sources: &[&Tensor], output: &mut Tensor, copy: &impl
     fn chunks<const N: usize>(source: &Tensor) -> TractResult<&[[u8; N]]> {
         Ok(source.try_as_plain_ram()?.as_bytes().as_chunks().0)
     }
-    let sources: TVec<&[[u8; N]]> = sources.iter().map(|source| chunks(source)).collect::<TractResult<_>>()?;
+    let sources: TVec<&[[u8; N]]> =
+        sources.iter().map(|source| chunks(source)).collect::<TractResult<_>>()?;
     copy.apply(&sources, output.as_bytes_mut().as_chunks_mut().0)
 }
 
 /// Elements that own memory.
 fn boxed<T: Datum>(shape: &[usize], sources: &[&Tensor], copy: &impl Move) -> TractResult<Tensor> {
     let mut output = vec![T::default(); shape.iter().product()];
-    let sources: TVec<&[T]> = sources.iter().map(|source| elements::<T>(source)).collect::<TractResult<_>>()?;
+    let sources: TVec<&[T]> =
+        sources.iter().map(|source| elements::<T>(source)).collect::<TractResult<_>>()?;
     copy.apply(&sources, &mut output)?;
     Ok(ArrayD::from_shape_vec(shape, output)?.into_tensor())
 }

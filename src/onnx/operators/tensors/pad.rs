@@ -40,8 +40,9 @@ pub fn pad(attributes: &Attributes) -> Built {
         "reflect" => Mode::Reflect,
         "wrap" => Mode::Wrap,
         other => {
-            return Err(attributes
-                .wrong(format!("`mode` is {other}: expected constant, edge, reflect or wrap")));
+            return Err(
+                attributes.wrong(format!("`mode` is {other}: expected constant, edge, reflect or wrap"))
+            );
         }
     };
     let pads = if attributes.has("paddings") { "paddings" } else { "pads" };
@@ -111,7 +112,8 @@ fn places(mode: Mode, length: usize, (before, after): (i64, i64)) -> TractResult
     if (before, after) == (0, 0) {
         return Ok(Places::all(length));
     }
-    let too_small = || invalid(format!("an axis of the length {length} cannot be padded by {before} and {after}"));
+    let too_small =
+        || invalid(format!("an axis of the length {length} cannot be padded by {before} and {after}"));
     // The elements that are left after negative pads.
     let first = before.min(0).unsigned_abs() as usize;
     let last = length.checked_sub(after.min(0).unsigned_abs() as usize).ok_or_else(too_small)?;

@@ -99,7 +99,8 @@ pub fn space_to_depth(attributes: &Attributes) -> Built {
 fn blocks(attributes: &Attributes, direction: Direction) -> Built {
     let block = attributes.int("blocksize", 0)?;
     let block = usize::try_from(block).ok().filter(|block| (1..=1 << 15).contains(block));
-    let block = block.ok_or_else(|| attributes.wrong("`blocksize` is missing or not possible: expected 1 or more"))?;
+    let block = block
+        .ok_or_else(|| attributes.wrong("`blocksize` is missing or not possible: expected 1 or more"))?;
     let order = match attributes.string("mode", "DCR")? {
         "DCR" => Order::Block,
         "CRD" => Order::Channel,

@@ -91,7 +91,9 @@ struct Tile {
 /// Builds a `Tile` from its node.
 pub fn tile(attributes: &Attributes) -> Built {
     if attributes.version() < 6 {
-        return Err(attributes.wrong("the form before opset 6 is not supported: convert the model to a later opset"));
+        return Err(
+            attributes.wrong("the form before opset 6 is not supported: convert the model to a later opset")
+        );
     }
     Ok(Arc::new(Tile { repeats: Ints::input("repeats", 1) }))
 }
@@ -123,7 +125,8 @@ impl Operator for Tile {
         let length = |(length, times): (&usize, &usize)| {
             length.checked_mul(*times).ok_or_else(|| invalid(format!("`repeats` is too large: {repeats:?}")))
         };
-        let shape: TVec<usize> = input.shape().iter().zip(&repeats).map(length).collect::<TractResult<_>>()?;
+        let shape: TVec<usize> =
+            input.shape().iter().zip(&repeats).map(length).collect::<TractResult<_>>()?;
         if shape.contains(&0) {
             return Ok(tvec![Tensor::zero_dt(input.datum_type(), &shape)?]);
         }

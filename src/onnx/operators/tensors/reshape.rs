@@ -90,7 +90,8 @@ impl Operator for Reshaped {
             (_, given) => {
                 let shape = self.shape(&input.shape, given.as_deref())?;
                 // The length that remains is known when the symbols cancel out.
-                let known = |(at, length): (usize, Option<TDim>)| length.unwrap_or_else(|| late_lengths.length(at));
+                let known =
+                    |(at, length): (usize, Option<TDim>)| length.unwrap_or_else(|| late_lengths.length(at));
                 shape.into_iter().enumerate().map(known).collect()
             }
         };
@@ -135,7 +136,9 @@ impl Reshaped {
 
     /// The shape of the output. `None` for a length that cannot be computed before the symbols have values.
     fn shape(&self, shape: &[TDim], given: Option<&[TDim]>) -> TractResult<Vec<Option<TDim>>> {
-        let axes = || given.map(|axes| axes.iter().map(|axis| Ok(axis.to_i64()?)).collect::<TractResult<Vec<i64>>>());
+        let axes = || {
+            given.map(|axes| axes.iter().map(|axis| Ok(axis.to_i64()?)).collect::<TractResult<Vec<i64>>>())
+        };
         let axes = match self.rule {
             Rule::Remove | Rule::Insert => axes().transpose()?,
             _ => None,

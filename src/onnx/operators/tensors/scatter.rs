@@ -91,7 +91,9 @@ impl Operator for Scatter {
         let (data, indices) = (inputs.required(0, "data")?, inputs.required(1, "indices")?);
         let updates = inputs.required(2, "updates")?;
         let (places, block, expected) = match self.target {
-            Target::Axis(axis) => (places_of_elements(data.shape(), indices, axis)?, 1, indices.shape().into()),
+            Target::Axis(axis) => {
+                (places_of_elements(data.shape(), indices, axis)?, 1, indices.shape().into())
+            }
             Target::Rows => {
                 let Rows { places, block } = Rows::read(data.shape(), indices, 0)?;
                 let width = indices.shape().last().copied().unwrap_or(0);
@@ -113,7 +115,13 @@ impl Operator for Scatter {
 }
 
 impl Scatter {
-    fn reduced(&self, data: &Tensor, updates: &Tensor, places: &[usize], block: usize) -> TractResult<Tensor> {
+    fn reduced(
+        &self,
+        data: &Tensor,
+        updates: &Tensor,
+        places: &[usize],
+        block: usize,
+    ) -> TractResult<Tensor> {
         if data.datum_type() == DatumType::Bool {
             let reduce = match self.reduction {
                 Reduction::Add | Reduction::Most => |old, new| old | new,
@@ -214,7 +222,8 @@ impl Operator for TensorScatter {
         for (batch, start) in starts.iter().enumerate() {
             for outer in 0..middle {
                 for at in 0..new[axis] {
-                    places.push((batch * middle + outer) * shape[axis] + self.place(*start, at, shape[axis])?);
+                    places
+                        .push((batch * middle + outer) * shape[axis] + self.place(*start, at, shape[axis])?);
                 }
             }
         }

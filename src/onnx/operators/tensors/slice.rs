@@ -105,9 +105,13 @@ impl Range {
             Range { start, end, step: 1 } if start > 0 && end >= last => {
                 Some((length.clone() - start).maxi(zero()))
             }
-            Range { start, end, step: 1 } if start < 0 && end >= last => Some(length.clone().mini((-start).to_dim())),
+            Range { start, end, step: 1 } if start < 0 && end >= last => {
+                Some(length.clone().mini((-start).to_dim()))
+            }
             Range { start: -1, end, step: -1 } if end <= -last => Some(length.clone()),
-            Range { start: 0, end, step } if step > 1 && end >= last => Some((length.clone() + (step - 1)) / step),
+            Range { start: 0, end, step } if step > 1 && end >= last => {
+                Some((length.clone() + (step - 1)) / step)
+            }
             _ => None,
         }
     }
@@ -132,7 +136,8 @@ impl Operator for Slice {
         let axes_known = are_known(&self.axes, axes.is_some());
         match (starts, ends) {
             (Some(starts), Some(ends)) if axes_known && are_known(&self.steps, steps.is_some()) => {
-                for (axis, range) in ranges(&starts, &ends, axes.as_deref(), steps.as_deref(), input.rank())? {
+                for (axis, range) in ranges(&starts, &ends, axes.as_deref(), steps.as_deref(), input.rank())?
+                {
                     let length = &shape[axis];
                     shape[axis] = match length.to_usize() {
                         Ok(length) => range.places(length).len().to_dim(),

@@ -97,7 +97,12 @@ pub fn resize(attributes: &Attributes) -> Built {
 /// Builds an `Upsample` from its node.
 pub fn upsample(attributes: &Attributes) -> Built {
     let scales = if attributes.has("height_scale") || attributes.has("width_scale") {
-        Scales::Attribute(vec![1.0, 1.0, attributes.float("height_scale", 1.0)?, attributes.float("width_scale", 1.0)?])
+        Scales::Attribute(vec![
+            1.0,
+            1.0,
+            attributes.float("height_scale", 1.0)?,
+            attributes.float("width_scale", 1.0)?,
+        ])
     } else if attributes.has("scales") {
         Scales::Attribute(attributes.floats("scales")?.to_vec())
     } else {
@@ -152,9 +157,9 @@ fn coordinates(attributes: &Attributes, default: &str) -> TractResult<Coordinate
         "tf_crop_and_resize" => Coordinates::CropAndResize,
         "tf_half_pixel_for_nn" => Coordinates::HalfPixelForNearest,
         other => {
-            return Err(
-                attributes.wrong(format!("`coordinate_transformation_mode` is {other}, which the standard does not have"))
-            );
+            return Err(attributes.wrong(format!(
+                "`coordinate_transformation_mode` is {other}, which the standard does not have"
+            )));
         }
     })
 }
@@ -185,7 +190,10 @@ impl Resize {
     fn target(&self, shape: &[usize], scales: Option<&[f32]>, sizes: Option<&[i64]>) -> TractResult<Target> {
         let axes = self.axes(shape.len())?;
         let wrong = |name: &str, count: usize| {
-            TractError::msg(format!("`{name}` has {count} elements for {} axes: expected one for each", axes.len()))
+            TractError::msg(format!(
+                "`{name}` has {count} elements for {} axes: expected one for each",
+                axes.len()
+            ))
         };
         if let Some(sizes) = sizes {
             let sizes = lengths_of("sizes", sizes)?;
@@ -194,7 +202,8 @@ impl Resize {
             }
             return Ok(self.of_sizes(shape, axes, &sizes));
         }
-        let scales = scales.ok_or_else(|| TractError::msg("`scales` and `sizes` are missing: expected one"))?;
+        let scales =
+            scales.ok_or_else(|| TractError::msg("`scales` and `sizes` are missing: expected one"))?;
         if scales.len() != axes.len() {
             return Err(wrong("scales", scales.len()));
         }
@@ -226,7 +235,9 @@ impl Resize {
         let sizes = self.sizes(has_elements);
         let scales = match &self.scales {
             Scales::Attribute(scales) => Some(scales.clone()),
-            Scales::Input(at) => inputs.optional(*at).and_then(|kind| kind.value.as_ref()).map(|t| floats(t)).transpose()?,
+            Scales::Input(at) => {
+                inputs.optional(*at).and_then(|kind| kind.value.as_ref()).map(|t| floats(t)).transpose()?
+            }
         };
         let fixed: Option<TVec<usize>> = input.shape.iter().map(|length| length.to_usize().ok()).collect();
         let known = match &sizes {
@@ -234,7 +245,9 @@ impl Resize {
             None => None,
         };
         let mut shape = input.shape.clone();
-        if let Some(fixed) = fixed.filter(|_| if sizes.is_some() { known.is_some() } else { scales.is_some() }) {
+        if let Some(fixed) =
+            fixed.filter(|_| if sizes.is_some() { known.is_some() } else { scales.is_some() })
+        {
             let target = self.target(&fixed, scales.as_deref(), known.as_deref())?;
             for (axis, length) in target.axes.iter().zip(&target.lengths) {
                 shape[*axis] = length.to_dim();
@@ -263,7 +276,8 @@ impl Resize {
             return Ok(regions);
         }
         let roi = self.roi.and_then(|at| inputs.optional(at));
-        let roi = floats(roi.ok_or_else(|| TractError::msg("`roi` is missing, which tf_crop_and_resize needs"))?)?;
+        let roi =
+            floats(roi.ok_or_else(|| TractError::msg("`roi` is missing, which tf_crop_and_resize needs"))?)?;
         if roi.len() != 2 * axes.len() || roi.iter().any(|bound| !bound.is_finite()) {
             return Err(invalid(format!(
                 "`roi` is {roi:?} for {} axes: expected a start and an end for each",

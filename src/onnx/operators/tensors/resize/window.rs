@@ -136,7 +136,9 @@ impl Windows {
         let half = self.width as i64 / 2;
         let first = floor as i64 - half + i64::from(!is_whole);
         let is_outside = |at: usize| !(0..line.input as i64).contains(&(first + at as i64));
-        let (Method::Linear { exclude_outside, .. } | Method::Cubic { exclude_outside, .. }) = method else { return };
+        let (Method::Linear { exclude_outside, .. } | Method::Cubic { exclude_outside, .. }) = method else {
+            return;
+        };
         if *exclude_outside {
             (0..weights.len()).filter(|at| is_outside(*at)).for_each(|at| weights[at] = 0.0);
             divide_by_sum(&mut weights);
