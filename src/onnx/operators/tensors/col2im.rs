@@ -6,6 +6,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::{DimLike, ToDim};
 
 use super::super::attributes::Attributes;
+use super::super::numbers::{Number, on_numbers};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
 use super::Built;
 use super::axes::{Ints, invalid, late, lengths_of, strides};
@@ -151,25 +152,16 @@ impl Operator for Col2Im {
         let mut shape: TVec<usize> = tvec![batch, rows / size];
         shape.extend(image.iter().copied());
         let places = Col2Im::places(&lines, size * columns);
-        let output = match input.datum_type() {
-            DatumType::F64 => summed::<f64>(input, &shape, &places)?,
-            DatumType::I64 => summed::<i64>(input, &shape, &places)?,
-            DatumType::I32 => summed::<i64>(&*input.cast_to::<i64>()?, &shape, &places)?,
-            DatumType::F16 | DatumType::F32 => summed::<f32>(&*input.cast_to::<f32>()?, &shape, &places)?,
-            other => {
-                return Err(TractError::msg(format!("its input is {other:?}: expected floats or integers")));
-            }
-        };
+        // FP16 has no arithmetic.
+        let wide = if input.datum_type() == DatumType::F16 { DatumType::F32 } else { input.datum_type() };
+        let wide = input.cast_to_dt(wide)?;
+        let output = on_numbers!(wide.datum_type(), T => summed::<T>(&wide, &shape, &places))?;
         Ok(tvec![output.cast_to_dt(input.datum_type())?.into_owned()])
     }
 }
 
 /// Adds the elements of each channel to the image at their places.
-fn summed<T: Datum + Copy + std::ops::AddAssign>(
-    input: &Tensor,
-    shape: &[usize],
-    places: &[Option<usize>],
-) -> TractResult<Tensor> {
+fn summed<T: Number>(input: &Tensor, shape: &[usize], places: &[Option<usize>]) -> TractResult<Tensor> {
     let image: usize = shape[2..].iter().product();
     let mut output = vec![T::default(); shape.iter().product()];
     if image > 0 && !places.is_empty() {
@@ -177,7 +169,7 @@ fn summed<T: Datum + Copy + std::ops::AddAssign>(
         for (image, channel) in output.chunks_exact_mut(image).zip(channels) {
             for (element, place) in channel.iter().zip(places) {
                 if let Some(place) = place {
-                    image[*place] += *element;
+                    image[*place] = image[*place].plus(*element);
                 }
             }
         }

@@ -188,16 +188,18 @@ pub fn one_hot(attributes: &Attributes) -> Built {
     Ok(Arc::new(OneHot { axis: attributes.int("axis", -1)? }))
 }
 
-/// The depth, which is one number of any type.
+/// The depth, which is one number of any type. One with a fraction is refused: onnxruntime and the reference evaluator round
+/// it differently.
 fn depth_of(depth: &Tensor) -> TractResult<i64> {
-    let depth = match depth.len() {
-        1 => depth.cast_to::<i64>()?,
-        other => return Err(TractError::msg(format!("`depth` has {other} elements: expected 1"))),
-    };
-    match elements::<i64>(&depth)? {
-        [depth] if *depth >= 0 => Ok(*depth),
-        other => Err(invalid(format!("`depth` is {other:?}: expected 0 or more"))),
+    let wrong = || invalid(format!("`depth` is {depth:?}: expected one whole number, 0 or more"));
+    if depth.len() != 1 {
+        return Err(wrong());
     }
+    let number = *elements::<f64>(&*depth.cast_to::<f64>()?)?.first().ok_or_else(wrong)?;
+    if number.fract() != 0.0 || !(0.0..=1e18).contains(&number) {
+        return Err(wrong());
+    }
+    Ok(number as i64)
 }
 
 impl Operator for OneHot {

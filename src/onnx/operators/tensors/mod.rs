@@ -39,7 +39,7 @@ type Built = TractResult<Arc<dyn Operator>>;
 /// What is served.
 pub const TABLE: &[Entry] = &[
     Entry::onnx("Reshape", &["shape", "allowzero", "consumed_inputs"])
-        .engine(Form::ALL.attributes(&["allowzero"]).sizes(&[1]).when(has_elements))
+        .engine(Form::ALL.attributes(&["allowzero"]).sizes(&[1]).when(zeros_copied))
         .own(reshape::reshape),
     Entry::onnx("Flatten", &["axis"]).engine(Form::ALL.when(has_elements)).own(reshape::flatten),
     Entry::onnx("Squeeze", &["axes"])
@@ -120,6 +120,15 @@ fn has_elements(attributes: &Attributes, inputs: &Inputs<Kind>) -> Result<(), St
     match inputs.optional(0).is_some_and(|input| input.shape.iter().any(is_zero)) {
         true => Err("the engine does not serve an input without elements".into()),
         false => Ok(()),
+    }
+}
+
+/// A 0 in the new shape of the engine is the input's length.
+fn zeros_copied(attributes: &Attributes, inputs: &Inputs<Kind>) -> Result<(), String> {
+    has_elements(attributes, inputs)?;
+    match attributes.int("allowzero", 0) {
+        Ok(0) => Ok(()),
+        _ => Err("the engine makes no axes without elements".into()),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Resizes axis after axis by weighted sums. FP16 and FP32 are computed in FP32, all others in FP64.
+//! Resizes axis after axis by weighted sums. FP16 and FP32 are computed in FP32, all others in FP64. Integers are rounded,
+//! halves to the even one, and limited to the range of their type, as in the reference evaluator; onnxruntime cuts them off.
 
 use std::ops::{AddAssign, Mul};
 
@@ -24,7 +25,7 @@ impl Float for f64 {
     }
 }
 
-/// The input with its `lines` resized, in the given shape. Integers are cut off behind the point.
+/// The input with its `lines` resized, in the given shape.
 pub fn blended(
     input: &Tensor,
     shape: &[usize],
@@ -34,7 +35,13 @@ pub fn blended(
 ) -> TractResult<Tensor> {
     let output = match input.datum_type() {
         DatumType::F16 | DatumType::F32 => in_float::<f32>(input, shape, lines, method, extrapolation)?,
-        _ => in_float::<f64>(input, shape, lines, method, extrapolation)?,
+        DatumType::F64 => in_float::<f64>(input, shape, lines, method, extrapolation)?,
+        _ => {
+            let mut output = in_float::<f64>(input, shape, lines, method, extrapolation)?;
+            let mut plain = output.try_as_plain_ram_mut()?;
+            plain.as_slice_mut::<f64>()?.iter_mut().for_each(|value| *value = value.round_ties_even());
+            output
+        }
     };
     Ok(output.cast_to_dt(input.datum_type())?.into_owned())
 }
