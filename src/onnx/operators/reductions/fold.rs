@@ -1,12 +1,12 @@
 //! The loops of reductions: elements as outer × length × inner, reduced over the length.
 //!
 //! If the reduced axis is the last (`inner` is 1), 16 results are kept side by side and merged at the end. Otherwise a row
-//! of results takes one row of elements after the other. Both loops run over slices, and both merge after every
-//! [`BLOCK`] steps, so that the error of a sum in floating point does not grow with its length.
+//! of results takes one row of elements after the other. Both loops run over slices. More than [`BLOCK`] steps are done in
+//! two halves, so that the error of a sum in floating point grows only with the logarithm of its length.
 
 use super::super::axes::Split;
 
-/// Steps of one result before it is merged.
+/// The most steps of one result before it is merged.
 const BLOCK: usize = 256;
 /// Results side by side.
 const LANES: usize = 16;
@@ -34,11 +34,8 @@ impl<A: Copy, S, M: Fn(A, A) -> A> Fold<A, S, M> {
         if split.inner == 1 {
             return elements.chunks_exact(split.length).map(|row| self.row(row)).collect();
         }
-        let mut results = Vec::with_capacity(split.outer * split.inner);
-        for plane in elements.chunks_exact(split.length * split.inner) {
-            self.rows(plane, split.inner, &mut results);
-        }
-        results
+        let planes = elements.chunks_exact(split.length * split.inner);
+        planes.flat_map(|plane| self.rows(plane, split.inner)).collect()
     }
 
     /// Reduces a row to one result.
@@ -46,44 +43,43 @@ impl<A: Copy, S, M: Fn(A, A) -> A> Fold<A, S, M> {
     where
         S: Fn(A, T) -> A,
     {
-        let mut result = self.empty;
-        for block in row.chunks(BLOCK * LANES) {
-            let mut lanes = [self.empty; LANES];
-            let mut chunks = block.chunks_exact(LANES);
-            for chunk in &mut chunks {
-                for (lane, element) in lanes.iter_mut().zip(chunk) {
-                    *lane = (self.step)(*lane, *element);
-                }
-            }
-            for (lane, element) in lanes.iter_mut().zip(chunks.remainder()) {
+        if row.len() > BLOCK * LANES {
+            let (a, b) = row.split_at((row.len() / 2).next_multiple_of(LANES));
+            return (self.merge)(self.row(a), self.row(b));
+        }
+        let mut lanes = [self.empty; LANES];
+        let mut chunks = row.chunks_exact(LANES);
+        for chunk in &mut chunks {
+            for (lane, element) in lanes.iter_mut().zip(chunk) {
                 *lane = (self.step)(*lane, *element);
             }
-            let used = block.len().min(LANES);
-            result = lanes[..used].iter().fold(result, |a, b| (self.merge)(a, *b));
         }
-        result
+        for (lane, element) in lanes.iter_mut().zip(chunks.remainder()) {
+            *lane = (self.step)(*lane, *element);
+        }
+        let used = row.len().min(LANES);
+        lanes[..used].iter().copied().reduce(|a, b| (self.merge)(a, b)).unwrap_or(self.empty)
     }
 
-    /// Reduces rows of `inner` elements to one row, which is added to `results`.
-    fn rows<T: Copy>(&self, plane: &[T], inner: usize, results: &mut Vec<A>)
+    /// Reduces rows of `inner` elements to one row.
+    fn rows<T: Copy>(&self, plane: &[T], inner: usize) -> Vec<A>
     where
         S: Fn(A, T) -> A,
     {
-        let begin = results.len();
-        results.resize(begin + inner, self.empty);
-        let total = &mut results[begin..];
-        let mut part = vec![self.empty; inner];
-        for block in plane.chunks(inner * BLOCK) {
-            part.fill(self.empty);
-            for row in block.chunks_exact(inner) {
-                for (result, element) in part.iter_mut().zip(row) {
-                    *result = (self.step)(*result, *element);
-                }
-            }
-            for (total, part) in total.iter_mut().zip(&part) {
-                *total = (self.merge)(*total, *part);
+        let count = plane.len() / inner;
+        if count > BLOCK {
+            let (a, b) = plane.split_at(count / 2 * inner);
+            let (mut a, b) = (self.rows(a, inner), self.rows(b, inner));
+            a.iter_mut().zip(b).for_each(|(a, b)| *a = (self.merge)(*a, b));
+            return a;
+        }
+        let mut results = vec![self.empty; inner];
+        for row in plane.chunks_exact(inner) {
+            for (result, element) in results.iter_mut().zip(row) {
+                *result = (self.step)(*result, *element);
             }
         }
+        results
     }
 }
 
