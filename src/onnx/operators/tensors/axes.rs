@@ -151,15 +151,4 @@ impl Ints {
     pub fn required(&self, inputs: &Inputs<Tensor>) -> TractResult<Vec<i64>> {
         self.now(inputs)?.ok_or_else(|| TractError::msg(format!("`{}` is missing", self.name)))
     }
-
-    /// Axes: all known, or all axes when they are left out.
-    ///
-    /// Errors: they are an input that is not constant.
-    pub fn axes(&self, inputs: &Inputs<Kind>, rank: usize) -> TractResult<Vec<usize>> {
-        match (self.is_given(inputs), self.known(inputs)?) {
-            (false, _) => Ok((0..rank).collect()),
-            (true, Some(axes)) => axes_of(&axes, rank),
-            (true, None) => Err(TractError::msg(format!("`{}` must be constant", self.name))),
-        }
-    }
 }

@@ -85,7 +85,7 @@ fn cubic_and_antialias_weigh_more_elements() {
     let cubic = line(&[string("mode", "cubic")], ramp(&[4]), Some(2.0), 8);
     near(
         &cubic,
-        &[-0.10546875, 0.19140625, 0.66796875, 1.296875, 1.703125, 2.33203125, 2.80859375, 3.10546875],
+        &[-0.10546875, 0.19140625, 0.66796875, 1.296875, 1.703125, 2.332_031_3, 2.808_593_8, 3.105_468_8],
     );
     let excluded = line(&[string("mode", "cubic"), int("exclude_outside", 1)], ramp(&[4]), Some(2.0), 8);
     assert!(excluded[0] != cubic[0] && (excluded[3] - cubic[3]).abs() < 1e-6);
