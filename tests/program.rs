@@ -54,7 +54,10 @@ fn example(output: &Output) -> String {
 fn check_names_the_operator_or_the_shape_that_does_not_load_and_what_to_do() {
     for (model, parts) in [
         ("tests/models/unsupported", ["`Unique` (node `unique`)", "cut the graph before it"]),
-        ("tests/models/quantlstm", ["`DynamicQuantizeLSTM` (node `lstm`)", "serve the float model"]),
+        (
+            "tests/models/quantlstm",
+            ["`DynamicQuantizeLSTM` (node `lstm`)", "its input 8 (`scale`, counted from 0) is missing"],
+        ),
         ("tests/models/badshape", ["\"product\" MatMulInference", "a: 1,3 b: 4,2"]),
         ("tests/lockfile.rs", ["reading the model", "expected an ONNX file"]),
         ("tests/data", ["holds no model", "a folder with `model.onnx` or `model.json`"]),

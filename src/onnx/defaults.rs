@@ -8,7 +8,6 @@ use tract_onnx::prelude::*;
 
 use super::LoadError;
 use super::convert::chain;
-use super::external::unreadable;
 
 /// The numbers of fields in onnx.proto.
 const MODEL_GRAPH: u64 = 7;
@@ -21,7 +20,7 @@ const NODE_ATTRIBUTE: u64 = 5;
 ///
 /// Errors: the file is cut short, or is not an ONNX file.
 pub(super) fn defaults_of(file: &[u8]) -> Result<Vec<Vec<AttributeProto>>, LoadError> {
-    let wrong = || unreadable("a function in the file cannot be read".into());
+    let wrong = || LoadError::unreadable("a function in the file cannot be read".into());
     let functions = messages(file, MODEL_FUNCTIONS).ok_or_else(wrong)?;
     let attributes = |function: &[u8]| parsed(&messages(function, FUNCTION_DEFAULTS).ok_or_else(wrong)?);
     functions.into_iter().map(attributes).collect()
@@ -31,8 +30,9 @@ pub(super) fn defaults_of(file: &[u8]) -> Result<Vec<Vec<AttributeProto>>, LoadE
 fn parsed(attributes: &[&[u8]]) -> Result<Vec<AttributeProto>, LoadError> {
     let node: Vec<u8> = attributes.iter().flat_map(|attribute| field(NODE_ATTRIBUTE, attribute)).collect();
     let file = field(MODEL_GRAPH, &field(GRAPH_NODE, &node));
-    let model =
-        onnx().proto_model_for_read(&mut file.as_slice()).map_err(|error| unreadable(chain(&error)))?;
+    let model = onnx()
+        .proto_model_for_read(&mut file.as_slice())
+        .map_err(|error| LoadError::unreadable(chain(&error)))?;
     let nodes = model.graph.map(|graph| graph.node).unwrap_or_default();
     Ok(nodes.into_iter().flat_map(|node| node.attribute).collect())
 }

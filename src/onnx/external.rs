@@ -37,12 +37,12 @@ impl OnnxFile {
     /// Errors: the file cannot be read, is too large, or is not an ONNX file.
     pub fn read(path: &Path) -> Result<OnnxFile, LoadError> {
         let file = reading::open(path, MOST_BYTES);
-        let mut file = file.map_err(|error| unreadable(format!("{}: {error}", path.display())))?;
+        let mut file = file.map_err(|error| LoadError::unreadable(format!("{}: {error}", path.display())))?;
         let mut read = OnnxFile::from(&mut file, path.parent().unwrap_or(Path::new("")))?;
         if !read.proto.functions.is_empty() {
             // Few files have functions. So the file is read again rather than kept in memory while it is parsed.
             let bytes = reading::read(path, MOST_BYTES)
-                .map_err(|error| unreadable(format!("{}: {error}", path.display())))?;
+                .map_err(|error| LoadError::unreadable(format!("{}: {error}", path.display())))?;
             read.defaults = defaults_of(&bytes)?;
         }
         Ok(read)
@@ -61,7 +61,8 @@ impl OnnxFile {
 
     fn from(content: &mut dyn Read, folder: &Path) -> Result<OnnxFile, LoadError> {
         guarded("reading the model", || {
-            let proto = onnx().proto_model_for_read(content).map_err(|error| unreadable(chain(&error)))?;
+            let proto =
+                onnx().proto_model_for_read(content).map_err(|error| LoadError::unreadable(chain(&error)))?;
             Ok(OnnxFile { proto, folder: folder.into(), defaults: Vec::new() })
         })
     }
@@ -102,14 +103,6 @@ impl OnnxFile {
             }
         }
         Ok(())
-    }
-}
-
-pub(super) fn unreadable(cause: String) -> LoadError {
-    LoadError {
-        what: "reading the model",
-        cause,
-        advice: Some("expected an ONNX file; a truncated download or a Git LFS pointer gives this".into()),
     }
 }
 

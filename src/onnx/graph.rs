@@ -189,10 +189,6 @@ fn leave_out_zip_maps(graph: &mut pb::GraphProto) -> Vec<ClassLabels> {
 /// Returns what the owner can do about an operator that is known to be missing.
 fn advice(operator: &str) -> Option<&'static str> {
     Some(match operator {
-        "DynamicQuantizeLSTM" => {
-            "serve the float model, or quantize it with the LSTM left out: \
-             quantize_dynamic(..., op_types_to_quantize=[\"MatMul\", \"Gemm\"])"
-        }
         "DynamicQuantizeMatMul"
         | "MatMulIntegerToFloat"
         | "QAttention"

@@ -19,8 +19,6 @@ use tract_onnx::tract_hir::internal::{
     EvalContext, EvalOp, LaneId, Op, OpState, SessionId, StaticName, TypedOp, Validation,
 };
 
-use super::bodies::branch::Branch;
-use super::bodies::repeat::Repeat;
 use super::operators::own::Own;
 use crate::error::{Code, RequestError};
 use crate::memory::Share;
@@ -55,6 +53,9 @@ pub(super) fn known_symbols(model: &TypedModel) -> TractResult<HashSet<Symbol>> 
     Ok(known)
 }
 
+/// The operators that run bodies. They take the memory of their results themselves, while the bodies run.
+const WITH_BODIES: &[&str] = &["If", "Loop", "Scan"];
+
 /// True when the shape has a symbol that is not `known` when a run starts.
 fn is_late(fact: &TypedFact, known: &HashSet<Symbol>) -> bool {
     fact.shape.iter().any(|dim| dim.symbols().iter().any(|symbol| !known.contains(symbol)))
@@ -76,7 +77,7 @@ pub(super) fn watch_inner(model: &mut TypedModel, known: &HashSet<Symbol>, most:
 pub(super) fn watch(model: &mut TypedModel, known: &HashSet<Symbol>, most: usize) -> TractResult<()> {
     for node in model.nodes_mut() {
         // Operators with bodies count their memory themselves.
-        let has_body = node.op_is::<Scan>() || node.op_is::<Branch>() || node.op_is::<Repeat>();
+        let has_body = node.op_is::<Scan>() || WITH_BODIES.contains(&&*node.op.name());
         let late = node.outputs.iter().any(|output| is_late(&output.fact, known));
         if late && !node.inputs.is_empty() && !has_body && !node.op_is::<Late>() {
             let op = Late { inner: node.op.clone(), node: node.name.clone(), most };

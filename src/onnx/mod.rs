@@ -49,6 +49,7 @@ mod late;
 mod layout;
 mod lower;
 mod operators;
+mod optimised;
 mod plan;
 pub mod planner;
 mod recurrence;
@@ -96,6 +97,19 @@ pub struct LoadError {
     pub cause: String,
     /// What the owner of the model can do.
     pub advice: Option<String>,
+}
+
+impl LoadError {
+    /// The error for a file that is no ONNX file.
+    fn unreadable(cause: String) -> LoadError {
+        LoadError {
+            what: "reading the model",
+            cause,
+            advice: Some(
+                "expected an ONNX file; a truncated download or a Git LFS pointer gives this".into(),
+            ),
+        }
+    }
 }
 
 /// The settings for a model that are not in its ONNX file. They come from `model.json` and the server's limits.

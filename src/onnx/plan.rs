@@ -6,16 +6,15 @@ use std::sync::Arc;
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid;
-use tract_onnx::tract_hir::internal::{
-    InferenceFact, IntoRunnable, SymbolScope, ToDim, TypedSimplePlan, TypedSimpleState,
-};
+use tract_onnx::tract_hir::internal::{InferenceFact, SymbolScope, ToDim, TypedSimplePlan, TypedSimpleState};
 
 use super::convert::{chain, datatype_of, dim_of, from_tract, to_tract};
 use super::guard::Guard;
-use super::late::{self, Meter};
+use super::late::Meter;
 use super::lower::lower;
+use super::optimised::Optimised;
 use super::source::Source;
-use super::{LoadError, bodies, failed, recurrence};
+use super::{LoadError, bodies, failed};
 use crate::error::RequestError;
 use crate::memory::Share;
 use crate::model::{self, Dim, TensorMetadata};
@@ -44,6 +43,7 @@ impl Plan {
         let typed = template.typed(inputs, max_tensor_bytes).map_err(failed)?;
         let Optimised { runnable, guard, weight_bytes } =
             Optimised::of(typed, max_tensor_bytes).map_err(failed)?;
+        let weight_bytes = weight_bytes + bodies::weight_bytes(runnable.model());
         Ok(Plan { runnable, inputs: inputs.to_vec(), guard: Arc::new(guard), weight_bytes })
     }
 
@@ -80,37 +80,6 @@ impl Plan {
             Ok(model.outlet_fact(*outlet).map_err(failed)?.shape.iter().map(dim_of).collect())
         };
         outlets.iter().map(shape).collect()
-    }
-}
-
-/// A graph that can run: that of a plan, or that of a body inside it.
-#[derive(Debug)]
-pub(super) struct Optimised {
-    /// The graph and the order of its operators.
-    pub runnable: Arc<TypedSimplePlan>,
-    /// The checks before each run.
-    pub guard: Guard,
-    /// The bytes of the graph's constants, and of those of its bodies.
-    pub weight_bytes: usize,
-}
-
-impl Optimised {
-    /// Optimises a typed graph. No tensor of a run may have more than `max_tensor_bytes`.
-    pub fn of(mut typed: TypedModel, max_tensor_bytes: usize) -> TractResult<Optimised> {
-        recurrence::begin_anew(&mut typed);
-        let mut typed = typed.into_decluttered()?;
-        let guard = Guard::of(&typed, max_tensor_bytes)?;
-        let known = late::known_symbols(&typed)?;
-        late::watch_inner(&mut typed, &known, max_tensor_bytes)?;
-        let constants =
-            typed.nodes().iter().flat_map(|node| &node.outputs).filter_map(|o| o.fact.konst.as_ref());
-        let own: usize = constants.map(|tensor| tensor.len() * tensor.datum_type().size_of()).sum();
-        let weight_bytes = own + bodies::weight_bytes(&typed);
-        let mut typed = typed.into_optimized()?;
-        late::watch(&mut typed, &known, max_tensor_bytes)?;
-        let runnable = typed.into_runnable()?;
-        let guard = guard.with_footprint(&runnable)?;
-        Ok(Optimised { runnable, guard, weight_bytes })
     }
 }
 

@@ -22,7 +22,7 @@ use repeat::Repeat;
 
 use super::guard::Guard;
 use super::late::Meter;
-use super::plan::Optimised;
+use super::optimised::Optimised;
 use crate::memory::{Budget, Share};
 
 /// A body that can run.
@@ -41,6 +41,7 @@ impl Body {
     pub fn of(graph: TypedModel, max_tensor_bytes: usize) -> TractResult<Body> {
         let Optimised { runnable, guard, weight_bytes } = Optimised::of(graph, max_tensor_bytes)?;
         let symbols = symbols(runnable.model())?;
+        let weight_bytes = weight_bytes + self::weight_bytes(runnable.model());
         Ok(Body { plan: runnable, guard, weight_bytes, symbols })
     }
 

@@ -24,7 +24,7 @@ fn axes_can_be_neighbours_or_apart_and_are_kept_or_not() {
     let kept = run("ReduceSum", &[], &[input.clone(), tensor1(&[1_i64])]).unwrap();
     assert_eq!(kept.shape(), [2, 1, 4]);
     assert_eq!(kept.into_shape(&[2, 4]).unwrap(), tensor2(&[[12, 15, 18, 21], [48, 51, 54, 57]]));
-    let all = run("ReduceMax", &[int("keepdims", 0)], &[input.clone()]).unwrap();
+    let all = run("ReduceMax", &[int("keepdims", 0)], std::slice::from_ref(&input)).unwrap();
     assert_eq!(all, tensor0(23));
     let attribute =
         Trial::new(Domain::Onnx, "ReduceMin", &[ints("axes", &[2]), int("keepdims", 0)]).version(11);
@@ -53,7 +53,10 @@ fn sets_without_elements_give_the_neutral_element() {
     assert_eq!(of("ReduceProd"), [1.0; 2]);
     assert_eq!(of("ReduceLogSumExp"), [f32::NEG_INFINITY; 2]);
     let booleans = Tensor::zero_dt(DatumType::Bool, &[0]).unwrap();
-    assert_eq!(run("ReduceMin", &[int("keepdims", 0)], &[booleans.clone()]).unwrap(), tensor0(true));
+    assert_eq!(
+        run("ReduceMin", &[int("keepdims", 0)], std::slice::from_ref(&booleans)).unwrap(),
+        tensor0(true)
+    );
     assert_eq!(run("ReduceMax", &[int("keepdims", 0)], &[booleans]).unwrap(), tensor0(false));
 }
 
@@ -61,7 +64,7 @@ fn sets_without_elements_give_the_neutral_element() {
 fn log_sum_exp_is_shifted() {
     let input = tensor2(&[[1000_f32, 1000.0], [-1000.0, -1000.0], [f32::NEG_INFINITY, f32::NEG_INFINITY]]);
     let result = floats(&run("ReduceLogSumExp", &[], &[input, tensor1(&[1_i64])]).unwrap());
-    assert!((result[0] - 1000.69315).abs() < 1e-4 && (result[1] + 999.30685).abs() < 1e-4, "{result:?}");
+    assert!((result[0] - 1000.6931).abs() < 1e-4 && (result[1] + 999.3069).abs() < 1e-4, "{result:?}");
     assert_eq!(result[2], f32::NEG_INFINITY);
     let over_rows = run(
         "ReduceLogSumExp",
@@ -83,7 +86,7 @@ fn half_precision_is_accumulated_in_single_precision() {
 #[test]
 fn extremes_keep_nan_and_means_of_integers_round_toward_0() {
     let input = tensor1(&[1_f32, f32::NAN, 3.0]);
-    assert!(floats(&run("ReduceMax", &[], &[input.clone()]).unwrap())[0].is_nan());
+    assert!(floats(&run("ReduceMax", &[], std::slice::from_ref(&input)).unwrap())[0].is_nan());
     assert!(floats(&run("ReduceMin", &[], &[input]).unwrap())[0].is_nan());
     assert_eq!(run("ReduceMean", &[], &[tensor1(&[-1_i64, -2, -4])]).unwrap(), tensor1(&[-2_i64]));
 }
@@ -100,7 +103,9 @@ fn wrong_axes_are_errors() {
 #[test]
 fn arg_max_takes_the_first_or_last_of_equal_elements_and_nan_first() {
     let input = tensor2(&[[2_f32, 2.0, 1.0], [0.0, f32::NAN, 5.0]]);
-    let arg = |name: &str, attributes: &[AttributeProto]| run(name, attributes, &[input.clone()]).unwrap();
+    let arg = |name: &str, attributes: &[AttributeProto]| {
+        run(name, attributes, std::slice::from_ref(&input)).unwrap()
+    };
     assert_eq!(arg("ArgMax", &[int("axis", 1), int("keepdims", 0)]), tensor1(&[0_i64, 1]));
     assert_eq!(
         arg("ArgMax", &[int("axis", -1), int("keepdims", 0), int("select_last_index", 1)]),
