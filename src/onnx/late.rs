@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::array::{DynSlice, Range, Topk};
+use tract_onnx::tract_core::ops::change_axes::{AxisOp, IntoShape};
 use tract_onnx::tract_core::ops::scan::Scan;
 use tract_onnx::tract_core::{as_op, op_as_typed_op};
 use tract_onnx::tract_hir::internal::{
@@ -135,7 +136,8 @@ impl Late {
         if let Some(own) = self.inner.downcast_ref::<Own>() {
             return own.bytes(context.symbols, inputs);
         }
-        if self.inner.is::<DynSlice>() {
+        // A new order or new axes: tract compares the late lengths with those of the input, and finds them unequal.
+        if self.inner.is::<DynSlice>() || self.inner.is::<AxisOp>() || self.inner.is::<IntoShape>() {
             return Ok(of(&inputs[0]));
         }
         match &*self.inner.name() {
@@ -150,8 +152,12 @@ impl Late {
 
     /// The size that the operator itself derives from the shapes of its inputs.
     fn by_facts(&self, context: &EvalContext, inputs: &[TValue]) -> TractResult<u128> {
-        let facts: Vec<TypedFact> =
-            inputs.iter().map(|input| TypedFact::dt_shape(input.datum_type(), input.shape())).collect();
+        let fact = |input: &TValue| -> TractResult<TypedFact> {
+            // Packed matrices have a form of their own.
+            let exotic_fact = input.exotic_fact()?;
+            Ok(TypedFact { exotic_fact, ..TypedFact::dt_shape(input.datum_type(), input.shape()) })
+        };
+        let facts: Vec<TypedFact> = inputs.iter().map(fact).collect::<TractResult<_>>()?;
         let outputs = self.inner.output_facts(&facts.iter().collect::<Vec<_>>())?;
         let mut bytes = 0_u128;
         for output in &outputs {

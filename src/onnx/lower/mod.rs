@@ -13,6 +13,7 @@
 
 mod control;
 mod engine;
+mod fold;
 mod half;
 mod loops;
 mod optionals;
@@ -33,7 +34,7 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::{GraphProto, NodeProto};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::cast::cast;
-use tract_onnx::tract_hir::internal::{DimLike, EvalOp, SymbolScope, TypedOp};
+use tract_onnx::tract_hir::internal::{SymbolScope, TypedOp};
 
 use super::operators::attributes::Attributes;
 use super::operators::entry::{Domain, Entry};
@@ -42,11 +43,6 @@ use super::operators::own::{Own, kinds_of};
 use super::operators::table;
 use super::operators::{name_of, title, wrong};
 use super::source::Source;
-
-/// A constant is computed while the graph is made if it has at most so many bytes, or not more than
-/// [`FOLD_GROWTH`] times its inputs. So weights that are stored in eight bits are widened once.
-const FOLD_BYTES: usize = 1 << 20;
-const FOLD_GROWTH: usize = 8;
 
 /// What a name in the file stands for.
 #[derive(Debug, Clone, PartialEq)]
@@ -301,22 +297,6 @@ impl<'a> Lowering<'a> {
         self.frame().graph.wire_node(name, op, inputs)
     }
 
-    /// The outputs of an operator, if all its inputs are constant and the outputs are not too large.
-    fn folded(&self, op: &dyn TypedOp, inputs: &[OutletId]) -> TractResult<Option<TVec<TValue>>> {
-        let facts: Vec<&TypedFact> =
-            inputs.iter().map(|outlet| self.fact(*outlet)).collect::<TractResult<_>>()?;
-        let constants: Option<TVec<TValue>> =
-            facts.iter().map(|fact| fact.konst.clone().map(IntoTValue::into_tvalue)).collect();
-        let Some(constants) = constants.filter(|constants| !constants.is_empty()) else { return Ok(None) };
-        let bytes: Option<usize> =
-            op.output_facts(&facts)?.iter().map(|fact| fact.mem_size().to_usize().ok()).sum();
-        if bytes.is_none_or(|bytes| bytes > most_folded(&constants)) {
-            return Ok(None);
-        }
-        // A constant with a symbol has no value before the run, and that is an error of the operator.
-        Ok(op.eval_out_of_plan(constants).unwrap_or(None))
-    }
-
     /// The same tensor with symbolic integers (`TDim`) as `I64`. Between iterations or branches, the type must not depend on
     /// what is known before the run.
     fn without_symbols(&mut self, outlet: OutletId) -> TractResult<OutletId> {
@@ -463,7 +443,11 @@ impl<'a> Lowering<'a> {
         let mut next = kinds.iter();
         let places = there.iter().map(|is_there| if *is_there { next.next() } else { None });
         match entry.check_engine(&self.attributes(node), &Inputs(places.collect())) {
-            Ok(()) => self.engine(node, inputs),
+            // tract may refuse a node only when it computes the shape of its output.
+            Ok(()) => match (self.engine(node, inputs), self.source.operator(node)) {
+                (Err(_), Some(Ok(operator))) => self.own(node, operator, inputs),
+                (outlets, _) => outlets,
+            },
             Err(cause) => match self.source.operator(node) {
                 Some(operator) => self.own(node, operator?, inputs),
                 None => Err(TractError::msg(cause)),
@@ -496,23 +480,11 @@ impl<'a> Lowering<'a> {
         let constants: Option<TVec<TValue>> =
             facts.iter().map(|fact| fact.konst.clone().map(IntoTValue::into_tvalue)).collect();
         if let Some(constants) = constants.filter(|constants| !constants.is_empty() && !own.is_random())
-            && is_small(&own, &constants)
-            && let Some(outputs) = own.eval_out_of_plan(constants)?
+            && let Some(outputs) = fold::of_constants(&own, &kinds_of(&facts)?, constants)?
         {
             let name = name_of(node);
             return outputs.into_iter().map(|output| self.constant(name, output.into_arc_tensor())).collect();
         }
         self.wire(name_of(node), own, inputs)
     }
-}
-
-/// Whether the result of these constants is small enough to be computed now.
-fn is_small(own: &Own, constants: &[TValue]) -> bool {
-    own.bytes(&Default::default(), constants).is_ok_and(|bytes| bytes <= most_folded(constants) as u128)
-}
-
-/// The most bytes of a result of these constants that is computed while the graph is made.
-fn most_folded(constants: &[TValue]) -> usize {
-    let bytes: usize = constants.iter().map(|value| value.len() * value.datum_type().size_of()).sum();
-    bytes.saturating_mul(FOLD_GROWTH).max(FOLD_BYTES)
 }

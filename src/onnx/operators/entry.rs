@@ -63,12 +63,14 @@ pub struct Form {
     types: &'static [DatumType],
     /// The inputs that must be constant if they are there, counted from 0.
     constants: &'static [usize],
+    /// The same, but the constants may be sizes that contain symbols.
+    sizes: &'static [usize],
     condition: Option<Condition>,
 }
 
 impl Form {
     /// Every form of the node.
-    pub const ALL: Form = Form { attributes: None, types: &[], constants: &[], condition: None };
+    pub const ALL: Form = Form { attributes: None, types: &[], constants: &[], sizes: &[], condition: None };
 
     /// Only these attributes.
     pub const fn attributes(self, attributes: &'static [&'static str]) -> Form {
@@ -84,6 +86,11 @@ impl Form {
     #[allow(dead_code, reason = "operators that come next use it")]
     pub const fn constants(self, constants: &'static [usize]) -> Form {
         Form { constants, ..self }
+    }
+
+    /// Only if these inputs are left out, or constant integers that may contain symbols.
+    pub const fn sizes(self, sizes: &'static [usize]) -> Form {
+        Form { sizes, ..self }
     }
 
     /// Only if this holds.
@@ -104,8 +111,9 @@ impl Form {
             let types: Vec<String> = self.types.iter().map(|datum_type| format!("{datum_type:?}")).collect();
             limits.push(format!("first input {}", types.join(", ")));
         }
-        if !self.constants.is_empty() {
-            let inputs: Vec<String> = self.constants.iter().map(usize::to_string).collect();
+        if !self.constants.is_empty() || !self.sizes.is_empty() {
+            let constants = self.constants.iter().chain(self.sizes);
+            let inputs: Vec<String> = constants.map(usize::to_string).collect();
             limits.push(format!("constant inputs {} (counted from 0)", inputs.join(", ")));
         }
         if self.condition.is_some() {
@@ -133,6 +141,11 @@ impl Form {
         }
         for at in self.constants {
             if inputs.optional(*at).is_some_and(|input| input.value.is_none()) {
+                return Err(format!("its input {at} (counted from 0) must be constant"));
+            }
+        }
+        for at in self.sizes {
+            if inputs.optional(*at).is_some_and(|input| input.value.is_none() && input.sizes.is_none()) {
                 return Err(format!("its input {at} (counted from 0) must be constant"));
             }
         }

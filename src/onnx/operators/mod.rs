@@ -29,6 +29,7 @@ mod quantized;
 mod recurrent;
 mod reductions;
 pub mod table;
+mod tensors;
 #[cfg(test)]
 #[allow(dead_code, reason = "operators that come next use it")]
 pub mod trial;

@@ -18,18 +18,21 @@ pub struct Kind {
     pub shape: TVec<TDim>,
     /// The value, for an input that is constant. Outputs have none.
     pub value: Option<Arc<Tensor>>,
+    /// The elements, flat, for integers that are constant but contain symbols, such as the shape of a tensor with open
+    /// dimensions. Such an input has no `value`.
+    pub sizes: Option<TVec<TDim>>,
 }
 
 impl Kind {
     /// A tensor with an unknown value.
     pub fn new(datum_type: DatumType, shape: impl IntoIterator<Item = TDim>) -> Kind {
-        Kind { datum_type, shape: shape.into_iter().collect(), value: None }
+        Kind { datum_type, shape: shape.into_iter().collect(), value: None, sizes: None }
     }
 
     /// A tensor whose value is known.
     pub fn of(tensor: Arc<Tensor>) -> Kind {
         let shape = tensor.shape().iter().map(|length| length.to_dim()).collect();
-        Kind { datum_type: tensor.datum_type(), shape, value: Some(tensor) }
+        Kind { datum_type: tensor.datum_type(), shape, value: Some(tensor), sizes: None }
     }
 
     /// The number of axes.
@@ -44,9 +47,21 @@ impl Kind {
         self.value.as_ref().map(|value| ints(value)).transpose()
     }
 
-    /// The number of elements. `None` when it is open.
+    /// The elements as integers, flat, that may contain symbols. `None` when they are not known.
+    ///
+    /// Errors: the elements are not integers.
+    pub fn sizes(&self) -> TractResult<Option<TVec<TDim>>> {
+        match &self.sizes {
+            Some(sizes) => Ok(Some(sizes.clone())),
+            None => Ok(self.ints()?.map(|ints| ints.iter().map(|int| int.to_dim()).collect())),
+        }
+    }
+
+    /// The number of elements, at most `usize::MAX`. `None` when it is open.
     pub fn count(&self) -> Option<usize> {
-        self.shape.iter().product::<TDim>().to_usize().ok()
+        self.shape
+            .iter()
+            .try_fold(1_usize, |count, length| Some(count.saturating_mul(length.to_usize().ok()?)))
     }
 }
 
@@ -157,6 +172,11 @@ pub trait Operator: fmt::Debug + Send + Sync + 'static {
 
     /// True when two runs with the same inputs differ. Then it is not computed before the run.
     fn is_random(&self) -> bool {
+        false
+    }
+
+    /// True when the operator only moves elements of its input 0, so that it also works on sizes that contain symbols.
+    fn keeps_symbols(&self) -> bool {
         false
     }
 

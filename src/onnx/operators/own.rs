@@ -10,7 +10,7 @@ use tract_onnx::tract_hir::internal::{
     EvalContext, EvalOp, Op, StaticName, SymbolScope, SymbolValues, TypedOp,
 };
 
-use super::operator::{Inputs, Kind, LateLengths, Operator};
+use super::operator::{Inputs, Kind, LateLengths, Operator, elements};
 
 /// One of our operators, in the form that tract needs.
 #[derive(Debug, Clone)]
@@ -76,6 +76,16 @@ impl Own {
         kept.collect()
     }
 
+    /// The outputs for these constant inputs, of which the first has sizes with symbols. `None` when the operator cannot
+    /// keep the symbols.
+    pub fn of_sizes(&self, inputs: &[TValue]) -> TractResult<Option<TVec<TValue>>> {
+        let has_sizes = inputs.first().is_some_and(|first| first.datum_type() == TDim::datum_type());
+        match has_sizes && self.operator.keeps_symbols() {
+            true => self.run(inputs).map(Some),
+            false => Ok(None),
+        }
+    }
+
     /// The most bytes of the outputs for these inputs. It does not make them.
     pub fn bytes(&self, symbols: &SymbolValues, inputs: &[TValue]) -> TractResult<u128> {
         let inputs = concrete(symbols, inputs)?;
@@ -117,7 +127,7 @@ fn concrete(symbols: &SymbolValues, inputs: &[TValue]) -> TractResult<TVec<TValu
     inputs.iter().map(concrete).collect()
 }
 
-/// What a [`Kind`] says, of tract's facts. A constant with symbols has no value that an operator can use.
+/// What a [`Kind`] says, of tract's facts.
 pub fn kinds_of(facts: &[&TypedFact]) -> TractResult<Vec<Kind>> {
     let kind = |fact: &&TypedFact| -> TractResult<Kind> {
         let is_size = fact.datum_type == TDim::datum_type();
@@ -126,7 +136,11 @@ pub fn kinds_of(facts: &[&TypedFact]) -> TractResult<Vec<Kind>> {
             Some(sizes) if is_size => sizes.cast_to::<i64>().ok().map(|sizes| Arc::new(sizes.into_owned())),
             other => other.clone(),
         };
-        Ok(Kind { datum_type, shape: fact.shape.iter().cloned().collect(), value })
+        let sizes = match (&value, &fact.konst) {
+            (None, Some(sizes)) => Some(elements::<TDim>(sizes)?.iter().cloned().collect()),
+            _ => None,
+        };
+        Ok(Kind { datum_type, shape: fact.shape.iter().cloned().collect(), value, sizes })
     };
     facts.iter().map(kind).collect()
 }

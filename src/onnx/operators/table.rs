@@ -16,6 +16,7 @@ const TABLES: &[&[Entry]] = &[
     super::quantized::TABLE,
     super::recurrent::TABLE,
     super::reductions::TABLE,
+    super::tensors::TABLE,
 ];
 
 /// All entries.

@@ -5,6 +5,7 @@ mod functions;
 mod loops;
 mod scans;
 mod sequences;
+mod shapes;
 
 use std::sync::Arc;
 
