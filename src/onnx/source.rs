@@ -16,6 +16,7 @@ use tract_onnx::tract_hir::internal::{InferenceFact, InferenceModel, SymbolScope
 
 use super::convert::chain;
 use super::external::{DataReader, graphs};
+use super::narrow;
 use super::operators::attributes::Attributes;
 use super::operators::entry::{Domain, Entry};
 use super::operators::operator::Operator;
@@ -45,13 +46,15 @@ impl Source {
         onnx.provider = Arc::new(DataReader);
         let graph = proto.graph.get_or_insert_default();
         sparse::constants_to_initializers(graph);
+        narrow::prepare(graph);
+        graph.output.iter().try_for_each(|output| narrow::check("output", output))?;
         let tensors = std::mem::take(&mut graph.initializer);
         let mut source = Source { proto, folder, onnx, weights: HashMap::new(), operators: HashMap::new() };
         let symbols = SymbolScope::default();
         let context = source.context(&symbols);
         let load = |tensor: &pb::TensorProto| {
-            let value =
-                context.load_tensor(tensor).map_err(|error| error.context(format!("`{}`", tensor.name)))?;
+            let value = narrow::load(tensor, &context)
+                .map_err(|error| error.context(format!("`{}`", tensor.name)))?;
             Ok((tensor.name.clone(), value.into_arc_tensor()))
         };
         let mut weights = tensors.iter().map(load).collect::<TractResult<HashMap<_, _>>>()?;
@@ -88,6 +91,7 @@ impl Source {
         let context = self.context(symbols);
         let inputs = self.graph().input.iter().filter(|input| !self.weights.contains_key(&input.name));
         let fact = |input: &pb::ValueInfoProto| {
+            narrow::check("input", input)?;
             let value = input.r#type.as_ref().and_then(|declared| declared.value.as_ref());
             let value = value.ok_or_else(|| {
                 TractError::msg(format!(
@@ -116,7 +120,7 @@ impl Source {
             return Ok(weights);
         }
         let load = |tensor: &pb::TensorProto| {
-            Ok((tensor.name.clone(), context.load_tensor(tensor)?.into_arc_tensor()))
+            Ok((tensor.name.clone(), narrow::load(tensor, context)?.into_arc_tensor()))
         };
         let mut weights: Vec<_> = graph.initializer.iter().map(load).collect::<TractResult<_>>()?;
         weights.extend(sparse::tensors(graph, context)?);

@@ -11,6 +11,7 @@
 //! - A node is served only in a form that its table entry honours.
 //! - A value that depends only on constants is a constant in the typed graph, up to a size.
 
+mod bfloat;
 mod control;
 mod engine;
 mod half;
@@ -22,7 +23,7 @@ mod scan;
 mod sequences;
 mod sizes;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod unroll;
 
 use std::collections::{HashMap, HashSet};
@@ -437,6 +438,9 @@ impl<'a> Lowering<'a> {
         let there: TVec<bool> = inputs.iter().map(Option::is_some).collect();
         let mut present: TVec<OutletId> = inputs.into_iter().flatten().collect();
         self.of_one_type(&node.op_type, &mut present)?;
+        if bfloat::is_cast(&self.attributes(node))? {
+            return self.round_to_bfloat(node, &present);
+        }
         if !self.is_widened(node, &present)? {
             return self.serve(node, entry, &there, &present);
         }

@@ -12,6 +12,8 @@ mod gemm;
 mod grid;
 mod linear;
 mod matmul;
+mod pointwise;
+mod pool;
 mod product;
 mod right;
 mod steps;
@@ -40,6 +42,19 @@ pub const TABLE: &[Entry] = &[
     Entry::microsoft("QGemm", &["alpha", "transA", "transB"]).own(gemm::gemm),
     Entry::onnx("ConvInteger", CONV).own(conv::sums),
     Entry::onnx("QLinearConv", CONV).own(conv::quantized),
+    Entry::microsoft("QLinearAdd", &[]).own(pointwise::add),
+    Entry::microsoft("QLinearMul", &[]).own(pointwise::mul),
+    Entry::microsoft("QLinearWhere", &[]).own(pointwise::choose),
+    Entry::microsoft("QLinearSigmoid", &[]).own(pointwise::sigmoid),
+    Entry::microsoft("QLinearLeakyRelu", &["alpha"]).own(pointwise::leaky_relu),
+    Entry::microsoft("QLinearConcat", &["axis"]).own(pointwise::concat),
+    Entry::microsoft(
+        "QLinearAveragePool",
+        &["auto_pad", "ceil_mode", "channels_last", "count_include_pad", "kernel_shape", "pads", "strides"],
+    )
+    .own(pool::average),
+    Entry::microsoft("QLinearGlobalAveragePool", &["channels_last"]).own(pool::global),
+    Entry::microsoft("QLinearSoftmax", &["axis", "opset"]).own(pool::softmax),
 ];
 
 /// What the functions that build an operator return.
