@@ -448,7 +448,7 @@ impl<'a> Lowering<'a> {
         let wide: TVec<OutletId> =
             present.iter().map(|input| self.wide(*input)).collect::<TractResult<_>>()?;
         let outputs = self.serve(node, entry, &there, &wide)?;
-        self.narrowed(outputs, types.as_deref())
+        self.narrowed(node, outputs, types.as_deref())
     }
 
     /// Adds tract's operator or ours. `there` says which inputs in the standard's order `inputs` has.
