@@ -6,6 +6,7 @@
 //!
 //! A weight that is constant is converted once, when the model is loaded.
 
+mod blocks;
 mod conv;
 mod dynamic;
 mod gemm;
@@ -17,6 +18,8 @@ mod pool;
 mod product;
 mod right;
 mod steps;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -42,6 +45,10 @@ pub const TABLE: &[Entry] = &[
     Entry::microsoft("QGemm", &["alpha", "transA", "transB"]).own(gemm::gemm),
     Entry::onnx("ConvInteger", CONV).own(conv::sums),
     Entry::onnx("QLinearConv", CONV).own(conv::quantized),
+    Entry::microsoft("MatMulNBits", &["K", "N", "accuracy_level", "bits", "block_size", "weight_prepacked"])
+        .own(blocks::matmul),
+    Entry::microsoft("GatherBlockQuantized", &["bits", "block_size", "gather_axis", "quantize_axis"])
+        .own(blocks::gather),
     Entry::microsoft("QLinearAdd", &[]).own(pointwise::add),
     Entry::microsoft("QLinearMul", &[]).own(pointwise::mul),
     Entry::microsoft("QLinearWhere", &[]).own(pointwise::choose),

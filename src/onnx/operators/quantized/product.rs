@@ -75,11 +75,6 @@ impl Weights {
         Weights { numbers, rows, columns, parts }
     }
 
-    /// The number of rows.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
     /// The number of columns.
     pub fn columns(&self) -> usize {
         self.columns
