@@ -53,7 +53,11 @@ impl Pool {
                     (0..axis.kernel).filter_map(|tap| axis.inside(window, tap)).collect();
                 places =
                     inside.iter().flat_map(|at| places.iter().map(move |place| place + at * size)).collect();
-                taps *= axis.taps(window, counted);
+                // onnxruntime counts the whole window, also where it goes beyond the padding (`ceil_mode`).
+                taps *= match counted {
+                    Counted::Padded => axis.kernel,
+                    Counted::Input => axis.taps(window, counted),
+                };
                 rest /= axis.output;
                 size *= axis.input;
             }

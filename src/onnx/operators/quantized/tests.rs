@@ -220,6 +220,13 @@ fn means_and_softmax_of_quantized_tensors() {
     let made = microsoft("QLinearAveragePool", &attributes, &inputs);
     assert_is(made, &[1, 1, 2, 2], &[3_u8, 6, 3, 5]);
     assert!(microsoft("QLinearGlobalAveragePool", &[int("channels_last", 1)], &inputs).is_err());
+    let row = [t(&[1, 1, 1, 3], &[2_u8, 4, 10]), one(1.0_f32), one(0_u8), one(0.5_f32), one(0_u8)];
+    for (is_counted, last) in [(0, 20), (1, 10)] {
+        let windows = [ints("kernel_shape", &[1, 2]), ints("strides", &[1, 2]), int("ceil_mode", 1)];
+        let attributes = [windows.to_vec(), vec![int("count_include_pad", is_counted)]].concat();
+        let made = microsoft("QLinearAveragePool", &attributes, &row);
+        assert_is(made, &[1, 1, 1, 2], &[6_u8, last]);
+    }
     let x = t(&[2, 2], &[0_u8, 0, 7, 7]);
     let inputs = [x, one(0.1_f32), one(0_u8), one(1.0_f32 / 256.0), one(0_u8)];
     let made = microsoft("QLinearSoftmax", &[int("opset", 13)], &inputs);
