@@ -17,8 +17,8 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
 
 use super::super::operators::operator::{Inputs, Kind, LateLengths, Operator, elements};
-use super::super::operators::own::Own;
-use super::Lowering;
+use super::super::operators::own::{Own, kinds_of};
+use super::{Lowering, bfloat};
 
 /// The operators whose result depends on the type of their inputs, or that are given FP16 for another reason.
 const IN_HALF: &[&str] = &["Cast", "CastLike", "DequantizeLinear", "QuantizeLinear", "BitCast"];
@@ -121,8 +121,41 @@ impl Operator for Change {
 }
 
 impl Lowering<'_> {
+    /// Puts a node into the graph with `serve`, which is given FP32 tensors instead of FP16 ones where that is right. A
+    /// `Cast` to BFLOAT16 is served here.
+    pub(super) fn in_singles(
+        &mut self,
+        node: &NodeProto,
+        inputs: &[OutletId],
+        serve: impl FnOnce(&mut Self, &[OutletId]) -> TractResult<TVec<OutletId>>,
+    ) -> TractResult<TVec<OutletId>> {
+        if bfloat::is_cast(&self.attributes(node))? {
+            return self.round_to_bfloat(node, inputs);
+        }
+        if !self.is_widened(node, inputs)? {
+            return serve(self, inputs);
+        }
+        let types = self.types(node, inputs);
+        let wide: TVec<OutletId> =
+            inputs.iter().map(|input| self.wide(*input)).collect::<TractResult<_>>()?;
+        let outputs = serve(self, &wide)?;
+        self.narrowed(node, outputs, types.as_deref())
+    }
+
+    /// The types of the outputs that a node names. `None`: they are not known before the node is put into the graph.
+    fn types(&self, node: &NodeProto, inputs: &[OutletId]) -> Option<TVec<DatumType>> {
+        if let Some(Ok(operator)) = self.source.operator(node) {
+            let facts: Vec<&TypedFact> =
+                inputs.iter().map(|outlet| self.fact(*outlet).ok()).collect::<Option<_>>()?;
+            let own = Own::new(node, operator, &self.symbols);
+            let kinds = kinds_of(&facts).and_then(|kinds| own.kinds(&kinds));
+            return kinds.ok().map(|kinds| kinds.iter().map(|kind| kind.datum_type).collect());
+        }
+        self.engine_types(node, inputs).ok()
+    }
+
     /// Whether a node with these inputs is computed in FP32 although it has FP16 inputs.
-    pub(super) fn is_widened(&mut self, node: &NodeProto, inputs: &[OutletId]) -> TractResult<bool> {
+    fn is_widened(&mut self, node: &NodeProto, inputs: &[OutletId]) -> TractResult<bool> {
         if IN_HALF.contains(&&*node.op_type) {
             return Ok(false);
         }
@@ -141,7 +174,7 @@ impl Lowering<'_> {
     }
 
     /// The FP32 tensor that belongs to an FP16 tensor; any other tensor as it is.
-    pub(super) fn wide(&mut self, outlet: OutletId) -> TractResult<OutletId> {
+    fn wide(&mut self, outlet: OutletId) -> TractResult<OutletId> {
         if self.fact(outlet)?.datum_type != DatumType::F16 {
             return Ok(outlet);
         }
@@ -156,7 +189,7 @@ impl Lowering<'_> {
 
     /// The FP16 tensors of the outputs of a node that was computed in FP32. `types` are the types that the outputs have by
     /// the standard. If they are not known, all FP32 outputs are rounded.
-    pub(super) fn narrowed(
+    fn narrowed(
         &mut self,
         node: &NodeProto,
         outputs: TVec<OutletId>,
