@@ -48,6 +48,7 @@ mod guard;
 mod late;
 mod layout;
 mod lower;
+mod narrow;
 mod operators;
 mod optimised;
 mod plan;

@@ -16,6 +16,7 @@ use tract_onnx::tract_hir::internal::{InferenceFact, InferenceModel, SymbolScope
 
 use super::convert::chain;
 use super::external::{DataReader, graphs};
+use super::narrow;
 use super::operators::attributes::Attributes;
 use super::operators::entry::{Domain, Entry};
 use super::operators::operator::Operator;
@@ -49,6 +50,8 @@ impl Source {
         onnx.provider = Arc::new(DataReader);
         let graph = proto.graph.get_or_insert_default();
         sparse::constants_to_initializers(graph);
+        narrow::prepare(graph);
+        graph.output.iter().try_for_each(|output| narrow::check("output", output))?;
         let tensors = std::mem::take(&mut graph.initializer);
         let mut source = Source { proto, folder, onnx, weights: HashMap::new(), operators: HashMap::new() };
         let symbols = SymbolScope::default();
@@ -92,6 +95,7 @@ impl Source {
         let context = self.context(symbols);
         let inputs = self.graph().input.iter().filter(|input| !self.weights.contains_key(&input.name));
         let fact = |input: &pb::ValueInfoProto| {
+            narrow::check("input", input)?;
             let value = input.r#type.as_ref().and_then(|declared| declared.value.as_ref());
             let value = value.ok_or_else(|| {
                 TractError::msg(format!(

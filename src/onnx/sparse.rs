@@ -6,6 +6,8 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::{GraphProto, NodeProto, SparseTensorProto};
 use tract_onnx::prelude::*;
 
+use super::tensors;
+
 /// The most bytes of a dense tensor. A few numbers in the file can stand for a tensor of any size.
 const MOST_BYTES: usize = 2 << 30;
 
@@ -48,8 +50,8 @@ pub(super) fn tensors(
 /// The dense tensor with these values; all other elements are zero.
 fn dense(sparse: &SparseTensorProto, context: &ParsingContext) -> TractResult<Tensor> {
     let missing = |what: &str| TractError::msg(format!("it has no {what}"));
-    let values = context.load_tensor(sparse.values.as_ref().ok_or_else(|| missing("values"))?)?;
-    let indices = context.load_tensor(sparse.indices.as_ref().ok_or_else(|| missing("indices"))?)?;
+    let values = tensors::load(context, sparse.values.as_ref().ok_or_else(|| missing("values"))?)?;
+    let indices = tensors::load(context, sparse.indices.as_ref().ok_or_else(|| missing("indices"))?)?;
     if !values.datum_type().is_copy() {
         return Err(TractError::msg(format!("it is of {:?}: expected numbers", values.datum_type())));
     }

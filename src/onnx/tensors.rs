@@ -1,12 +1,15 @@
 //! Reads the tensors of an ONNX file.
 //!
 //! tract does it, but it looks for UINT32 and UINT64 in fields in which the standard does not store them, and gives such a
-//! tensor a signed type. What does not belong here: which tensors are read (`source`).
+//! tensor a signed type. What does not belong here: which tensors are read (`source`), and types that tract does not have
+//! (`narrow`).
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::TensorProto;
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::prelude::*;
+
+use super::narrow;
 
 /// Reads a tensor.
 ///
@@ -15,7 +18,7 @@ pub(super) fn load(context: &ParsingContext, proto: &TensorProto) -> TractResult
     let is_inside = proto.raw_data.is_empty() && proto.data_location != Some(DataLocation::External as i32);
     let is = |datatype: DataType| proto.data_type == datatype as i32;
     if !is_inside || !is(DataType::Uint32) && !is(DataType::Uint64) {
-        return context.load_tensor(proto);
+        return narrow::load(context, proto);
     }
     let shape: Result<Vec<usize>, _> = proto.dims.iter().map(|length| usize::try_from(*length)).collect();
     let shape =

@@ -11,6 +11,7 @@
 //! - A node is served only in a form that its table entry honours.
 //! - A value that depends only on constants is a constant in the typed graph, up to a size.
 
+mod bfloat;
 mod control;
 mod engine;
 mod fold;
@@ -24,7 +25,7 @@ mod scan;
 mod sequences;
 mod sizes;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod unroll;
 
 use std::collections::{HashMap, HashSet};
@@ -418,14 +419,7 @@ impl<'a> Lowering<'a> {
         let there: TVec<bool> = inputs.iter().map(Option::is_some).collect();
         let mut present: TVec<OutletId> = inputs.into_iter().flatten().collect();
         self.of_one_type(&node.op_type, &mut present)?;
-        if !self.is_widened(node, &present)? {
-            return self.serve(node, entry, &there, &present);
-        }
-        let types = self.types(node, &present);
-        let wide: TVec<OutletId> =
-            present.iter().map(|input| self.wide(*input)).collect::<TractResult<_>>()?;
-        let outputs = self.serve(node, entry, &there, &wide)?;
-        self.narrowed(outputs, types.as_deref())
+        self.in_singles(node, &present, |lowering, inputs| lowering.serve(node, entry, &there, inputs))
     }
 
     /// Adds tract's operator or ours. `there` says which inputs in the standard's order `inputs` has.
@@ -453,18 +447,6 @@ impl<'a> Lowering<'a> {
                 None => Err(TractError::msg(cause)),
             },
         }
-    }
-
-    /// The types of the outputs that a node names. `None`: they are not known before the node is put into the graph.
-    fn types(&self, node: &NodeProto, inputs: &[OutletId]) -> Option<TVec<DatumType>> {
-        if let Some(Ok(operator)) = self.source.operator(node) {
-            let facts: Vec<&TypedFact> =
-                inputs.iter().map(|outlet| self.fact(*outlet).ok()).collect::<Option<_>>()?;
-            let own = Own::new(node, operator, &self.symbols);
-            let kinds = kinds_of(&facts).and_then(|kinds| own.kinds(&kinds));
-            return kinds.ok().map(|kinds| kinds.iter().map(|kind| kind.datum_type).collect());
-        }
-        self.engine_types(node, inputs).ok()
     }
 
     /// Adds one of our operators for a node. `inputs` are those that the node names.

@@ -10,7 +10,7 @@ use super::super::operators::entry::{Domain, Entry};
 use super::super::operators::own::kinds_of;
 use super::super::operators::table;
 use super::{Lowering, Value};
-use super::{control, optionals, repeat, scan, sequences};
+use super::{bfloat, control, optionals, repeat, scan, sequences};
 
 /// Puts a node into the graph, and returns its outputs in the standard's order. Those without a name are left out later.
 pub fn put<'a>(lowering: &mut Lowering<'a>, node: &'a NodeProto) -> TractResult<Vec<Value>> {
@@ -44,6 +44,10 @@ fn cast<'a>(lowering: &mut Lowering<'a>, node: &'a NodeProto) -> TractResult<Vec
     };
     let from = datum_type(input)?;
     let to = match &*node.op_type {
+        "Cast" if bfloat::is_cast(&lowering.attributes(node))? => {
+            let outlets = lowering.round_to_bfloat(node, &[input])?;
+            return Ok(outlets.into_iter().map(Value::Tensor).collect());
+        }
         "Cast" => cast_type(&lowering.attributes(node))?,
         _ => {
             let like = lowering.inputs(node)?;

@@ -89,7 +89,7 @@ pub fn inner(inputs: &[&str], nodes: Vec<NodeProto>, outputs: &[&str]) -> GraphP
     }
 }
 
-/// An input of a model: `x: float[N,3]`, where the type is `float`, `int64` or `bool`.
+/// An input of a model: `x: float[N,3]`, where the type is `float`, `half`, `int64` or `bool`.
 fn input(text: &str) -> ValueInfoProto {
     let (name, kind) = text.split_once(": ").expect("a name and a type");
     let (kind, shape) = kind.split_once('[').expect("a shape");
@@ -101,6 +101,7 @@ fn input(text: &str) -> ValueInfoProto {
     });
     let kind = match kind {
         "float" => DataType::Float,
+        "half" => DataType::Float16,
         "int64" => DataType::Int64,
         _ => DataType::Bool,
     };

@@ -6,15 +6,20 @@
 //!
 //! A weight that is constant is converted once, when the model is loaded.
 
+mod blocks;
 mod conv;
 mod dynamic;
 mod gemm;
 mod grid;
 mod linear;
 mod matmul;
+mod pointwise;
+mod pool;
 mod product;
 mod right;
 mod steps;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -40,6 +45,23 @@ pub const TABLE: &[Entry] = &[
     Entry::microsoft("QGemm", &["alpha", "transA", "transB"]).own(gemm::gemm),
     Entry::onnx("ConvInteger", CONV).own(conv::sums),
     Entry::onnx("QLinearConv", CONV).own(conv::quantized),
+    Entry::microsoft("MatMulNBits", &["K", "N", "accuracy_level", "bits", "block_size", "weight_prepacked"])
+        .own(blocks::matmul),
+    Entry::microsoft("GatherBlockQuantized", &["bits", "block_size", "gather_axis", "quantize_axis"])
+        .own(blocks::gather),
+    Entry::microsoft("QLinearAdd", &[]).own(pointwise::add),
+    Entry::microsoft("QLinearMul", &[]).own(pointwise::mul),
+    Entry::microsoft("QLinearWhere", &[]).own(pointwise::choose),
+    Entry::microsoft("QLinearSigmoid", &[]).own(pointwise::sigmoid),
+    Entry::microsoft("QLinearLeakyRelu", &["alpha"]).own(pointwise::leaky_relu),
+    Entry::microsoft("QLinearConcat", &["axis"]).own(pointwise::concat),
+    Entry::microsoft(
+        "QLinearAveragePool",
+        &["auto_pad", "ceil_mode", "channels_last", "count_include_pad", "kernel_shape", "pads", "strides"],
+    )
+    .own(pool::average),
+    Entry::microsoft("QLinearGlobalAveragePool", &["channels_last"]).own(pool::global),
+    Entry::microsoft("QLinearSoftmax", &["axis", "opset"]).own(pool::softmax),
 ];
 
 /// What the functions that build an operator return.

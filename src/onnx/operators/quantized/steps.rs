@@ -6,8 +6,9 @@
 //! becomes the smallest integer, as in onnxruntime.
 
 use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::internal::ToDim;
 
-use super::super::operator::elements;
+use super::super::operator::{Inputs, Kind, elements};
 
 /// An integer type of quantized tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,6 +185,22 @@ pub fn zero(tensor: Option<&Tensor>, name: &str) -> TractResult<i32> {
 
 fn not_single(name: &str, tensor: &Tensor) -> TractError {
     TractError::msg(format!("`{name}` has the shape {:?}: expected one element", tensor.shape()))
+}
+
+/// Checks that a scale (which must be there) and a zero point have one element each. `name` is that of the tensor.
+pub fn expect_single(inputs: &Inputs<Kind>, scale: usize, zero: usize, name: &str) -> TractResult<()> {
+    let scale = inputs.required(scale, &format!("{name}_scale"))?;
+    for (given, what) in [(Some(scale), "scale"), (inputs.optional(zero), "zero_point")] {
+        if let Some(given) = given
+            && given.shape.iter().product::<TDim>() != 1.to_dim()
+        {
+            return Err(TractError::msg(format!(
+                "`{name}_{what}` has the shape {:?}: expected one element",
+                given.shape
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Checks that a tensor has integers of 8 bits.

@@ -6,6 +6,7 @@ use tract_onnx::pb::TensorProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::ToDim;
 
+use super::super::super::tensors;
 use super::super::attributes::Attributes;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements, ints};
 use super::Built;
@@ -21,7 +22,7 @@ struct ConstantOfShape {
 /// Builds a `ConstantOfShape` from its node.
 pub fn constant_of_shape(attributes: &Attributes) -> Built {
     let value = match attributes.node.get_attr_opt::<&TensorProto>("value")? {
-        Some(value) => attributes.context.load_tensor(value)?,
+        Some(value) => tensors::load(attributes.context, value)?,
         None => tensor0(0_f32),
     };
     match value.len() {
