@@ -9,16 +9,20 @@
 //! standard, and onnxruntime where the standard leaves something open. It checks shapes itself: a wrong input is an error,
 //! never a panic.
 
+mod activation;
 pub mod attributes;
 pub mod control;
 mod convolution;
+mod curves;
 mod documentation;
 pub mod entry;
 mod floats;
 mod image;
 mod ml;
+mod normalization;
 pub mod operator;
 pub mod own;
+mod stretch;
 pub mod table;
 #[cfg(test)]
 pub mod trial;

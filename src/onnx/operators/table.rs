@@ -7,8 +7,14 @@ use std::sync::LazyLock;
 use super::entry::{Domain, Entry};
 
 /// The tables of all families.
-const TABLES: &[&[Entry]] =
-    &[super::control::TABLE, super::convolution::TABLE, super::image::TABLE, super::ml::TABLE];
+const TABLES: &[&[Entry]] = &[
+    super::activation::TABLE,
+    super::control::TABLE,
+    super::convolution::TABLE,
+    super::image::TABLE,
+    super::ml::TABLE,
+    super::normalization::TABLE,
+];
 
 /// All entries.
 pub fn all() -> impl Iterator<Item = &'static Entry> {
