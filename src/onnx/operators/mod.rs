@@ -10,6 +10,7 @@
 //! never a panic.
 
 mod activation;
+mod attention;
 pub mod attributes;
 pub mod control;
 mod convolution;
@@ -18,10 +19,12 @@ mod documentation;
 pub mod entry;
 mod floats;
 mod image;
+mod losses;
 mod ml;
 mod normalization;
 pub mod operator;
 pub mod own;
+mod signal;
 mod stretch;
 pub mod table;
 #[cfg(test)]

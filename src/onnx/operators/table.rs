@@ -9,11 +9,14 @@ use super::entry::{Domain, Entry};
 /// The tables of all families.
 const TABLES: &[&[Entry]] = &[
     super::activation::TABLE,
+    super::attention::TABLE,
     super::control::TABLE,
     super::convolution::TABLE,
     super::image::TABLE,
+    super::losses::TABLE,
     super::ml::TABLE,
     super::normalization::TABLE,
+    super::signal::TABLE,
 ];
 
 /// All entries.
