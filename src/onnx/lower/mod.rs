@@ -13,6 +13,8 @@
 
 mod control;
 mod engine;
+mod flex;
+mod fused;
 mod optionals;
 mod parts;
 mod repeat;

@@ -10,7 +10,7 @@
 //! never a panic.
 
 mod activation;
-mod attention;
+pub mod attention;
 pub mod attributes;
 pub mod control;
 mod convolution;
@@ -18,6 +18,7 @@ mod curves;
 mod documentation;
 pub mod entry;
 mod floats;
+pub mod fused;
 mod image;
 mod losses;
 mod ml;

@@ -12,6 +12,7 @@ const TABLES: &[&[Entry]] = &[
     super::attention::TABLE,
     super::control::TABLE,
     super::convolution::TABLE,
+    super::fused::TABLE,
     super::image::TABLE,
     super::losses::TABLE,
     super::ml::TABLE,

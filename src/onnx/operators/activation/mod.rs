@@ -19,6 +19,7 @@ use tract_onnx::prelude::*;
 
 use super::entry::{Entry, Form};
 use super::operator::Operator;
+pub use unary::Function;
 
 /// What is served.
 pub const TABLE: &[Entry] = &[

@@ -15,6 +15,8 @@ use super::{Built, built};
 pub enum Function {
     /// max(0, x) + min(0, alpha × (exp(x ÷ alpha) − 1)).
     Celu { alpha: f32 },
+    /// max(min, min(max, x)).
+    Clip { min: f32, max: f32 },
     /// alpha × (exp(x) − 1) below 0.
     Elu { alpha: f32 },
     /// x × Φ(x), where Φ is the normal distribution.
@@ -58,6 +60,10 @@ impl Function {
             Function::Celu { alpha } => {
                 let alpha = of(alpha);
                 each(values, |x| if x < zero { alpha * (x / alpha).exp_m1() } else { x });
+            }
+            Function::Clip { min, max } => {
+                let (min, max) = (of(min), of(max));
+                each(values, |x| between(min, x, max));
             }
             Function::Elu { alpha } => {
                 let alpha = of(alpha);

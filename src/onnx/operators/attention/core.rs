@@ -40,7 +40,7 @@ impl<T: Real> Heads<T> {
             }
             (&[batch, length, hidden], Some(heads)) if heads > 0 && hidden % heads == 0 => {
                 let mut all = Heads::zero(batch, heads, length, hidden / heads);
-                all.fill_from(values, heads, 0);
+                all.fill_columns(values, hidden, 0);
                 Ok(all)
             }
             (shape, heads) => Err(TractError::msg(format!(
@@ -50,17 +50,30 @@ impl<T: Real> Heads<T> {
         }
     }
 
-    /// Takes `heads` heads of `[batch, length, all × size]`, from the head `first` on.
-    pub fn fill_from(&mut self, values: &[T], all: usize, first: usize) {
-        let size = self.size;
-        if size == 0 || self.length == 0 {
+    /// Takes columns of `[batch, length, columns]`, from the column `first` on.
+    pub fn fill_columns(&mut self, values: &[T], columns: usize, first: usize) {
+        let (size, length) = (self.size, self.length);
+        if size == 0 || length == 0 {
             return;
         }
-        for (number, rows) in self.values.chunks_exact_mut(self.length * size).enumerate() {
-            let (batch, head) = (number / self.heads, number % self.heads + first);
+        for (number, rows) in self.values.chunks_exact_mut(length * size).enumerate() {
+            let (batch, head) = (number / self.heads, number % self.heads);
             for (at, row) in rows.chunks_exact_mut(size).enumerate() {
-                let from = ((batch * self.length + at) * all + head) * size;
+                let from = (batch * length + at) * columns + first + head * size;
                 row.copy_from_slice(&values[from..from + size]);
+            }
+        }
+    }
+
+    /// Adds one number to each element of each head, `[heads × size]`.
+    pub fn shift(&mut self, bias: &[T]) {
+        if self.size == 0 || self.length == 0 {
+            return;
+        }
+        for (number, rows) in self.values.chunks_exact_mut(self.length * self.size).enumerate() {
+            let bias = &bias[number % self.heads * self.size..][..self.size];
+            for row in rows.chunks_exact_mut(self.size) {
+                row.iter_mut().zip(bias).for_each(|(value, bias)| *value += *bias);
             }
         }
     }
@@ -86,6 +99,12 @@ impl<T: Real> Heads<T> {
     pub fn part(&self, number: usize) -> &[T] {
         let count = self.length * self.size;
         &self.values[number * count..(number + 1) * count]
+    }
+
+    /// One vector of a head, counted through all batches.
+    pub fn row(&self, number: usize, at: usize) -> &[T] {
+        let begin = (number * self.length + at) * self.size;
+        &self.values[begin..begin + self.size]
     }
 
     /// As a tensor `[batch, heads, length, size]`.
@@ -196,6 +215,49 @@ pub fn attend<T: Curves>(
     Ok(output)
 }
 
+/// The products of queries and keys with a factor, `[batch, heads of queries, queries, keys]`.
+pub fn products<T: Real>(queries: &Heads<T>, keys: &Heads<T>, scale: Option<f64>) -> TractResult<Tensor> {
+    check(queries, keys, keys)?;
+    let mut made = Heads::zero(queries.batch, queries.heads, queries.length, keys.length);
+    let scale = T::of(scale.unwrap_or_else(|| 1.0 / (queries.size as f64).sqrt()));
+    let shared = queries.heads / keys.heads.max(1);
+    let count = queries.length * keys.length;
+    for number in 0..queries.batch * queries.heads {
+        let own = number / queries.heads * keys.heads + number % queries.heads / shared;
+        let rows = matrix(queries.part(number), queries.length, queries.size)?;
+        let keys_own = matrix(keys.part(own), keys.length, keys.size)?;
+        let to = &mut made.values[number * count..(number + 1) * count];
+        let to = &mut matrix_mut(to, queries.length, keys.length)?;
+        general_mat_mul(scale, &rows, &keys_own.t(), T::zero(), to);
+    }
+    made.tensor()
+}
+
+/// The means of values by probabilities, `[batch, heads of queries, queries, size]`.
+pub fn mix<T: Real>(probabilities: &Heads<T>, values: &Heads<T>) -> TractResult<Tensor> {
+    let fits = probabilities.size == values.length
+        && probabilities.batch == values.batch
+        && (probabilities.heads == 0 || values.heads > 0 && probabilities.heads % values.heads == 0);
+    if !fits {
+        return Err(TractError::msg(format!(
+            "its values have {} heads of {} vectors, for {} heads of queries and {} probabilities: expected values that fit",
+            values.heads, values.length, probabilities.heads, probabilities.size
+        )));
+    }
+    let mut made = Heads::zero(probabilities.batch, probabilities.heads, probabilities.length, values.size);
+    let shared = probabilities.heads / values.heads.max(1);
+    let count = probabilities.length * values.size;
+    for number in 0..probabilities.batch * probabilities.heads {
+        let own = number / probabilities.heads * values.heads + number % probabilities.heads / shared;
+        let rows = matrix(probabilities.part(number), probabilities.length, probabilities.size)?;
+        let values_own = matrix(values.part(own), values.length, values.size)?;
+        let to = &mut made.values[number * count..(number + 1) * count];
+        let to = &mut matrix_mut(to, probabilities.length, values.size)?;
+        general_mat_mul(T::one(), &rows, &values_own, T::zero(), to);
+    }
+    made.tensor()
+}
+
 fn check<T>(queries: &Heads<T>, keys: &Heads<T>, values: &Heads<T>) -> TractResult<()> {
     let shape = |heads: &Heads<T>| [heads.batch, heads.heads, heads.length, heads.size];
     let fits = queries.size == keys.size
@@ -266,6 +328,11 @@ pub struct Mask<T> {
 }
 
 impl<T: Real> Mask<T> {
+    /// A mask of these values, with the steps for one batch, head and query, and the number of keys.
+    pub fn of(values: Vec<T>, steps: [usize; 3], length: usize) -> Mask<T> {
+        Mask { values, steps, length }
+    }
+
     /// Reads a mask that is broadcast to `[batch, heads, queries, keys]`. BOOL: true for keys that count. Its last axis may be
     /// shorter than `keys`: then the last keys are masked.
     pub fn read(mask: &Tensor, to: [usize; 4]) -> TractResult<Mask<T>> {

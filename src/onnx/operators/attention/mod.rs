@@ -4,7 +4,11 @@
 //! once.
 
 mod attention;
+mod causal;
 mod core;
+pub mod flex;
+mod linear;
+mod microsoft;
 mod rotary;
 
 use std::sync::Arc;
@@ -31,7 +35,26 @@ pub const TABLE: &[Entry] = &[
         ],
     )
     .own(attention::attention),
+    Entry::onnx("CausalConvWithState", &["activation"]).own(causal::causal),
+    Entry::preview("FlexAttention", &["prob_mod", "scale", "score_mod", "softmax_precision"]).rewritten(),
+    Entry::onnx("LinearAttention", &["chunk_size", "kv_num_heads", "q_num_heads", "scale", "update_rule"])
+        .own(linear::linear),
     Entry::onnx("RotaryEmbedding", &["interleaved", "num_heads", "rotary_embedding_dim"]).own(rotary::rotary),
+    Entry::microsoft(
+        "Attention",
+        &[
+            "do_rotary",
+            "mask_filter_value",
+            "num_heads",
+            "past_present_share_buffer",
+            "qkv_hidden_sizes",
+            "scale",
+            "unidirectional",
+        ],
+    )
+    .own(microsoft::attention),
+    Entry::microsoft("MultiHeadAttention", &["mask_filter_value", "num_heads", "scale", "unidirectional"])
+        .own(microsoft::multi_head),
     Entry::microsoft(
         "RotaryEmbedding",
         &["interleaved", "is_packed_batching", "num_heads", "rotary_embedding_dim", "scale"],

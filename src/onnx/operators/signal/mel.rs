@@ -6,7 +6,7 @@ use tract_onnx::prelude::*;
 use super::super::attributes::Attributes;
 use super::super::floats::rounded;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator};
-use super::{Built, built, datatype, known, length, single};
+use super::{Built, built, datatype, known, number, single};
 
 /// The operator.
 #[derive(Debug)]
@@ -28,11 +28,11 @@ impl Operator for Mel {
         let filters = known(Some(inputs.required(0, "num_mel_bins")?), "num_mel_bins")?;
         let count = known(Some(inputs.required(1, "dft_length")?), "dft_length")?;
         let bins = match count {
-            Some(count) => (length(count, "dft_length")? / 2 + 1).to_dim(),
+            Some(count) => (number(count, "dft_length")? / 2 + 1).to_dim(),
             None => late.length(0),
         };
         let filters = match filters {
-            Some(filters) => length(filters, "num_mel_bins")?.to_dim(),
+            Some(filters) => number(filters, "num_mel_bins")?.to_dim(),
             None => late.length(1),
         };
         Ok(tvec![Kind::new(self.datum_type, [bins, filters])])
@@ -40,7 +40,7 @@ impl Operator for Mel {
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
         let whole = |at: usize, name: &str| -> TractResult<usize> {
-            length(single(Some(inputs.required(at, name)?), name)?.unwrap_or(0), name)
+            number(single(Some(inputs.required(at, name)?), name)?.unwrap_or(0), name)
         };
         let (filters, count) = (whole(0, "num_mel_bins")?, whole(1, "dft_length")?);
         let rate = whole(2, "sample_rate")?;
@@ -57,7 +57,7 @@ impl Operator for Mel {
         let mut weights = vec![0_f64; bins * filters];
         for (filter, corner) in corners.windows(3).enumerate() {
             let [first, middle, last] = [corner[0], corner[1], corner[2]];
-            if last > bins || middle >= bins {
+            if first > middle || middle > last || last > bins || middle >= bins {
                 return Err(TractError::msg(format!(
                     "its `upper_edge_hertz` is {upper} and its `sample_rate` {rate}: expected an edge up to half of the rate"
                 )));

@@ -58,6 +58,12 @@ fn length(value: i64, name: &str) -> TractResult<usize> {
     length.ok_or_else(|| TractError::msg(format!("its input `{name}` is {value}: expected 1 to {MOST}")))
 }
 
+/// A number of elements, 0 or more.
+fn number(value: i64, name: &str) -> TractResult<usize> {
+    let number = usize::try_from(value).ok().filter(|number| *number <= MOST);
+    number.ok_or_else(|| TractError::msg(format!("its input `{name}` is {value}: expected 0 to {MOST}")))
+}
+
 /// The most elements along an axis that one of these operators makes.
 const MOST: usize = 1 << 31;
 

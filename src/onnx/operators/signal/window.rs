@@ -7,7 +7,7 @@ use tract_onnx::prelude::*;
 use super::super::attributes::Attributes;
 use super::super::floats::rounded;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator};
-use super::{Built, MOST, built, datatype, known, single};
+use super::{Built, built, datatype, known, number, single};
 
 /// The operator.
 #[derive(Debug)]
@@ -49,12 +49,6 @@ pub fn blackman(attributes: &Attributes) -> Built {
     build(attributes, "BlackmanWindow", [0.42, -0.5, 0.08])
 }
 
-/// A number of elements, 0 or more.
-fn checked(size: i64) -> TractResult<usize> {
-    let found = usize::try_from(size).ok().filter(|size| *size <= MOST);
-    found.ok_or_else(|| TractError::msg(format!("its input `size` is {size}: expected 0 to {MOST}")))
-}
-
 impl Operator for Window {
     fn name(&self) -> &'static str {
         self.name
@@ -63,14 +57,15 @@ impl Operator for Window {
     fn outputs(&self, inputs: &Inputs<Kind>, late: &LateLengths) -> TractResult<TVec<Kind>> {
         let size = inputs.required(0, "size")?;
         let length = match known(Some(size), "size")? {
-            Some(size) => checked(size)?.to_dim(),
+            Some(size) => number(size, "size")?.to_dim(),
             None => late.length(0),
         };
         Ok(tvec![Kind::new(self.datum_type, [length])])
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
-        let size = checked(single(Some(inputs.required(0, "size")?), "size")?.unwrap_or(0))?;
+        let size = single(Some(inputs.required(0, "size")?), "size")?.unwrap_or(0);
+        let size = number(size, "size")?;
         let period = if self.ends == Ends::After { size as f64 } else { size as f64 - 1.0 };
         let [constant, once, twice] = self.factors;
         let value = |at: usize| {
