@@ -152,7 +152,16 @@ impl Attention {
         let mut shapes = Vec::new();
         for (kind, heads) in kinds.iter().zip(heads) {
             shapes.push(match (&kind.shape[..], heads) {
-                ([batch, heads, length, size], _) => [batch, heads, length, size].map(TDim::clone),
+                ([batch, own, length, size], given) => {
+                    if let (Ok(own), Some(given)) = (own.to_usize(), given)
+                        && own != given
+                    {
+                        return Err(TractError::msg(format!(
+                            "an input has {own} heads, and its attributes say {given}: expected the same number"
+                        )));
+                    }
+                    [batch, own, length, size].map(TDim::clone)
+                }
                 ([batch, length, hidden], Some(heads)) => {
                     if let Ok(hidden) = hidden.to_usize()
                         && hidden % heads != 0
@@ -326,6 +335,10 @@ mod tests {
         let q = || Some(Tensor::from_shape(&[1, 1, 3], &[1_f32; 3]).unwrap());
         let error = Trial::new(Domain::Onnx, "Attention", &[]).run(&[q(), q(), q()]).unwrap_err();
         assert!(error.to_string().contains("for None heads"));
+        let [q4, k4, v4] = inputs();
+        let error =
+            Trial::new(Domain::Onnx, "Attention", &[int("q_num_heads", 3)]).run(&[q4, k4, v4]).unwrap_err();
+        assert!(error.to_string().contains("for Some(3) heads"));
         let two = [int("q_num_heads", 2), int("kv_num_heads", 2)];
         assert!(Trial::new(Domain::Onnx, "Attention", &two).run(&[q(), q(), q()]).is_err());
     }

@@ -30,12 +30,13 @@ impl<T: Real> Heads<T> {
         Heads { values: vec![T::zero(); batch * heads * length * size], batch, heads, length, size }
     }
 
-    /// Reads `[batch, heads, length, size]`, or `[batch, length, heads × size]` with the number of heads.
+    /// Reads `[batch, heads, length, size]`, or `[batch, length, heads × size]` with the number of heads. If the number is
+    /// given, the heads must be so many.
     pub fn read(tensor: &Tensor, heads: Option<usize>) -> TractResult<Heads<T>> {
         let wide = wide::<T>(tensor)?;
         let values = elements::<T>(&wide)?;
         match (tensor.shape(), heads) {
-            (&[batch, heads, length, size], _) => {
+            (&[batch, heads, length, size], given) if given.is_none_or(|given| given == heads) => {
                 Ok(Heads { values: values.to_vec(), batch, heads, length, size })
             }
             (&[batch, length, hidden], Some(heads)) if heads > 0 && hidden % heads == 0 => {

@@ -82,6 +82,12 @@ pub fn simplified(attributes: &Attributes) -> Built {
     build(attributes, "SimplifiedLayerNormalization", Centering::None, Extra::Factor)
 }
 
+/// The type of means and factors: FP32, and FP64 for FP64 as in onnxruntime and the reference evaluator. The standard has only
+/// FP32.
+fn stash(datum_type: DatumType) -> DatumType {
+    if datum_type == DatumType::F64 { DatumType::F64 } else { DatumType::F32 }
+}
+
 /// An axis counted from the first.
 pub fn axis_of(axis: i64, rank: usize) -> TractResult<usize> {
     let found = if axis < 0 { axis.saturating_add(rank as i64) } else { axis };
@@ -102,7 +108,7 @@ impl Operator for Layer {
         let axis = axis_of(self.axis, input.rank())?;
         let result = if self.centering == Centering::None { scale.datum_type } else { input.datum_type };
         let one = std::iter::repeat_n(1.to_dim(), input.rank() - axis);
-        let reduced = Kind::new(f32::datum_type(), input.shape[..axis].iter().cloned().chain(one));
+        let reduced = Kind::new(stash(input.datum_type), input.shape[..axis].iter().cloned().chain(one));
         let extra = match self.extra {
             Extra::None => 0,
             Extra::Factor => 1,
@@ -141,7 +147,8 @@ impl Layer {
         let rows = reduced.iter().product();
         means.resize(rows, T::nan());
         factors.resize(rows, T::nan());
-        let stashed = |values: &[T]| rounded(Tensor::from_shape(&reduced, values)?, f32::datum_type());
+        let stashed =
+            |values: &[T]| rounded(Tensor::from_shape(&reduced, values)?, stash(input.datum_type()));
         let result = if self.centering == Centering::None { scale.datum_type() } else { input.datum_type() };
         let mut outputs = tvec![rounded(output, result)?];
         if self.extra == Extra::MeanAndFactor {
