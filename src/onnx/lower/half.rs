@@ -121,8 +121,8 @@ impl Operator for Change {
 }
 
 impl Lowering<'_> {
-    /// Puts a node into the graph with `serve`, which is given FP32 tensors instead of FP16 ones where that is right. A
-    /// `Cast` to BFLOAT16 is served here.
+    /// Puts a node into the graph with `serve`, which is given FP32 tensors instead of FP16 ones where that is
+    /// right.
     pub(super) fn in_singles(
         &mut self,
         node: &NodeProto,

@@ -14,7 +14,9 @@
 mod bfloat;
 mod control;
 mod engine;
+mod flex;
 mod fold;
+mod fused;
 mod half;
 mod loops;
 mod optionals;

@@ -10,12 +10,14 @@ use super::super::operators::entry::{Domain, Entry};
 use super::super::operators::own::kinds_of;
 use super::super::operators::table;
 use super::{Lowering, Value};
-use super::{bfloat, control, optionals, repeat, scan, sequences};
+use super::{bfloat, control, flex, fused, optionals, repeat, scan, sequences};
 
 /// Puts a node into the graph, and returns its outputs in the standard's order. Those without a name are left out later.
 pub fn put<'a>(lowering: &mut Lowering<'a>, node: &'a NodeProto) -> TractResult<Vec<Value>> {
     match (node.domain.as_str(), node.op_type.as_str()) {
         (_, "If") => control::branch(lowering, node),
+        (_, "FlexAttention") => Ok(vec![flex::put(lowering, node)?]),
+        (_, "FusedConv") => Ok(vec![fused::convolution(lowering, node)?]),
         (_, "Loop") => repeat::put(lowering, node),
         (_, "Scan") => scan::put(lowering, node),
         (_, "SequenceMap") => sequences::map(lowering, node),

@@ -15,7 +15,7 @@ pub fn document() -> String {
          \"tract\" is the engine's operator, \"ours\" is one of onnxd. Where both are there, tract serves the form in \
          brackets and ours serves the rest. \"the graph\" means that the node is resolved when the model is loaded.\n",
     );
-    for domain in [Domain::Onnx, Domain::Ml, Domain::Microsoft] {
+    for domain in [Domain::Onnx, Domain::Ml, Domain::Preview, Domain::Microsoft] {
         text.push_str(&format!("\n## {domain}\n\n| operator | attributes | served by |\n|---|---|---|\n"));
         let mut entries: Vec<&Entry> = table::all().filter(|entry| entry.domain == domain).collect();
         entries.sort_by_key(|entry| entry.name);

@@ -28,6 +28,8 @@ pub enum Domain {
     Onnx,
     /// `ai.onnx.ml`: what scikit-learn and others export.
     Ml,
+    /// `ai.onnx.preview`: operators that may still change.
+    Preview,
     /// `com.microsoft`: what onnxruntime's tools write.
     Microsoft,
 }
@@ -38,6 +40,7 @@ impl Domain {
         match name {
             "" | "ai.onnx" => Some(Domain::Onnx),
             "ai.onnx.ml" => Some(Domain::Ml),
+            "ai.onnx.preview" => Some(Domain::Preview),
             "com.microsoft" => Some(Domain::Microsoft),
             _ => None,
         }
@@ -49,6 +52,7 @@ impl fmt::Display for Domain {
         to.write_str(match self {
             Domain::Onnx => "ai.onnx",
             Domain::Ml => "ai.onnx.ml",
+            Domain::Preview => "ai.onnx.preview",
             Domain::Microsoft => "com.microsoft",
         })
     }
@@ -83,7 +87,6 @@ impl Form {
     }
 
     /// Only if these inputs are constant or left out.
-    #[allow(dead_code, reason = "operators that come next use it")]
     pub const fn constants(self, constants: &'static [usize]) -> Form {
         Form { constants, ..self }
     }
@@ -183,6 +186,11 @@ impl Entry {
     /// An operator of `ai.onnx.ml`, with the attributes that are honoured.
     pub const fn ml(name: &'static str, attributes: &'static [&'static str]) -> Entry {
         Entry::new(Domain::Ml, name, attributes)
+    }
+
+    /// An operator of `ai.onnx.preview`, with the attributes that are honoured.
+    pub const fn preview(name: &'static str, attributes: &'static [&'static str]) -> Entry {
+        Entry::new(Domain::Preview, name, attributes)
     }
 
     /// An operator of `com.microsoft`, with the attributes that are honoured.

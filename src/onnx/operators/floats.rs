@@ -2,6 +2,7 @@
 //!
 //! What belongs here: the choice of the type that an operator computes in. What does not: the computation.
 
+use std::borrow::Cow;
 use std::iter::Sum;
 use std::ops::{AddAssign, DivAssign, MulAssign};
 
@@ -74,6 +75,16 @@ fn changed(tensor: &Tensor, from: DatumType, to: DatumType) -> TractResult<Tenso
     Ok(tensor.cast_to_dt(to)?.into_owned())
 }
 
+/// The elements of a tensor in the type that an operator computes in.
+pub fn wide<T: Real>(tensor: &Tensor) -> TractResult<Cow<'_, Tensor>> {
+    tensor.cast_to::<T>()
+}
+
+/// A result in another type. It is rounded once.
+pub fn rounded(result: Tensor, to: DatumType) -> TractResult<Tensor> {
+    if result.datum_type() == to { Ok(result) } else { Ok(result.cast_to_dt(to)?.into_owned()) }
+}
+
 /// The largest of many numbers; NaN if one of them is NaN. `None` when there are none.
 pub fn largest<T: Real>(numbers: &[T]) -> Option<T> {
     // Several lanes, so that the compiler can use vectors.
@@ -108,6 +119,22 @@ pub fn sum<T: Real>(numbers: &[T]) -> f64 {
         }
         let all = lanes.iter().chain(chunks.remainder());
         all.map(|number| number.to_f64().unwrap_or(f64::NAN)).sum::<f64>()
+    };
+    numbers.chunks(RUN).map(of_run).sum()
+}
+
+/// The sum of the squares of many numbers; see [`sum`].
+pub fn sum_of_squares<T: Real>(numbers: &[T]) -> f64 {
+    const LANES: usize = 16;
+    const RUN: usize = 16 * LANES;
+    let of_run = |run: &[T]| {
+        let mut lanes = [T::zero(); LANES];
+        let mut chunks = run.chunks_exact(LANES);
+        for chunk in &mut chunks {
+            lanes.iter_mut().zip(chunk).for_each(|(lane, number)| *lane += *number * *number);
+        }
+        let rest = chunks.remainder().iter().map(|number| *number * *number);
+        lanes.iter().copied().chain(rest).map(|number| number.to_f64().unwrap_or(f64::NAN)).sum::<f64>()
     };
     numbers.chunks(RUN).map(of_run).sum()
 }

@@ -9,29 +9,34 @@
 //! standard, and onnxruntime where the standard leaves something open. It checks shapes itself: a wrong input is an error,
 //! never a panic.
 
+mod activation;
+pub mod attention;
 pub mod attributes;
 pub mod axes;
-#[allow(dead_code, reason = "operators that come next use it")]
 pub mod broadcast;
 pub mod control;
 mod convolution;
+mod curves;
 mod documentation;
 pub mod entry;
 mod floats;
+pub mod fused;
 mod image;
+mod losses;
 mod math;
 mod ml;
-#[allow(dead_code, reason = "operators that come next use it")]
+mod normalization;
 pub mod numbers;
 pub mod operator;
 pub mod own;
 mod quantized;
 mod recurrent;
 mod reductions;
+mod signal;
+mod stretch;
 pub mod table;
 mod tensors;
 #[cfg(test)]
-#[allow(dead_code, reason = "operators that come next use it")]
 pub mod trial;
 
 use std::fmt;

@@ -122,7 +122,6 @@ impl<'a, T> Inputs<'a, T> {
     /// All inputs of an operator that takes any number of them.
     ///
     /// Errors: one is left out.
-    #[allow(dead_code, reason = "operators that come next use it")]
     pub fn each(&self) -> TractResult<TVec<&'a T>> {
         let all: Option<TVec<&'a T>> = self.0.iter().copied().collect();
         all.ok_or_else(|| TractError::msg("an input is left out: expected all"))

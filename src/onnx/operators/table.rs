@@ -8,14 +8,20 @@ use super::entry::{Domain, Entry};
 
 /// The tables of all families.
 const TABLES: &[&[Entry]] = &[
+    super::activation::TABLE,
+    super::attention::TABLE,
     super::control::TABLE,
     super::convolution::TABLE,
+    super::fused::TABLE,
     super::image::TABLE,
+    super::losses::TABLE,
     super::math::TABLE,
     super::ml::TABLE,
+    super::normalization::TABLE,
     super::quantized::TABLE,
     super::recurrent::TABLE,
     super::reductions::TABLE,
+    super::signal::TABLE,
     super::tensors::TABLE,
 ];
 

@@ -56,16 +56,6 @@ pub fn string(name: &str, value: &str) -> AttributeProto {
     }
 }
 
-/// An attribute with several strings.
-pub fn strings(name: &str, values: &[&str]) -> AttributeProto {
-    AttributeProto {
-        name: name.into(),
-        r#type: AttributeType::Strings.into(),
-        strings: values.iter().map(|value| value.as_bytes().to_vec()).collect(),
-        ..Default::default()
-    }
-}
-
 /// Our operator of a domain, with attributes.
 #[derive(Debug, Clone)]
 pub struct Trial {

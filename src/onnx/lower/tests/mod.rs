@@ -2,6 +2,7 @@
 
 mod branches;
 mod functions;
+mod fused;
 mod loops;
 mod scans;
 mod sequences;
