@@ -395,7 +395,7 @@ fn postprocessor(
 }
 
 fn try_threads(workload: &mut Workload, count: usize) -> Result<ThreadFinding, String> {
-    let item = sample(workload, 0, Fill::Zeros, 1)?;
+    let item = sample(workload, 0, Fill::Zeros, 1).map_err(|error| error.message)?;
     let finding = workload.session.try_threads(count, &item)?;
     let ThreadFinding { alone, together, .. } = finding;
     let verdict = if finding.helps() { "used" } else { "not used" };

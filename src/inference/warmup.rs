@@ -2,13 +2,16 @@
 //! open dimensions, before a client finds out.
 //!
 //! A model that fails on every sample is not served. One that fails only on zeros, or only with some lengths, is served
-//! with a note for its owner.
+//! with a note for its owner. So is one that refuses the values of every sample, if it has inputs of integers: such inputs
+//! can be shapes, axes or places, and no sample can guess them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use crate::engine::worker::Workload;
+use crate::error::{Code, RequestError};
 use crate::memory::{Budget, Share};
+use crate::model::Datatype;
 use crate::onnx::{Fill, Item};
 use crate::panics::panic_message;
 
@@ -50,11 +53,17 @@ pub fn warm_up(workload: &Workload, runs: u32) -> Result<WarmUp, String> {
     for family in 0..workload.session.families() {
         match prove(workload, family, &mut result.notes) {
             Ok(sample) if result.sample.is_none() => {
-                result.times = timed(workload, &sample, runs)?;
+                result.times = timed(workload, &sample, runs).map_err(|error| error.message)?;
                 result.sample = Some(sample);
             }
             Ok(_) => {}
-            Err(cause) => error = error.or(Some(cause)),
+            Err(cause) if cause.code == Code::InvalidRequest && takes_integers(workload) => {
+                result.notes.push(format!(
+                    "no trial run: the model refuses the values of every sample: {}",
+                    cause.message
+                ));
+            }
+            Err(cause) => error = error.or(Some(cause.message)),
         }
     }
     match error {
@@ -69,7 +78,7 @@ pub fn warm_up(workload: &Workload, runs: u32) -> Result<WarmUp, String> {
 
 /// Tries samples of a family until one works; with open dimensions, until samples of two lengths work. Returns the first
 /// sample that worked.
-fn prove(workload: &Workload, family: usize, notes: &mut Vec<String>) -> Result<Sample, String> {
+fn prove(workload: &Workload, family: usize, notes: &mut Vec<String>) -> Result<Sample, RequestError> {
     let session = &workload.session;
     let lengths: &[usize] = match session.is_open(family) && !session.signature().has_state {
         true if !workload.preprocessor.takes_text() => &LENGTHS,
@@ -85,17 +94,35 @@ fn prove(workload: &Workload, family: usize, notes: &mut Vec<String>) -> Result<
                     break;
                 }
             }
-            Err(cause) => error = error.or(Some(format!("{cause} (open dimensions of length {length})"))),
+            Err(cause) => {
+                let message = format!("{} (open dimensions of length {length})", cause.message);
+                error = worse(error, RequestError { message, ..cause });
+            }
         }
     }
     match (first, error) {
         (Some(sample), Some(error)) if works < 2 => {
-            notes.push(format!("only one length of the open dimensions works: {error}"));
+            notes.push(format!("only one length of the open dimensions works: {}", error.message));
             Ok(sample)
         }
         (Some(sample), _) => Ok(sample),
-        (None, error) => Err(error.unwrap_or_default()),
+        (None, error) => Err(error.expect("every sample failed")),
     }
+}
+
+/// The error that says more about the model: the first that is not about the values of the sample, else the first.
+fn worse(first: Option<RequestError>, next: RequestError) -> Option<RequestError> {
+    match first {
+        Some(first) if first.code != Code::InvalidRequest || next.code == Code::InvalidRequest => Some(first),
+        _ => Some(next),
+    }
+}
+
+/// Whether an input has integers, which can be parameters of the model's operators.
+fn takes_integers(workload: &Workload) -> bool {
+    let is_integer =
+        |datatype: Datatype| !datatype.is_float() && !matches!(datatype, Datatype::Bool | Datatype::Bytes);
+    workload.session.signature().inputs.iter().any(|input| is_integer(input.datatype))
 }
 
 /// The first sample with this length that works. Whether others failed is noted if `is_first`.
@@ -105,51 +132,52 @@ fn fitting(
     length: usize,
     notes: &mut Vec<String>,
     is_first: bool,
-) -> Result<Sample, String> {
+) -> Result<Sample, RequestError> {
     let takes_text = workload.preprocessor.takes_text();
     let mut error = None;
     for fill in Fill::ALL {
         let item = sample(workload, family, fill, length)?;
         match run(workload, family, &item) {
             Ok(_) => {
-                if let Some(error) = error.filter(|_| is_first) {
-                    notes.push(format!("a run on zeros fails, one on {} works: {error}", fill.name()));
+                if let Some(RequestError { message, .. }) = error.filter(|_| is_first) {
+                    notes.push(format!("a run on zeros fails, one on {} works: {message}", fill.name()));
                 }
                 let name = if takes_text { "the sentence below" } else { fill.name() };
                 return Ok(Sample { family, item, name });
             }
-            Err(cause) => error = error.or(Some(cause)),
+            Err(cause) => error = worse(error, cause),
         }
         if takes_text {
             // The sample is a sentence, whatever the values are.
             break;
         }
     }
-    Err(error.unwrap_or_default())
+    Err(error.expect("there is a sample at least"))
 }
 
 /// The times of several runs.
-fn timed(workload: &Workload, sample: &Sample, runs: u32) -> Result<Vec<Duration>, String> {
+fn timed(workload: &Workload, sample: &Sample, runs: u32) -> Result<Vec<Duration>, RequestError> {
     (0..runs).map(|_| run(workload, sample.family, &sample.item)).collect()
 }
 
 /// One run in a new runner, because a runner may not be used again after an error.
-fn run(workload: &Workload, family: usize, item: &Item) -> Result<Duration, String> {
+fn run(workload: &Workload, family: usize, item: &Item) -> Result<Duration, RequestError> {
     let mut runner = workload.session.runner();
     let begun = Instant::now();
     let mut memory = Share::none(&Budget::unbounded());
     match catch_unwind(AssertUnwindSafe(|| runner.run(family, item, &mut memory))) {
         Ok(Ok(_)) => Ok(begun.elapsed()),
-        Ok(Err(error)) => Err(error.message),
-        Err(panic) => Err(panic_message(panic.as_ref()).to_owned()),
+        Ok(Err(error)) => Err(error),
+        Err(panic) => Err(RequestError::new(Code::InferenceFailed, panic_message(panic.as_ref()))),
     }
 }
 
 /// The inputs for a trial run: numbers, and a sentence for an input that takes text.
 ///
 /// Errors: an input would be larger than a request may bring, or the sentence cannot be encoded.
-pub fn sample(workload: &Workload, family: usize, fill: Fill, length: usize) -> Result<Item, String> {
-    let Item { tensors, states } = workload.session.sample(family, fill, length)?;
-    let tensors = workload.preprocessor.sample(tensors, workload.session.signature());
-    Ok(Item { tensors: tensors.map_err(|error| error.message)?, states })
+pub fn sample(workload: &Workload, family: usize, fill: Fill, length: usize) -> Result<Item, RequestError> {
+    let sample = workload.session.sample(family, fill, length);
+    let Item { tensors, states } = sample.map_err(|message| RequestError::new(Code::TooLarge, message))?;
+    let tensors = workload.preprocessor.sample(tensors, workload.session.signature())?;
+    Ok(Item { tensors, states })
 }

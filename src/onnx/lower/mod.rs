@@ -11,7 +11,6 @@
 //! - A node is served only in a form that its table entry honours.
 //! - A value that depends only on constants is a constant in the typed graph, up to a size.
 
-mod bfloat;
 mod control;
 mod engine;
 mod flex;

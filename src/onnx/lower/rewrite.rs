@@ -5,12 +5,12 @@
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
 
-use super::super::operators::cast_type;
 use super::super::operators::entry::{Domain, Entry};
 use super::super::operators::own::kinds_of;
 use super::super::operators::table;
+use super::super::operators::{cast_type, is_bfloat};
 use super::{Lowering, Value};
-use super::{bfloat, control, flex, fused, optionals, repeat, scan, sequences};
+use super::{control, flex, fused, optionals, repeat, scan, sequences};
 
 /// Puts a node into the graph, and returns its outputs in the standard's order. Those without a name are left out later.
 pub fn put<'a>(lowering: &mut Lowering<'a>, node: &'a NodeProto) -> TractResult<Vec<Value>> {
@@ -46,10 +46,6 @@ fn cast<'a>(lowering: &mut Lowering<'a>, node: &'a NodeProto) -> TractResult<Vec
     };
     let from = datum_type(input)?;
     let to = match &*node.op_type {
-        "Cast" if bfloat::is_cast(&lowering.attributes(node))? => {
-            let outlets = lowering.round_to_bfloat(node, &[input])?;
-            return Ok(outlets.into_iter().map(Value::Tensor).collect());
-        }
         "Cast" => cast_type(&lowering.attributes(node))?,
         _ => {
             let like = lowering.inputs(node)?;
@@ -60,7 +56,7 @@ fn cast<'a>(lowering: &mut Lowering<'a>, node: &'a NodeProto) -> TractResult<Vec
             kinds_of(&[lowering.fact(like)?])?.first().map_or(from, |kind| kind.datum_type)
         }
     };
-    if from == to {
+    if from == to && !is_bfloat(&lowering.attributes(node)) {
         return Ok(vec![Value::Tensor(input)]);
     }
     let outlets = lowering.operator(node, Some(entry(node)?))?;

@@ -4,11 +4,7 @@
 
 use tract_onnx::prelude::*;
 
-use crate::error::RequestError;
-
-fn wrong(message: String) -> TractError {
-    RequestError::invalid(message).into()
-}
+use super::invalid;
 
 /// An axis counted from the first. The standard lets −1 stand for the last axis.
 ///
@@ -17,7 +13,7 @@ pub fn axis(axis: i64, rank: usize) -> TractResult<usize> {
     let from_first = if axis < 0 { axis.saturating_add(rank as i64) } else { axis };
     match usize::try_from(from_first) {
         Ok(found) if found < rank => Ok(found),
-        _ => Err(wrong(format!(
+        _ => Err(invalid(format!(
             "there is no axis {axis} in a tensor with {rank} axes: expected -{rank} to {}",
             rank as i64 - 1
         ))),
@@ -29,12 +25,12 @@ pub fn axis(axis: i64, rank: usize) -> TractResult<usize> {
 /// Errors: an axis does not exist, or is there twice.
 pub fn axes(axes: &[i64], rank: usize) -> TractResult<Vec<usize>> {
     if axes.len() > rank {
-        return Err(wrong(format!("there are {} axes for a tensor with {rank} axes", axes.len())));
+        return Err(invalid(format!("there are {} axes for a tensor with {rank} axes", axes.len())));
     }
     let mut found: Vec<usize> = axes.iter().map(|one| axis(*one, rank)).collect::<TractResult<_>>()?;
     found.sort_unstable();
     match found.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(wrong(format!("axis {} is named twice", pair[0]))),
+        Some(pair) => Err(invalid(format!("axis {} is named twice", pair[0]))),
         None => Ok(found),
     }
 }

@@ -46,7 +46,9 @@ pub use documentation::document;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
 
-pub use math::cast_type;
+use crate::error::RequestError;
+
+pub use math::{cast_type, is_bfloat};
 
 /// A node in an error: its operator, and its name or that of its first output.
 pub fn title(node: &NodeProto) -> String {
@@ -56,6 +58,11 @@ pub fn title(node: &NodeProto) -> String {
 /// The error for a node. It starts with the node's [`title`].
 pub fn wrong(node: &NodeProto, cause: impl fmt::Display) -> TractError {
     TractError::msg(format!("{}: {cause}", title(node)))
+}
+
+/// An error about the values or shapes that this run was given: an error of the request, not of the model.
+pub fn invalid(message: impl Into<String>) -> TractError {
+    RequestError::invalid(message).into()
 }
 
 /// The name of a node, or of its first output.

@@ -8,6 +8,7 @@ use tract_onnx::tract_core::num_traits::Zero;
 use tract_onnx::tract_hir::internal::DimLike;
 
 use super::super::attributes::Attributes;
+use super::super::invalid;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements, ints};
 use super::window::Window;
 use super::{Built, built};
@@ -95,7 +96,7 @@ impl MaxUnpool {
             *wanted >= 0 && inferred.to_i64().map_or(true, |length| length <= *wanted)
         };
         if wanted.len() != inferred.len() || !inferred.iter().zip(wanted).all(fits) {
-            return Err(TractError::msg(format!(
+            return Err(invalid(format!(
                 "its input `output_shape` is {wanted:?}: expected at least {inferred:?}"
             )));
         }

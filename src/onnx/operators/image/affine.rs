@@ -8,6 +8,7 @@ use tract_onnx::tract_hir::internal::DimLike;
 
 use super::super::attributes::Attributes;
 use super::super::floats::{Real, expect_float, in_reals};
+use super::super::invalid;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements, ints};
 use super::{Built, built};
 
@@ -87,7 +88,7 @@ fn checked(sizes: &[i64], axes: usize) -> TractResult<TVec<usize>> {
         Some(lengths) if lengths.len() == axes + 2 => {
             Ok(lengths[..1].iter().chain(&lengths[2..]).copied().collect())
         }
-        _ => Err(TractError::msg(format!(
+        _ => Err(invalid(format!(
             "its input `size` is {sizes:?}: expected {} lengths, of the images, their channels and {axes} axes",
             axes + 2
         ))),
@@ -100,7 +101,7 @@ impl AffineGrid {
         let axes = theta.shape()[1];
         let lengths = checked(&sizes, axes)?;
         if theta.shape() != [lengths[0], axes, axes + 1] {
-            return Err(TractError::msg(format!(
+            return Err(invalid(format!(
                 "its input `theta` has the shape {:?}: expected {:?}",
                 theta.shape(),
                 [lengths[0], axes, axes + 1]

@@ -5,8 +5,10 @@
 
 use std::sync::Arc;
 
+use half::bf16;
 use tract_onnx::prelude::*;
 
+use super::super::super::narrow::BFLOAT16;
 use super::super::attributes::Attributes;
 use super::super::numbers::{mapped, on_integers, unsupported};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator};
@@ -18,29 +20,37 @@ use super::{Built, Elements};
 struct Cast {
     /// The type of the result. `None`: that of the second input.
     to: Option<DatumType>,
+    /// Whether the result is rounded to numbers that BFLOAT16 has. It is FP32 then (see `narrow`).
+    is_bfloat: bool,
 }
 
 /// Builds a `Cast`.
 pub fn cast(attributes: &Attributes) -> Built {
-    Ok(Arc::new(Cast { to: Some(named_type(attributes)?) }))
+    Ok(Arc::new(Cast { to: Some(named_type(attributes)?), is_bfloat: is_bfloat(attributes) }))
 }
 
 /// Builds a `CastLike`.
 pub fn cast_like(_: &Attributes) -> Built {
-    Ok(Arc::new(Cast { to: None }))
+    Ok(Arc::new(Cast { to: None, is_bfloat: false }))
 }
 
-/// The datatype in the attribute `to`: a number, or before version 6 a name.
+/// Whether a `Cast` is to BFLOAT16.
+pub fn is_bfloat(attributes: &Attributes) -> bool {
+    attributes.int("to", 0).is_ok_and(|number| number == i64::from(BFLOAT16))
+}
+
+/// The datatype in the attribute `to`: a number, or before version 6 a name. BFLOAT16 is computed in FP32.
 pub fn named_type(attributes: &Attributes) -> TractResult<DatumType> {
     let named = attributes.string("to", "").ok().filter(|name| !name.is_empty());
     let number = match named {
         Some(name) => NAMES.iter().position(|known| *known == name).map(|at| at as i64),
         None => Some(attributes.int("to", 0)?),
     };
-    let found = number.and_then(type_numbered);
+    let found = if is_bfloat(attributes) { Some(DatumType::F32) } else { number.and_then(type_numbered) };
     found.ok_or_else(|| {
         attributes.wrong(format!(
-            "`to` is {}: expected the number of an integer type of 8 bits or more, FLOAT16, FLOAT, DOUBLE, BOOL or STRING",
+            "`to` is {}: expected the number of an integer type of 8 bits or more, BFLOAT16, FLOAT16, FLOAT, DOUBLE, BOOL \
+             or STRING",
             named.map_or_else(|| number.unwrap_or_default().to_string(), str::to_owned)
         ))
     })
@@ -108,7 +118,11 @@ impl Operator for Cast {
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
         let input = inputs.required(0, "input")?;
         let to = self.to(inputs.optional(1).map(Tensor::datum_type))?;
-        Ok(tvec![converted(input, to)?])
+        let result = converted(input, to)?;
+        Ok(tvec![match self.is_bfloat {
+            true => mapped::<f32, f32>(&result, |number| bf16::from_f32(*number).to_f32())?,
+            false => result,
+        }])
     }
 }
 

@@ -5,7 +5,7 @@
 //! open (division by 0, values that do not fit), they follow the reference evaluator.
 //!
 //! What tract does otherwise, so that ours serve it: it multiplies by the reciprocal of a divisor, so that 49 ÷ 49 is less
-//! than 1; maxima, minima, `Clip` and `Tanh` lose a NaN; `LogSoftmax` is not computed with a shift; shifts wrap.
+//! than 1; maxima and minima lose a NaN; `LogSoftmax` is not computed with a shift; shifts wrap.
 
 mod arithmetic;
 mod binary;
@@ -15,7 +15,6 @@ mod det;
 mod einsum;
 mod equation;
 mod error_function;
-mod exponent;
 mod labelled;
 mod logic;
 mod matmul;
@@ -40,7 +39,7 @@ use super::entry::{Domain, Entry, Form};
 use super::operator::Operator;
 use super::table;
 
-pub use cast::{converted, named_type as cast_type};
+pub use cast::{converted, is_bfloat, named_type as cast_type};
 
 /// What the functions that build an operator return.
 type Built = TractResult<Arc<dyn Operator>>;
@@ -77,7 +76,6 @@ pub const TABLE: &[Entry] = &[
     Entry::onnx("Cast", &["to", "saturate", "round_mode"]).own(cast::cast).rewritten(),
     Entry::onnx("CastLike", &["saturate", "round_mode"]).own(cast::cast_like).rewritten(),
     Entry::onnx("Ceil", &["consumed_inputs"]).engine(Form::ALL.types(F32)).own(unary::real),
-    Entry::onnx("Clip", &["min", "max", "consumed_inputs"]).own(variadic::clip),
     Entry::onnx("Cos", &[]).engine(Form::ALL.types(F32)).own(unary::real),
     Entry::onnx("Cosh", &[]).engine(Form::ALL.types(F32)).own(unary::real),
     Entry::onnx("Det", &[]).own(det::det),
@@ -128,7 +126,6 @@ pub const TABLE: &[Entry] = &[
     Entry::onnx("Sub", OLD).engine(COMMON_FORM).own(arithmetic::arithmetic),
     Entry::onnx("Sum", &["consumed_inputs"]).engine(Form::ALL.types(F32)).own(variadic::variadic),
     Entry::onnx("Tan", &[]).engine(Form::ALL.types(F32)).own(unary::real),
-    Entry::onnx("Tanh", &["consumed_inputs"]).own(unary::tangent),
     Entry::onnx("TopK", &["axis", "k", "largest", "sorted"]).own(topk::topk),
     Entry::onnx("Where", &[]).engine(Form::ALL.when(served::choice)).own(logic::choice),
     Entry::onnx("Xor", OLD).own(logic::connection),

@@ -8,9 +8,10 @@ use tract_onnx::prelude::*;
 
 use super::super::attributes::Attributes;
 use super::super::axes::{Split, axis};
+use super::super::curves::Curves;
 use super::super::numbers::{Number, filled, on_floats, widened};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
-use super::exponent::Exponent;
+
 use super::{Built, Elements, own_name};
 
 /// Which axes belong together.
@@ -93,7 +94,7 @@ impl Operator for Softmax {
 }
 
 impl Softmax {
-    fn fill<T: Exponent>(&self, from: &[T], to: &mut [T], split: Split) {
+    fn fill<T: Number + Curves>(&self, from: &[T], to: &mut [T], split: Split) {
         let mut rows = Rows { largest: vec![T::ZERO; split.inner], sums: vec![T::ZERO; split.inner] };
         let plane = split.length * split.inner;
         for (from, to) in from.chunks_exact(plane).zip(to.chunks_exact_mut(plane)) {
@@ -112,7 +113,7 @@ struct Rows<T> {
     sums: Vec<T>,
 }
 
-impl<T: Exponent> Rows<T> {
+impl<T: Number + Curves> Rows<T> {
     /// Finds the largest element of each column.
     fn find_largest(&mut self, from: &[T]) {
         let inner = self.largest.len();
@@ -132,14 +133,14 @@ impl<T: Exponent> Rows<T> {
         let inner = self.largest.len();
         if inner == 1 {
             let largest = self.largest[0];
-            to.iter_mut().zip(from).for_each(|(to, x)| *to = x.minus(largest).exp_of_negative());
+            to.iter_mut().zip(from).for_each(|(to, x)| *to = x.minus(largest).power_of_e());
             self.sums[0] = sum(to);
             return;
         }
         self.sums.fill(T::ZERO);
         for (to, from) in to.chunks_exact_mut(inner).zip(from.chunks_exact(inner)) {
             for (((to, x), largest), sum) in to.iter_mut().zip(from).zip(&self.largest).zip(&mut self.sums) {
-                *to = x.minus(*largest).exp_of_negative();
+                *to = x.minus(*largest).power_of_e();
                 *sum = sum.plus(*to);
             }
         }
@@ -155,7 +156,7 @@ impl<T: Exponent> Rows<T> {
 
     fn log_softmax(&mut self, from: &[T], to: &mut [T]) {
         self.exponents(from, to);
-        let logs: Vec<T> = self.sums.iter().map(|sum| T::of_f64(sum.to_f64().ln())).collect();
+        let logs: Vec<T> = self.sums.iter().map(|sum| T::of_f64(Number::to_f64(*sum).ln())).collect();
         for (to, from) in to.chunks_exact_mut(logs.len()).zip(from.chunks_exact(logs.len())) {
             for (((to, x), largest), log) in to.iter_mut().zip(from).zip(&self.largest).zip(&logs) {
                 *to = x.minus(*largest).minus(*log);
@@ -171,7 +172,7 @@ impl<T: Exponent> Rows<T> {
         self.sums.fill(T::ONE);
         for (to, from) in to.chunks_exact_mut(inner).zip(from.chunks_exact(inner)) {
             for (((to, x), largest), left) in to.iter_mut().zip(from).zip(&self.largest).zip(&mut self.sums) {
-                if *x == *largest || x.is_nan() && largest.is_nan() {
+                if *x == *largest || Number::is_nan(*x) && Number::is_nan(*largest) {
                     *to = *left;
                     *left = T::ZERO;
                 }

@@ -11,10 +11,10 @@ use tract_onnx::tract_hir::internal::DimLike;
 
 use super::super::attributes::Attributes;
 use super::super::axes::{Split, axis};
+use super::super::invalid;
 use super::super::numbers::{Number, on_numbers, widened};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements, ints};
 use super::{Built, Elements};
-use crate::error::RequestError;
 
 /// Which elements come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,15 +42,16 @@ pub fn topk(attributes: &Attributes) -> Built {
 /// The number of elements, checked against the length of the axis.
 fn checked(counts: &[i64], length: Option<usize>) -> TractResult<usize> {
     // A client may have sent it, so this is an error of the request.
-    let wrong = |message: String| TractError::from(RequestError::invalid(message));
     let &[count] = counts else {
-        return Err(wrong(format!("`K` has {} numbers: expected 1", counts.len())));
+        return Err(invalid(format!("`K` has {} numbers: expected 1", counts.len())));
     };
     match (usize::try_from(count), length) {
         (Ok(count), Some(length)) if count <= length => Ok(count),
         (Ok(count), None) => Ok(count),
-        (_, Some(length)) => Err(wrong(format!("`K` is {count}: expected 0 to {length}, the axis's length"))),
-        _ => Err(wrong(format!("`K` is {count}: expected a number that is not negative"))),
+        (_, Some(length)) => {
+            Err(invalid(format!("`K` is {count}: expected 0 to {length}, the axis's length")))
+        }
+        _ => Err(invalid(format!("`K` is {count}: expected a number that is not negative"))),
     }
 }
 

@@ -99,42 +99,6 @@ fn sign<T: Number>(x: T) -> T {
     }
 }
 
-/// Builds a `Tanh`.
-pub fn tangent(attributes: &Attributes) -> Built {
-    let compute = |input: &Tensor| match input.datum_type() {
-        DatumType::F32 => mapped::<f32, f32>(input, |x| tanh(*x)),
-        _ => mapped::<f64, f64>(input, |x| x.tanh()),
-    };
-    Unary::built(attributes, Elements::Floats, Outcome::Same, compute)
-}
-
-/// tanh(x) as the quotient of two polynomials (those of Eigen), with a relative error below 5e-7. The compiler computes it
-/// for several elements at once. NaN stays.
-#[inline(always)]
-fn tanh(x: f32) -> f32 {
-    /// From here on the result is ±1 in FP32.
-    const BOUND: f32 = 9.0;
-    const ABOVE: [f32; 7] = [
-        -2.760_768_5e-16,
-        2.000_188e-13,
-        -8.604_672e-11,
-        5.122_297e-8,
-        1.485_722_3e-5,
-        6.372_619e-4,
-        4.893_524_6e-3,
-    ];
-    const BELOW: [f32; 4] = [1.198_258_4e-6, 1.185_347e-4, 2.268_434_6e-3, 4.893_525e-3];
-    // Comparisons with NaN are false, so a NaN passes both.
-    let limited = if x > BOUND { BOUND } else { x };
-    let limited = if limited < -BOUND { -BOUND } else { limited };
-    let square = limited * limited;
-    let above = ABOVE.iter().fold(0.0, |sum, factor| sum * square + factor) * limited;
-    let below = BELOW.iter().fold(0.0, |sum, factor| sum * square + factor);
-    let result = above / below;
-    let result = if result > 1.0 { 1.0 } else { result };
-    if result < -1.0 { -1.0 } else { result }
-}
-
 macro_rules! both {
     ($name:ident) => {
         Compute::Real(f32::$name, f64::$name)
@@ -171,23 +135,4 @@ pub fn real(attributes: &Attributes) -> Built {
         outcome: Outcome::Same,
         compute,
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_hyperbolic_tangent_is_near_that_of_double_precision() {
-        for step in -120_000..120_000 {
-            let x = step as f32 / 10_000.0;
-            let (found, expected) = (f64::from(tanh(x)), f64::from(x).tanh());
-            assert!(
-                (found - expected).abs() <= 5e-7 * expected.abs(),
-                "tanh({x}) = {found}, expected {expected}"
-            );
-        }
-        assert!(tanh(f32::NAN).is_nan());
-        assert_eq!([tanh(f32::INFINITY), tanh(f32::NEG_INFINITY)], [1.0, -1.0]);
-    }
 }

@@ -1,6 +1,6 @@
-//! Operators with any number of operands that are broadcast: `Max`, `Min`, `Sum`, `Mean`; and `Clip`.
+//! Operators with any number of operands that are broadcast: `Max`, `Min`, `Sum`, `Mean`.
 //!
-//! A NaN in an operand makes the result NaN. A `Clip` whose limits cross gives the upper one.
+//! A NaN in an operand makes the result NaN.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use tract_onnx::prelude::*;
 use super::super::attributes::Attributes;
 use super::super::broadcast::{self, pairs};
 use super::super::numbers::{Number, mapped, on_floats, on_numbers, widened};
-use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
+use super::super::operator::{Inputs, Kind, LateLengths, Operator};
 use super::{Built, Elements, own_name};
 
 /// An operator with any number of operands.
@@ -76,70 +76,4 @@ impl Operator for Variadic {
             Ok(tvec![result])
         })
     }
-}
-
-/// `Clip`: elements limited to a range.
-#[derive(Debug)]
-struct Clip {
-    /// The limits as attributes, before version 11.
-    lower: Option<f32>,
-    upper: Option<f32>,
-}
-
-/// Builds a `Clip`.
-pub fn clip(attributes: &Attributes) -> Built {
-    let limit = |name: &str| -> TractResult<Option<f32>> {
-        if attributes.has(name) { Ok(Some(attributes.float(name, 0.0)?)) } else { Ok(None) }
-    };
-    Ok(Arc::new(Clip { lower: limit("min")?, upper: limit("max")? }))
-}
-
-impl Operator for Clip {
-    fn name(&self) -> &'static str {
-        "Clip"
-    }
-
-    fn outputs(&self, inputs: &Inputs<Kind>, _: &LateLengths) -> TractResult<TVec<Kind>> {
-        let input = inputs.required(0, "input")?;
-        Elements::Numbers.check(input.datum_type)?;
-        for limit in [1, 2].into_iter().filter_map(|at| inputs.optional(at)) {
-            if limit.datum_type != input.datum_type || limit.count().is_some_and(|count| count != 1) {
-                return Err(TractError::msg(format!(
-                    "a limit is of type {:?} and shape {:?}: expected one number of type {:?}",
-                    limit.datum_type, limit.shape, input.datum_type
-                )));
-            }
-        }
-        Ok(tvec![Kind::new(input.datum_type, input.shape.clone())])
-    }
-
-    fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
-        widened(inputs, |inputs| {
-            let input = inputs.required(0, "input")?;
-            on_numbers!(input.datum_type(), T => {
-                let lower = limit::<T>(inputs.optional(1), self.lower)?;
-                let upper = limit::<T>(inputs.optional(2), self.upper)?;
-                Ok(tvec![clipped(input, lower.unwrap_or(T::LEAST), upper.unwrap_or(T::GREATEST))?])
-            })
-        })
-    }
-}
-
-/// A limit from an input, or from an attribute.
-fn limit<T: Number>(input: Option<&Tensor>, attribute: Option<f32>) -> TractResult<Option<T>> {
-    match input {
-        Some(tensor) => match elements::<T>(tensor)? {
-            [one] => Ok(Some(*one)),
-            all => Err(TractError::msg(format!("a limit has {} numbers: expected 1", all.len()))),
-        },
-        None => Ok(attribute.map(|limit| T::of_f64(limit.into()))),
-    }
-}
-
-/// The elements within the limits. A comparison with NaN is false, so a NaN stays.
-fn clipped<T: Number>(input: &Tensor, lower: T, upper: T) -> TractResult<Tensor> {
-    mapped::<T, T>(input, |x| {
-        let raised = if *x < lower { lower } else { *x };
-        if raised > upper { upper } else { raised }
-    })
 }

@@ -5,13 +5,8 @@ use tract_onnx::tract_hir::internal::{DimLike, ToDim};
 
 use super::super::attributes::Attributes;
 pub use super::super::axes::axis as axis_of;
+pub use super::super::invalid;
 use super::super::operator::{Inputs, Kind, LateLengths, ints};
-use crate::error::RequestError;
-
-/// An error about the values or shapes that this run was given.
-pub fn invalid(message: impl Into<String>) -> TractError {
-    RequestError::invalid(message).into()
-}
 
 /// Several different axes, in the given order; see [`axis_of`].
 pub fn axes_of(axes: &[i64], rank: usize) -> TractResult<Vec<usize>> {

@@ -31,6 +31,14 @@ pub fn constant_of_shape(attributes: &Attributes) -> Built {
     }
 }
 
+/// Without a `value` the elements are FP32, but tract makes FP64.
+pub fn has_value(attributes: &Attributes, _: &Inputs<Kind>) -> Result<(), String> {
+    match attributes.has("value") {
+        true => Ok(()),
+        false => Err("it has no `value`".into()),
+    }
+}
+
 impl Operator for ConstantOfShape {
     fn name(&self) -> &'static str {
         "ConstantOfShape"

@@ -93,7 +93,7 @@ pub const TABLE: &[Entry] = &[
     )
     .engine(Form::ALL),
     Entry::onnx("ConstantOfShape", &["value"])
-        .engine(Form::ALL.sizes(&[0]).when(no_string))
+        .engine(Form::ALL.sizes(&[0]).when(create::has_value))
         .own(create::constant_of_shape),
     Entry::onnx("Range", &["stash_type"])
         .engine(Form::ALL.attributes(&[]).when(create::symbolic_range))
