@@ -13,7 +13,7 @@ pub fn axes_of(axes: &[i64], rank: usize) -> TractResult<Vec<usize>> {
     let places: Vec<usize> = axes.iter().map(|axis| axis_of(*axis, rank)).collect::<TractResult<_>>()?;
     for (at, place) in places.iter().enumerate() {
         if places[..at].contains(place) {
-            return Err(TractError::msg(format!("axes {axes:?}: axis {place} is there twice")));
+            return Err(invalid(format!("axes {axes:?}: axis {place} is there twice")));
         }
     }
     Ok(places)

@@ -119,7 +119,7 @@ impl Operator for Col2Im {
                 let block = block.ok_or_else(|| invalid("`block_shape` is not possible"))?;
                 match input.shape[1].to_usize() {
                     Ok(channels) if !channels.is_multiple_of(block) => {
-                        return Err(TractError::msg(format!(
+                        return Err(invalid(format!(
                             "its input has {channels} rows, which cannot be divided by blocks of {block}"
                         )));
                     }
