@@ -159,9 +159,9 @@ fn numbers_out_of_their_datatypes_range_are_named() {
         (pick("[9223372036854775808]"), "invalid_request", "out of range for INT64"),
         (pick("[1.5]"), "invalid_request", "element 0 is 1.5: expected an integer"),
         (pick("[1e3]"), "invalid_request", "expected an integer"),
-        // In range for the datatype, out of range for the model: its run fails, and only its own.
-        (pick("[4]"), "inference_failed", "index"),
-        (pick("[-9223372036854775808]"), "inference_failed", ""),
+        // In range for the datatype, out of range for the model.
+        (pick("[4]"), "invalid_request", "the index 4 is out of range"),
+        (pick("[-9223372036854775808]"), "invalid_request", "the index -9223372036854775808 is out of range"),
     ];
     each_is_refused(&program, "/", bad, &pick("[2]"));
 }

@@ -250,7 +250,7 @@ fn what_could_not_run_is_refused_with_the_way_out() {
         (vec![affine, "--binary", &amd64, "--tag", "Affine:1"], "--tag: `Affine` is no repository name"),
         (vec![affine, "--binary", &amd64, "--tag", "../x:1"], "--tag: `../x` is no repository name"),
         (vec![affine, "--binary", &amd64, "--label", "x"], "expected KEY=VALUE"),
-        (vec!["tests/models/unsupported", "--binary", &amd64], "`Unique` (node `unique`)"),
+        (vec!["tests/models/unsupported", "--binary", &amd64], "`ImageDecoder` (node `decode`)"),
         (vec!["tests/data", "--binary", &amd64], "holds no model"),
         (vec![affine, "--binary", &amd64, "--", "--max-connection", "7"], "'--max-connections'"),
         (vec![affine, "--binary", &amd64, "--", "--max-in-flight", "0"], "--max-in-flight is 0"),

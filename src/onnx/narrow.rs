@@ -15,8 +15,6 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
 use tract_onnx::prelude::*;
 
-use super::operators::operator::elements;
-
 /// `TensorProto.DataType` of BFLOAT16.
 pub(super) const BFLOAT16: i32 = 16;
 
@@ -121,7 +119,11 @@ pub(super) fn load(context: &ParsingContext, tensor: &TensorProto) -> TractResul
     let shape = shape.ok_or_else(|| TractError::msg(format!("it has the shape {:?}", tensor.dims)))?;
     if tensor.data_type == BFLOAT16 {
         let halves = as_type(DataType::Uint16, tensor.dims.clone())?;
-        let wide = elements::<u16>(&halves)?.iter().map(|bits| f32::from_bits(u32::from(*bits) << 16));
+        let wide = halves
+            .try_as_plain_ram()?
+            .as_slice::<u16>()?
+            .iter()
+            .map(|bits| f32::from_bits(u32::from(*bits) << 16));
         return Tensor::from_shape(&shape, &wide.collect::<Vec<f32>>());
     }
     let Some((bits, has_sign)) = packed(tensor.data_type) else {
@@ -132,7 +134,7 @@ pub(super) fn load(context: &ParsingContext, tensor: &TensorProto) -> TractResul
     let count = shape.iter().try_fold(1_usize, |count, length| count.checked_mul(*length));
     let count = count.ok_or_else(|| TractError::msg(format!("it has the shape {shape:?}")))?;
     let bytes = as_type(DataType::Uint8, vec![count.div_ceil(8 / bits as usize) as i64])?;
-    let unpacked = unpack(elements::<u8>(&bytes)?, bits).take(count);
+    let unpacked = unpack(bytes.try_as_plain_ram()?.as_slice::<u8>()?, bits).take(count);
     match has_sign {
         false => Tensor::from_shape(&shape, &unpacked.collect::<Vec<u8>>()),
         true => {

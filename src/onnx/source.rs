@@ -18,7 +18,7 @@ use super::convert::chain;
 use super::external::{DataReader, graphs};
 use super::narrow;
 use super::operators::attributes::Attributes;
-use super::operators::entry::{Domain, Entry};
+use super::operators::entry::Domain;
 use super::operators::operator::Operator;
 use super::operators::table;
 use super::operators::wrong;
@@ -153,8 +153,7 @@ impl Source {
     pub fn unknown_operators(&self) -> Vec<&NodeProto> {
         let mut unknown: Vec<&NodeProto> = Vec::new();
         for node in graphs(Some(self.graph())).into_iter().flat_map(|graph| &graph.node) {
-            let known = entry(node).is_some() || self.onnx.op_register.0.contains_key(&node.op_type);
-            if !known && !unknown.iter().any(|other| other.op_type == node.op_type) {
+            if table::of(node).is_none() && !unknown.iter().any(|other| other.op_type == node.op_type) {
                 unknown.push(node);
             }
         }
@@ -172,15 +171,11 @@ fn address(node: &NodeProto) -> usize {
     std::ptr::from_ref(node).addr()
 }
 
-fn entry(node: &NodeProto) -> Option<&'static Entry> {
-    Domain::named(&node.domain).and_then(|domain| table::find(domain, &node.op_type))
-}
-
 /// Makes our operators. If tract can serve a node too, an error is kept until it is known that tract does not.
 fn operators(source: &Source, context: &ParsingContext) -> TractResult<Operators> {
     let mut operators = HashMap::new();
     for node in graphs(Some(source.graph())).into_iter().flat_map(|graph| &graph.node) {
-        let Some(entry) = entry(node) else { continue };
+        let Some(entry) = table::of(node) else { continue };
         entry.check_attributes(node)?;
         let Some(build) = entry.own else { continue };
         let operator = build(&Attributes { context, node }).map_err(|error| chain(&error));

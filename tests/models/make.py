@@ -40,12 +40,12 @@ def f32(array):
     return np.asarray(array, dtype=np.float32)
 
 
-def save(name, nodes, inputs, outputs, constants=(), check=True, ml=None):
+def save(name, nodes, inputs, outputs, constants=(), check=True, ml=None, opset=17):
     """Writes <name>/model.onnx into an emptied folder. `ml` is the version of ai.onnx.ml, if it is used."""
     graph = helper.make_graph(nodes, name, inputs, outputs, list(constants))
     model = helper.make_model(
         graph,
-        opset_imports=[helper.make_opsetid("", 17)]
+        opset_imports=[helper.make_opsetid("", opset)]
         + ([helper.make_opsetid("ai.onnx.ml", ml)] if ml else []),
         ir_version=9,
         producer_name="onnxd-tests",
@@ -286,15 +286,16 @@ def make_image3():
 
 
 def make_unsupported():
-    """Unique is a standard operator that the engine does not have."""
+    """ImageDecoder is a standard operator that the server does not have: it decodes images before the model."""
     save(
         "unsupported",
         [
-            node("Relu", ["x"], ["positive"], name="relu"),
-            node("Unique", ["positive"], ["y"], name="unique"),
+            node("Identity", ["x"], ["file"], name="file"),
+            node("ImageDecoder", ["file"], ["y"], name="decode", pixel_format="RGB"),
         ],
-        [value("x", FLOAT, [4])],
-        [value("y", FLOAT, ["M"])],
+        [value("x", TensorProto.UINT8, ["N"])],
+        [value("y", TensorProto.UINT8, ["H", "W", 3])],
+        opset=20,
     )
 
 

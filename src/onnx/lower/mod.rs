@@ -39,7 +39,7 @@ use tract_onnx::tract_core::ops::cast::cast;
 use tract_onnx::tract_hir::internal::{SymbolScope, TypedOp};
 
 use super::operators::attributes::Attributes;
-use super::operators::entry::{Domain, Entry};
+use super::operators::entry::Entry;
 use super::operators::operator::{Inputs, Operator};
 use super::operators::own::{Own, kinds_of};
 use super::operators::table;
@@ -390,9 +390,9 @@ impl<'a> Lowering<'a> {
                 true => error,
                 false => error.context(title(node)),
             };
-        let entry = Domain::named(&node.domain).and_then(|domain| table::find(domain, &node.op_type));
-        if entry.is_some_and(|entry| entry.is_rewritten) {
-            let outputs = rewrite::put(self, node).map_err(in_node)?;
+        let entry = table::of(node).ok_or_else(|| wrong(node, "it is not supported"))?;
+        if entry.is_rewritten {
+            let outputs = rewrite::put(self, node, entry).map_err(in_node)?;
             // Outputs without a name at the end may be left out.
             let named = node.output.iter().map(|name| !name.is_empty()).chain(std::iter::repeat(false));
             return Ok(outputs
@@ -411,7 +411,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// Puts a node into the graph as one operator: tract's or ours.
-    fn operator(&mut self, node: &'a NodeProto, entry: Option<&Entry>) -> TractResult<TVec<OutletId>> {
+    fn operator(&mut self, node: &'a NodeProto, entry: &Entry) -> TractResult<TVec<OutletId>> {
         let values = self.inputs(node)?;
         let inputs: TVec<Option<OutletId>> = values
             .iter()
@@ -427,11 +427,10 @@ impl<'a> Lowering<'a> {
     fn serve(
         &mut self,
         node: &'a NodeProto,
-        entry: Option<&Entry>,
+        entry: &Entry,
         there: &[bool],
         inputs: &[OutletId],
     ) -> TractResult<TVec<OutletId>> {
-        let Some(entry) = entry else { return self.engine(node, inputs) };
         let facts: Vec<&TypedFact> =
             inputs.iter().map(|outlet| self.fact(*outlet)).collect::<TractResult<_>>()?;
         let kinds = kinds_of(&facts)?;

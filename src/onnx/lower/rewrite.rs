@@ -5,15 +5,14 @@
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
 
-use super::super::operators::entry::{Domain, Entry};
+use super::super::operators::entry::Entry;
 use super::super::operators::own::kinds_of;
-use super::super::operators::table;
 use super::super::operators::{cast_type, is_bfloat};
 use super::{Lowering, Value};
 use super::{control, flex, fused, optionals, repeat, scan, sequences};
 
 /// Puts a node into the graph, and returns its outputs in the standard's order. Those without a name are left out later.
-pub fn put<'a>(lowering: &mut Lowering<'a>, node: &'a NodeProto) -> TractResult<Vec<Value>> {
+pub fn put<'a>(lowering: &mut Lowering<'a>, node: &'a NodeProto, entry: &Entry) -> TractResult<Vec<Value>> {
     match (node.domain.as_str(), node.op_type.as_str()) {
         (_, "If") => control::branch(lowering, node),
         (_, "FlexAttention") => Ok(vec![flex::put(lowering, node)?]),
@@ -28,18 +27,13 @@ pub fn put<'a>(lowering: &mut Lowering<'a>, node: &'a NodeProto) -> TractResult<
         (_, "Optional" | "OptionalHasElement" | "OptionalGetElement") => {
             Ok(vec![optionals::put(lowering, node)?])
         }
-        ("" | "ai.onnx", "Cast" | "CastLike") => cast(lowering, node),
+        (_, "Cast" | "CastLike") => cast(lowering, node, entry),
         _ => Err(TractError::msg("nothing puts it into the graph")),
     }
 }
 
-/// The entry of an operator of `ai.onnx`.
-fn entry(node: &NodeProto) -> TractResult<&'static Entry> {
-    table::find(Domain::Onnx, &node.op_type).ok_or_else(|| TractError::msg("it has no entry"))
-}
-
 /// A `Cast` to the type that the tensor has is the tensor itself. So a size that is not known yet stays a size.
-fn cast<'a>(lowering: &mut Lowering<'a>, node: &'a NodeProto) -> TractResult<Vec<Value>> {
+fn cast<'a>(lowering: &mut Lowering<'a>, node: &'a NodeProto, entry: &Entry) -> TractResult<Vec<Value>> {
     let input = lowering.required(node, 0, "input")?;
     let datum_type = |outlet| -> TractResult<DatumType> {
         Ok(kinds_of(&[lowering.fact(outlet)?])?.first().map_or(DatumType::F32, |kind| kind.datum_type))
@@ -59,6 +53,6 @@ fn cast<'a>(lowering: &mut Lowering<'a>, node: &'a NodeProto) -> TractResult<Vec
     if from == to && !is_bfloat(&lowering.attributes(node)) {
         return Ok(vec![Value::Tensor(input)]);
     }
-    let outlets = lowering.operator(node, Some(entry(node)?))?;
+    let outlets = lowering.operator(node, entry)?;
     Ok(outlets.into_iter().map(Value::Tensor).collect())
 }

@@ -88,7 +88,7 @@ pub fn unsupported(datum_type: DatumType) -> TractError {
     TractError::msg(format!("an input is of type {datum_type:?}: this operator does not take it"))
 }
 
-/// An element with arithmetic. Integers wrap; a division by zero of integers is 0, as in the reference evaluator.
+/// An element with arithmetic. Integers wrap. A quotient of integers by 0 is 0 here; operators refuse it.
 pub trait Number: Datum + Copy + PartialOrd + Default {
     /// 0.
     const ZERO: Self;

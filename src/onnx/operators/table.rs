@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use tract_onnx::pb::NodeProto;
+
 use super::entry::{Domain, Entry};
 
 /// The tables of all families.
@@ -35,6 +37,11 @@ pub fn find(domain: Domain, name: &str) -> Option<&'static Entry> {
     static ALL: LazyLock<HashMap<(Domain, &str), &Entry>> =
         LazyLock::new(|| all().map(|entry| ((entry.domain, entry.name), entry)).collect());
     ALL.get(&(domain, name)).copied()
+}
+
+/// The entry of a node's operator.
+pub fn of(node: &NodeProto) -> Option<&'static Entry> {
+    Domain::named(&node.domain).and_then(|domain| find(domain, &node.op_type))
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! `Add`, `Sub`, `Mul`, `Div`, `Mod`.
 //!
-//! Integers wrap. A quotient of integers is rounded toward 0. A quotient or remainder of integers by 0 is 0, as in the
-//! reference evaluator (onnxruntime ends the process).
+//! Integers wrap. A quotient of integers is rounded toward 0. A quotient or remainder of integers by 0 is an error, because
+//! it has no value (the reference evaluator gives 0, and onnxruntime ends the process).
 
 use tract_onnx::prelude::*;
 
 use super::super::attributes::Attributes;
 use super::super::broadcast::pairs;
 use super::super::numbers::{Number, on_numbers};
+use super::super::operator::elements;
 use super::binary::{Binary, Outcome};
 use super::{Built, Elements};
 
@@ -17,7 +18,9 @@ pub fn arithmetic(attributes: &Attributes) -> Built {
         "Add" => |a, b| on_numbers!(a.datum_type(), T => pairs::<T, T, T>(a, b, |a, b| a.plus(*b))),
         "Sub" => |a, b| on_numbers!(a.datum_type(), T => pairs::<T, T, T>(a, b, |a, b| a.minus(*b))),
         "Mul" => |a, b| on_numbers!(a.datum_type(), T => pairs::<T, T, T>(a, b, |a, b| a.times(*b))),
-        _ => |a, b| on_numbers!(a.datum_type(), T => pairs::<T, T, T>(a, b, |a, b| a.over(*b))),
+        _ => {
+            |a, b| on_numbers!(a.datum_type(), T => pairs::<T, T, T>(a, not_zero::<T>(b)?, |a, b| a.over(*b)))
+        }
     };
     Binary::built(attributes, Elements::Numbers, Outcome::Same, compute)
 }
@@ -25,11 +28,22 @@ pub fn arithmetic(attributes: &Attributes) -> Built {
 /// Builds a `Mod`.
 pub fn modulo(attributes: &Attributes) -> Built {
     let compute: fn(&Tensor, &Tensor) -> TractResult<Tensor> = if attributes.flag("fmod", false)? {
-        |a, b| on_numbers!(a.datum_type(), T => pairs::<T, T, T>(a, b, |a, b| a.remainder(*b)))
+        |a, b| on_numbers!(a.datum_type(), T => pairs::<T, T, T>(a, not_zero::<T>(b)?, |a, b| a.remainder(*b)))
     } else {
-        |a, b| on_numbers!(a.datum_type(), T => pairs::<T, T, T>(a, b, |a, b| floored(*a, *b)))
+        |a, b| on_numbers!(a.datum_type(), T => pairs::<T, T, T>(a, not_zero::<T>(b)?, |a, b| floored(*a, *b)))
     };
     Binary::built(attributes, Elements::Numbers, Outcome::Same, compute)
+}
+
+/// The divisor, if a division by it is possible.
+///
+/// Errors: it has integers, and one of them is 0.
+fn not_zero<T: Number>(divisor: &Tensor) -> TractResult<&Tensor> {
+    let is_float = divisor.datum_type().is_float();
+    match elements::<T>(divisor)?.iter().position(|number| *number == T::ZERO).filter(|_| !is_float) {
+        Some(at) => Err(TractError::msg(format!("cannot divide by zero: element {at} of the divisor is 0"))),
+        None => Ok(divisor),
+    }
 }
 
 /// The remainder with the sign of the divisor, as in Python.
