@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tract_onnx::pb;
+use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::{InferenceFact, SymbolScope};
@@ -86,13 +87,10 @@ impl Graph {
         let unknown = source.unknown_operators();
         if !unknown.is_empty() {
             let names: Vec<String> = unknown.iter().map(|node| title(node)).collect();
-            let advice = unknown.iter().find_map(|node| advice(&node.op_type));
             return Err(LoadError {
                 what: "reading the model",
                 cause: format!("the engine has no operator {}", names.join(", ")),
-                advice: Some(
-                    advice.unwrap_or("export the model without it, or cut the graph before it").into(),
-                ),
+                advice: Some(advice(unknown[0]).into()),
             });
         }
         let inputs = source
@@ -186,33 +184,18 @@ fn leave_out_zip_maps(graph: &mut pb::GraphProto) -> Vec<ClassLabels> {
     all
 }
 
-/// Returns what the owner can do about an operator that is known to be missing.
-fn advice(operator: &str) -> Option<&'static str> {
-    Some(match operator {
-        "DynamicQuantizeMatMul"
-        | "MatMulIntegerToFloat"
-        | "QAttention"
-        | "QGemm"
-        | "QLinearAdd"
-        | "QLinearConcat"
-        | "QLinearGlobalAveragePool"
-        | "QLinearLeakyRelu"
-        | "QLinearMul"
-        | "QLinearSigmoid"
-        | "FusedConv"
-        | "FusedGemm"
-        | "FusedMatMul"
-        | "SkipLayerNormalization"
-        | "EmbedLayerNormalization"
-        | "BiasGelu"
-        | "FastGelu" => {
-            "the file was rewritten for onnxruntime alone: serve the model from before its optimizer, or \
-             quantize in the QDQ format (quant_format=QuantFormat.QDQ)"
+/// Returns what the owner can do about an operator that is missing.
+fn advice(node: &NodeProto) -> &'static str {
+    match (&*node.domain, &*node.op_type) {
+        ("com.microsoft", _) => {
+            "the file was rewritten for onnxruntime alone: serve the model from before its optimizer, or quantize in the \
+             QDQ format (quant_format=QuantFormat.QDQ)"
         }
-        "StringNormalizer" | "TfIdfVectorizer" | "Tokenizer" | "RegexFullMatch" | "StringSplit"
-        | "StringConcat" => {
-            "the engine takes no text: export the model from behind its text processing and send numbers"
-        }
-        _ => return None,
-    })
+        (
+            _,
+            "StringNormalizer" | "TfIdfVectorizer" | "Tokenizer" | "RegexFullMatch" | "StringSplit"
+            | "StringConcat",
+        ) => "export the model from behind its text processing and send numbers",
+        _ => "export the model without it, or cut the graph before it",
+    }
 }
