@@ -7,8 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tract_onnx::pb;
-use tract_onnx::pb::NodeProto;
+use tract_onnx::pb::{self, NodeProto};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::{InferenceFact, SymbolScope};

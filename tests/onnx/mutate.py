@@ -170,8 +170,10 @@ def surround(random, model, arrays):
     domain_version = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
     if name not in arrays or arrays[name].dtype != np.float32 or domain_version < 13 or random.random() < 0.5:
         return
-    kind, inner = random.choice(("cast", "transpose", "quantize", "shape")), "surrounded"
     rank = arrays[name].ndim
+    # A scalar has no axes to turn, and a list without elements has no type in `make_node`.
+    kinds = ("cast", "transpose", "quantize", "shape") if rank else ("cast", "quantize", "shape")
+    kind, inner = random.choice(kinds), "surrounded"
     if kind == "cast":
         made = [helper.make_node("Cast", [name], ["half"], to=TensorProto.FLOAT16)]
         made.append(helper.make_node("Cast", ["half"], [inner], to=TensorProto.FLOAT))
