@@ -24,12 +24,18 @@ fn halves(values: &[f32]) -> Tensor {
 }
 
 #[test]
-fn integers_are_divided_toward_0_and_by_0_without_a_panic() {
+fn integers_are_divided_toward_0_and_a_division_by_0_is_an_error() {
     assert_eq!(
-        of("Div", &[tensor1(&[-7_i32, 7, 5, i32::MIN]), tensor1(&[2, -2, 0, -1])]),
-        tensor1(&[-3, -3, 0, i32::MIN])
+        of("Div", &[tensor1(&[-7_i32, 7, i32::MIN]), tensor1(&[2, -2, -1])]),
+        tensor1(&[-3, -3, i32::MIN])
     );
-    assert_eq!(of("Mod", &[tensor1(&[-7_i64, 7, 5]), tensor1(&[3_i64, -3, 0])]), tensor1(&[2_i64, -2, 0]));
+    assert_eq!(of("Mod", &[tensor1(&[-7_i64, 7]), tensor1(&[3_i64, -3])]), tensor1(&[2_i64, -2]));
+    for (name, fmod) in [("Div", None), ("Mod", Some(0)), ("Mod", Some(1))] {
+        let attributes: Vec<_> = fmod.iter().map(|fmod| int("fmod", *fmod)).collect();
+        let error = run(name, &attributes, &[tensor1(&[1_i32, 5]), tensor1(&[1_i32, 0])]).unwrap_err();
+        assert!(error.to_string().contains("element 1 of the divisor is 0"), "{error}");
+    }
+    assert_eq!(of("Div", &[tensor0(1_f32), tensor0(0_f32)]), tensor0(f32::INFINITY));
     let fmod = |inputs: &[Tensor]| run("Mod", &[int("fmod", 1)], inputs).unwrap();
     assert_eq!(fmod(&[tensor1(&[-7_i8, 7]), tensor1(&[3_i8, -3])]), tensor1(&[-1_i8, 1]));
     assert_eq!(fmod(&[tensor1(&[-4.5_f32, 4.5]), tensor1(&[2_f32, -2.0])]), tensor1(&[-0.5_f32, 0.5]));
