@@ -53,7 +53,10 @@ fn example(output: &Output) -> String {
 #[test]
 fn check_names_the_operator_or_the_shape_that_does_not_load_and_what_to_do() {
     for (model, parts) in [
-        ("tests/models/unsupported", ["`ImageDecoder` (node `decode`)", "cut the graph before it"]),
+        (
+            "tests/models/unsupported",
+            ["`ImageDecoder` (node `decode`)", "send the decoded pixels or let the server decode the image"],
+        ),
         (
             "tests/models/quantlstm",
             ["`DynamicQuantizeLSTM` (node `lstm`)", "its input 8 (`scale`, counted from 0) is missing"],

@@ -81,7 +81,12 @@ impl Graph {
                 advice: Some("expected an ONNX file".into()),
             });
         }
-        let source = Source::new(proto, folder).map_err(failed)?;
+        let mut source = Source::new(proto, folder).map_err(failed)?;
+        source.make_operators().map_err(|error| LoadError {
+            what: "reading the model",
+            cause: chain(&error),
+            advice: None,
+        })?;
         check_domains(&source)?;
         let unknown = source.unknown_operators();
         if !unknown.is_empty() {

@@ -42,9 +42,9 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Loads the weights and makes our operators. `proto` must have a graph.
+    /// Loads the weights. `proto` must have a graph.
     ///
-    /// Errors: a tensor cannot be loaded, or a node has attributes that are not supported.
+    /// Errors: a tensor cannot be loaded.
     pub fn new(mut proto: ModelProto, folder: PathBuf) -> TractResult<Source> {
         let mut onnx = onnx();
         onnx.provider = Arc::new(DataReader);
@@ -63,10 +63,16 @@ impl Source {
         };
         let mut weights = tensors.iter().map(load).collect::<TractResult<HashMap<_, _>>>()?;
         weights.extend(sparse::tensors(source.graph(), &context)?);
-        let operators = operators(&source, &context)?;
         source.weights = weights;
-        source.operators = operators;
         Ok(source)
+    }
+
+    /// Makes our operators.
+    ///
+    /// Errors: a node has attributes that are not supported.
+    pub fn make_operators(&mut self) -> TractResult<()> {
+        self.operators = operators(self, &self.context(&SymbolScope::default()))?;
+        Ok(())
     }
 
     /// The graph of the file.

@@ -55,9 +55,10 @@ pub fn title(node: &NodeProto) -> String {
     format!("`{}` (node `{}`)", node.op_type, name_of(node))
 }
 
-/// The error for a node. It starts with the node's [`title`].
+/// The error for a node. It starts with the node's [`title`], which `cause` may have already.
 pub fn wrong(node: &NodeProto, cause: impl fmt::Display) -> TractError {
-    TractError::msg(format!("{}: {cause}", title(node)))
+    let (title, cause) = (title(node), cause.to_string());
+    TractError::msg(if cause.starts_with(&title) { cause } else { format!("{title}: {cause}") })
 }
 
 /// An error about the values or shapes that this run was given: an error of the request, not of the model.

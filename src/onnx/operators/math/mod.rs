@@ -35,9 +35,8 @@ use std::sync::Arc;
 use tract_onnx::prelude::*;
 
 use super::attributes::Attributes;
-use super::entry::{Domain, Entry, Form};
+use super::entry::{Entry, Form};
 use super::operator::Operator;
-use super::table;
 
 pub use cast::{converted, is_bfloat, named_type as cast_type};
 
@@ -136,7 +135,7 @@ const COMMON_FORM: Form = Form::ALL.types(COMMON).attributes(OLD_WITHOUT_AXIS).w
 
 /// The name of a node's operator, as the table has it.
 fn own_name(attributes: &Attributes) -> TractResult<&'static str> {
-    let entry = table::find(Domain::Onnx, &attributes.node.op_type);
+    let entry = TABLE.iter().find(|entry| entry.name == attributes.node.op_type);
     entry.map(|entry| entry.name).ok_or_else(|| attributes.wrong("it has no entry"))
 }
 
