@@ -106,7 +106,6 @@ impl Clip {
         if let Some(max) = max {
             values.iter_mut().for_each(|value| *value = if *value > max { max } else { *value });
         }
-        drop(plain);
         Ok(tvec![output])
     }
 }

@@ -57,7 +57,6 @@ impl SwiGlu {
         let values = plain.as_slice_mut::<T>()?;
         Function::Swish { alpha: self.alpha }.apply(values);
         values.iter_mut().zip(elements::<T>(value)?).for_each(|(gate, value)| *gate *= *value);
-        drop(plain);
         Ok(tvec![output])
     }
 }

@@ -96,7 +96,6 @@ fn floats<T: Real>(input: &Tensor, slope: &Tensor) -> TractResult<TVec<Tensor>> 
     let mut output = wide::<T>(input)?.into_owned();
     let mut plain = output.try_as_plain_ram_mut()?;
     multiply(plain.as_slice_mut::<T>()?, Along::new(elements::<T>(&slope)?), |x, slope| x * slope);
-    drop(plain);
     Ok(tvec![rounded(output, input.datum_type())?])
 }
 
@@ -109,7 +108,6 @@ fn integers<T: Datum + Copy + PartialOrd + Default>(
     let mut output = input.clone();
     let mut plain = output.try_as_plain_ram_mut()?;
     multiply(plain.as_slice_mut::<T>()?, Along::new(elements::<T>(&slope)?), times);
-    drop(plain);
     Ok(tvec![output])
 }
 

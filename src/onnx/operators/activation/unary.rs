@@ -214,7 +214,6 @@ impl Unary {
             add_bias(values, bias, input.shape())?;
         }
         self.function.apply(values);
-        drop(plain);
         Ok(tvec![rounded(output, input.datum_type())?])
     }
 }

@@ -127,7 +127,6 @@ impl<T: Real> Heads<T> {
                 row.copy_from_slice(&self.values[from..from + self.size]);
             }
         }
-        drop(plain);
         Ok(tensor)
     }
 }
@@ -238,7 +237,7 @@ pub fn products<T: Real>(queries: &Heads<T>, keys: &Heads<T>, scale: Option<f64>
 pub fn mix<T: Real>(probabilities: &Heads<T>, values: &Heads<T>) -> TractResult<Tensor> {
     let fits = probabilities.size == values.length
         && probabilities.batch == values.batch
-        && (probabilities.heads == 0 || values.heads > 0 && probabilities.heads % values.heads == 0);
+        && (probabilities.heads == 0 || values.heads > 0 && probabilities.heads.is_multiple_of(values.heads));
     if !fits {
         return Err(TractError::msg(format!(
             "its values have {} heads of {} vectors, for {} heads of queries and {} probabilities: expected values that fit",
@@ -264,7 +263,7 @@ fn check<T>(queries: &Heads<T>, keys: &Heads<T>, values: &Heads<T>) -> TractResu
     let fits = queries.size == keys.size
         && queries.batch == keys.batch
         && (keys.batch, keys.heads, keys.length) == (values.batch, values.heads, values.length)
-        && (queries.heads == 0 || keys.heads > 0 && queries.heads % keys.heads == 0);
+        && (queries.heads == 0 || keys.heads > 0 && queries.heads.is_multiple_of(keys.heads));
     match fits {
         true => Ok(()),
         false => Err(TractError::msg(format!(

@@ -93,7 +93,6 @@ fn softmax_of_rows<T: Curves>(scores: &Tensor) -> TractResult<Tensor> {
     let mut output = wide::<T>(scores)?.into_owned();
     let mut plain = output.try_as_plain_ram_mut()?;
     plain.as_slice_mut::<T>()?.chunks_exact_mut(keys.max(1)).for_each(softmax);
-    drop(plain);
     rounded(output, scores.datum_type())
 }
 

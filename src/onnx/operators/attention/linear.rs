@@ -7,8 +7,8 @@ use tract_onnx::prelude::*;
 use super::super::attributes::Attributes;
 use super::super::floats::{expect_float, rounded};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator};
-use super::attention::count;
 use super::core::Heads;
+use super::standard::count;
 use super::{Built, built};
 
 /// The operator.

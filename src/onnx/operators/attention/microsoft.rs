@@ -12,8 +12,8 @@ use super::super::attributes::Attributes;
 use super::super::curves::Curves;
 use super::super::floats::{expect_float, rounded, wide};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements, ints};
-use super::attention::count;
 use super::core::{Heads, Mask, Scoring, attend, keep_only};
+use super::standard::count;
 use super::{Built, built};
 
 /// What both operators have.

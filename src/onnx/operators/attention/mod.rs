@@ -3,13 +3,13 @@
 //! They follow the ONNX standard, and those of `com.microsoft` follow onnxruntime. FP16 is computed in FP32 and rounded
 //! once.
 
-mod attention;
 mod causal;
 mod core;
 pub mod flex;
 mod linear;
 mod microsoft;
 mod rotary;
+mod standard;
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ pub const TABLE: &[Entry] = &[
             "softmax_precision",
         ],
     )
-    .own(attention::attention),
+    .own(standard::attention),
     Entry::onnx("CausalConvWithState", &["activation"]).own(causal::causal),
     Entry::preview("FlexAttention", &["prob_mod", "scale", "score_mod", "softmax_precision"]).rewritten(),
     Entry::onnx("LinearAttention", &["chunk_size", "kv_num_heads", "q_num_heads", "scale", "update_rule"])

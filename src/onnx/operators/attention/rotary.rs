@@ -7,7 +7,7 @@ use tract_onnx::tract_hir::internal::DimLike;
 use super::super::attributes::Attributes;
 use super::super::floats::{Real, expect_float, rounded, wide};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements, ints};
-use super::attention::count;
+use super::standard::count;
 use super::{Built, built};
 
 /// The operator.
@@ -180,7 +180,6 @@ impl Rotary {
             let row = rows[batch * layout.length + at] * half;
             self.rotate(vector, &cosines[row..][..half], &sines[row..][..half]);
         }
-        drop(plain);
         Ok(tvec![rounded(output, input.datum_type())?])
     }
 

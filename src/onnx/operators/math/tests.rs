@@ -134,9 +134,9 @@ fn functions_follow_the_standard_at_the_edges() {
 #[test]
 fn softmax_is_computed_over_any_axis_and_with_a_shift() {
     let input = tensor2(&[[1000_f32, 0.0], [1000.0, f32::NEG_INFINITY]]);
-    let columns = floats(&run("Softmax", &[int("axis", 0)], &[input.clone()]).unwrap());
+    let columns = floats(&run("Softmax", &[int("axis", 0)], std::slice::from_ref(&input)).unwrap());
     assert_eq!(columns, [0.5, 1.0, 0.5, 0.0]);
-    let logs = floats(&run("LogSoftmax", &[int("axis", 1)], &[input.clone()]).unwrap());
+    let logs = floats(&run("LogSoftmax", &[int("axis", 1)], std::slice::from_ref(&input)).unwrap());
     assert_eq!(logs, [0.0, -1000.0, 0.0, f32::NEG_INFINITY]);
     let old = Trial::new(Domain::Onnx, "Softmax", &[int("axis", 0)]).version(11);
     assert_eq!(
@@ -177,9 +177,12 @@ fn einsum_takes_an_ellipsis_diagonals_and_several_operands() {
         einsum("...ij,jk->...ik", &[stack.clone(), matrix.clone()]).unwrap(),
         of("MatMul", &[stack.clone(), matrix.clone()])
     );
-    assert_eq!(einsum("bii->b", &[stack.clone()]).unwrap(), tensor1(&[3_f64, 11.0, 19.0]));
-    assert_eq!(einsum("ij->", &[matrix.clone()]).unwrap(), tensor0(10_f64));
-    assert_eq!(einsum("ij->ji", &[matrix.clone()]).unwrap(), tensor2(&[[1_f64, 3.0], [2.0, 4.0]]));
+    assert_eq!(einsum("bii->b", std::slice::from_ref(&stack)).unwrap(), tensor1(&[3_f64, 11.0, 19.0]));
+    assert_eq!(einsum("ij->", std::slice::from_ref(&matrix)).unwrap(), tensor0(10_f64));
+    assert_eq!(
+        einsum("ij->ji", std::slice::from_ref(&matrix)).unwrap(),
+        tensor2(&[[1_f64, 3.0], [2.0, 4.0]])
+    );
     assert_eq!(
         einsum("i,j,ij", &[tensor1(&[1_f64, 2.0]), tensor1(&[3_f64, 4.0]), matrix.clone()]).unwrap(),
         tensor0(61_f64)

@@ -136,10 +136,10 @@ mod tests {
                 "12.5"
             ]
         );
-        let halves = [0.1, 65504.0, 1.0, 0.000_01, 3.14].map(f16::from_f32);
+        let halves = [0.1, 65504.0, 1.0, 0.000_01, 3.25].map(f16::from_f32);
         assert_eq!(
             elements::<String>(&text_of(&tensor1(&halves)).unwrap()).unwrap(),
-            ["0.1", "6.55e+04", "1.0", "1e-05", "3.14"]
+            ["0.1", "6.55e+04", "1.0", "1e-05", "3.25"]
         );
     }
 

@@ -112,7 +112,6 @@ impl Batch {
             let (slope, mean, bias) = (T::of(slope), T::of(mean[channel]), T::of(bias[channel]));
             values.iter_mut().for_each(|value| *value = (*value - mean) * slope + bias);
         }
-        drop(plain);
         Ok(tvec![rounded(output, input.datum_type())?])
     }
 }

@@ -141,7 +141,6 @@ impl Layer {
             means.push(mean);
             factors.push(factor);
         }
-        drop(plain);
         let reduced: Vec<usize> =
             input.shape().iter().enumerate().map(|(at, all)| if at < axis { *all } else { 1 }).collect();
         let rows = reduced.iter().product();
@@ -212,7 +211,8 @@ mod tests {
         let scale = tensor1(&[1_f32, 2.0, 1.0]);
         let outputs =
             trial.run(&[Some(input.clone()), Some(scale), Some(tensor1(&[0_f32, 0.0, 1.0]))]).unwrap();
-        near(&outputs[0], &[-1.224_744_9, 0.0, 2.224_744_9, -0.707_106_8, -1.414_213_6, 2.414_213_6]);
+        let (half, two) = (std::f32::consts::FRAC_1_SQRT_2, std::f32::consts::SQRT_2);
+        near(&outputs[0], &[-1.224_744_9, 0.0, 2.224_744_9, -half, -two, two + 1.0]);
         near(&outputs[1], &[2.0, 2.0]);
         near(&outputs[2], &[1.224_744_9, 0.353_553_4]);
         assert_eq!(outputs[1].shape(), [2, 1]);

@@ -73,7 +73,6 @@ impl Lrn {
                 results.iter_mut().zip(own).for_each(|(sum, value)| *sum = *value / norm(*sum));
             }
         }
-        drop(plain);
         Ok(tvec![output])
     }
 }

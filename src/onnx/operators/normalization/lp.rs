@@ -75,7 +75,6 @@ impl Lp {
                 }
             }
         }
-        drop(plain);
         Ok(tvec![output])
     }
 }

@@ -57,7 +57,7 @@ impl Plane {
             Groups::Scaled(count) => (count, count),
             Groups::Count(count) => (count, channels),
         };
-        if groups > 0 && channels % groups != 0 {
+        if groups > 0 && !channels.is_multiple_of(groups) {
             return Err(TractError::msg(format!(
                 "its input has {channels} channels: expected a multiple of `num_groups`, {groups}"
             )));
@@ -91,7 +91,6 @@ impl Plane {
             let own = number % channels.max(1) * scales / channels.max(1);
             values.iter_mut().for_each(|value| *value = *value * scale[own] + bias[own]);
         }
-        drop(plain);
         Ok(tvec![rounded(output, input.datum_type())?])
     }
 }
@@ -187,7 +186,6 @@ impl MeanVariance {
         let mut moved = wide::<T>(input)?.into_owned().permute_axes(&order)?;
         let mut plain = moved.try_as_plain_ram_mut()?;
         plain.as_slice_mut::<T>()?.chunks_exact_mut(length.max(1)).for_each(deviations);
-        drop(plain);
         let mut back = vec![0; order.len()];
         order.iter().enumerate().for_each(|(to, from)| back[*from] = to);
         Ok(tvec![rounded(moved.permute_axes(&back)?, input.datum_type())?])

@@ -50,7 +50,6 @@ impl Skip {
             let all = Affine::<T>::new(None, added, input.shape())?;
             all.apply(plain.as_slice_mut::<T>()?, 0)?;
         }
-        drop(plain);
         let mut output = sums.clone();
         let mut plain = output.try_as_plain_ram_mut()?;
         let length = input.shape().last().copied().unwrap_or(1);
@@ -62,7 +61,6 @@ impl Skip {
             means.push(mean);
             factors.push(factor);
         }
-        drop(plain);
         let mut reduced: Vec<usize> = input.shape().to_vec();
         reduced.iter_mut().last().into_iter().for_each(|last| *last = 1);
         means.resize(reduced.iter().product(), T::nan());

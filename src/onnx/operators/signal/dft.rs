@@ -124,7 +124,6 @@ impl Dft {
                 values[to..to + made].copy_from_slice(&value[..made]);
             }
         }
-        drop(plain);
         rounded(output, input.datum_type())
     }
 
@@ -167,7 +166,7 @@ fn complete(line: &mut [Complex], own: usize) {
         let [real, imaginary] = line[at];
         line[count - at] = [real, -imaginary];
     }
-    if count % 2 == 0 && count > 0 {
+    if count.is_multiple_of(2) && count > 0 {
         line[count / 2][1] = 0.0;
     }
 }
@@ -253,7 +252,7 @@ mod tests {
     fn inverses() {
         let spectrum = Some(Tensor::from_shape(&[1, 3, 2], &[10_f32, 0.0, -2.0, 2.0, -2.0, 0.0]).unwrap());
         let real = [int("inverse", 1), int("onesided", 1)];
-        assert_eq!(run(&real, &[spectrum.clone()]), [1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(run(&real, std::slice::from_ref(&spectrum)), [1.0, 2.0, 3.0, 4.0]);
         let three = Some(tensor0(3_i64));
         assert_eq!(run(&real, &[spectrum, three]), [2.0, 2.8453, 5.1547]);
         let full = Some(Tensor::from_shape(&[1, 2, 2], &[3_f32, 0.0, -1.0, 0.0]).unwrap());
@@ -264,7 +263,7 @@ mod tests {
     fn old_versions_have_the_axis_as_an_attribute() {
         let input = Some(Tensor::from_shape(&[2, 1, 1], &[1_f32, 3.0]).unwrap());
         let trial = Trial::new(Domain::Onnx, "DFT", &[int("axis", 0)]);
-        let output = trial.clone().version(17).run(&[input.clone()]).unwrap();
+        let output = trial.clone().version(17).run(std::slice::from_ref(&input)).unwrap();
         assert_eq!(elements::<f32>(&output[0]).unwrap(), [4.0, 0.0, -2.0, 0.0]);
         let trial = Trial::new(Domain::Onnx, "DFT", &[]);
         let error = trial.run(&[input, None, Some(tensor0(2_i64))]).unwrap_err();

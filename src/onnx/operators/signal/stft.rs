@@ -60,7 +60,6 @@ impl Stft {
             fourier.transform(&mut line);
             result.copy_from_slice(&line.as_flattened()[..bins * 2]);
         }
-        drop(plain);
         rounded(output, signal.datum_type())
     }
 }
