@@ -11,6 +11,7 @@ mod arithmetic;
 mod binary;
 mod bits;
 mod cast;
+mod conversion;
 mod det;
 mod einsum;
 mod equation;

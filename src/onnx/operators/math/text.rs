@@ -9,7 +9,7 @@ use tract_onnx::prelude::*;
 
 use super::super::numbers::{mapped, on_integers, unsupported};
 use super::super::operator::elements;
-use super::cast::converted;
+use super::conversion::number_as;
 
 /// Each number or truth value as text.
 pub fn text_of(input: &Tensor) -> TractResult<Tensor> {
@@ -76,7 +76,7 @@ pub fn number_of(input: &Tensor, to: DatumType) -> TractResult<Tensor> {
     if to.is_float() {
         let read = |text: &String| real(text).ok_or_else(|| wrong(text));
         let numbers: Vec<f64> = texts.iter().map(read).collect::<TractResult<_>>()?;
-        return converted(&Tensor::from_shape(input.shape(), &numbers)?, to);
+        return number_as(&Tensor::from_shape(input.shape(), &numbers)?, to);
     }
     if to == DatumType::Bool {
         return Err(unsupported(DatumType::String));
