@@ -16,7 +16,6 @@
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::{SymbolValues, TDim, TypedSimplePlan};
 use tract_onnx::tract_hir::tract_core::ops::einsum::EinSum;
-use tract_onnx::tract_hir::tract_core::ops::scan::Scan;
 
 use super::footprint::{Bytes, Footprint};
 use crate::error::{Code, RequestError};
@@ -72,15 +71,11 @@ impl Guard {
         Ok(Guard { footprint: Footprint::of(plan)?, ..self })
     }
 
-    /// Adds the shapes of a graph and of the bodies of tract's `Scan`. Other bodies have a guard of their own: see
-    /// [`bodies`](super::bodies).
+    /// Adds the shapes of a graph. Bodies have a guard of their own: see [`bodies`](super::bodies).
     fn add_shapes(&mut self, model: &TypedModel) {
         for node in model.nodes() {
             for output in &node.outputs {
                 self.add_shape(&node.name, &output.fact);
-            }
-            if let Some(scan) = node.op_as::<Scan>() {
-                self.add_shapes(&scan.body);
             }
         }
     }

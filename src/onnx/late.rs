@@ -1,6 +1,6 @@
 //! Operators with a result whose size is known only during the run ("late" operators). `Range` and `TopK` read the size
 //! from a value, which a client may have sent. `NonZero` and `NonMaxSuppression` count elements. The operators after them
-//! depend on that size.
+//! depend on that size. Ours say how large their results are ([`Own::bytes`]); tract's are asked for the shapes.
 //!
 //! [`Guard`](super::guard) cannot check such a size before the run. So each of these operators is wrapped in a [`Late`],
 //! which computes the size when the inputs exist and the result does not. A size above the limit is an error, and the
@@ -11,9 +11,8 @@ use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::ops::array::{DynSlice, Range, Topk};
+use tract_onnx::tract_core::ops::array::{DynSlice, Range};
 use tract_onnx::tract_core::ops::change_axes::{AxisOp, IntoShape};
-use tract_onnx::tract_core::ops::scan::Scan;
 use tract_onnx::tract_core::{as_op, op_as_typed_op};
 use tract_onnx::tract_hir::internal::{
     EvalContext, EvalOp, LaneId, Op, OpState, SessionId, StaticName, TypedOp, Validation,
@@ -61,23 +60,11 @@ fn is_late(fact: &TypedFact, known: &HashSet<Symbol>) -> bool {
     fact.shape.iter().any(|dim| dim.symbols().iter().any(|symbol| !known.contains(symbol)))
 }
 
-/// Wraps the late operators of the bodies of tract's `Scan` inside a graph. `most` is the limit for one tensor in bytes. Call this before
-/// the graph is optimised, because afterwards the inner graphs are plans.
-pub(super) fn watch_inner(model: &mut TypedModel, known: &HashSet<Symbol>, most: usize) -> TractResult<()> {
-    for node in model.nodes_mut() {
-        if let Some(scan) = node.op_as_mut::<Scan>() {
-            watch_inner(&mut scan.body, known, most)?;
-            watch(&mut scan.body, known, most)?;
-        }
-    }
-    Ok(())
-}
-
 /// Wraps the late operators of a graph. `most` is the limit for one tensor in bytes.
 pub(super) fn watch(model: &mut TypedModel, known: &HashSet<Symbol>, most: usize) -> TractResult<()> {
     for node in model.nodes_mut() {
         // Operators with bodies count their memory themselves.
-        let has_body = node.op_is::<Scan>() || WITH_BODIES.contains(&&*node.op.name());
+        let has_body = WITH_BODIES.contains(&&*node.op.name());
         let late = node.outputs.iter().any(|output| is_late(&output.fact, known));
         if late && !node.inputs.is_empty() && !has_body && !node.op_is::<Late>() {
             let op = Late { inner: node.op.clone(), node: node.name.clone(), most };
@@ -120,32 +107,12 @@ impl Late {
         if self.inner.is::<Range>() {
             return Ok(range(context, inputs)? * inputs[0].datum_type().size_of() as u128);
         }
-        if let Some(topk) = self.inner.downcast_ref::<Topk>() {
-            let axis = inputs[0].shape()[topk.axis].max(1) as u128;
-            let k = inputs[1].cast_to_scalar::<i64>()?;
-            // With a larger k tract would fill the result with zeros, which is wrong.
-            if k < 0 || k as u128 > axis {
-                let message =
-                    format!("node `{}`: k is {k}, but there are {axis} elements to choose from", self.node);
-                return Err(RequestError::invalid(message).into());
-            }
-            return Ok(
-                (inputs[0].len() as u128 / axis * k as u128) * (inputs[0].datum_type().size_of() + 8) as u128
-            );
-        }
         if let Some(own) = self.inner.downcast_ref::<Own>() {
             return own.bytes(context.symbols, inputs);
         }
         // A new order or new axes: tract compares the late lengths with those of the input, and finds them unequal.
         if self.inner.is::<DynSlice>() || self.inner.is::<AxisOp>() || self.inner.is::<IntoShape>() {
             return Ok(of(&inputs[0]));
-        }
-        match &*self.inner.name() {
-            // One 8-byte index per dimension of each element.
-            "NonZero" => return Ok(inputs[0].len() as u128 * (inputs[0].rank().max(1) * 8) as u128),
-            // Three 8-byte indices per score, times 2 because the list doubles when it grows, times 2 for its copy.
-            "NonMaxSuppression" => return Ok(inputs[1].len() as u128 * 24 * 4),
-            _ => {}
         }
         self.by_facts(context, inputs)
     }

@@ -33,7 +33,8 @@
 //! # Invariants
 //! - Plans are shared between workers. The state of a run belongs to a [`Runner`], and each worker has its own.
 //! - After a failed run, tract's state may refuse good inputs. So a `Runner` is dropped after any error.
-//! - Recurrent operators keep nothing in that state from one run to the next: see `recurrence`.
+//! - Operators keep nothing in that state from one run to the next. tract's `Scan` and its recurrent operators would: no
+//!   node becomes one of them.
 
 mod batches;
 mod bodies;
@@ -53,7 +54,6 @@ mod operators;
 mod optimised;
 mod plan;
 pub mod planner;
-mod recurrence;
 mod runner;
 mod sample;
 mod source;

@@ -6,7 +6,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::{IntoRunnable, TypedSimplePlan};
 
 use super::guard::Guard;
-use super::{late, recurrence};
+use super::late;
 
 /// A graph that can run: that of a plan, or that of a body inside it.
 #[derive(Debug)]
@@ -21,12 +21,10 @@ pub(super) struct Optimised {
 
 impl Optimised {
     /// Optimises a typed graph. No tensor of a run may have more than `max_tensor_bytes`.
-    pub fn of(mut typed: TypedModel, max_tensor_bytes: usize) -> TractResult<Optimised> {
-        recurrence::begin_anew(&mut typed);
-        let mut typed = typed.into_decluttered()?;
+    pub fn of(typed: TypedModel, max_tensor_bytes: usize) -> TractResult<Optimised> {
+        let typed = typed.into_decluttered()?;
         let guard = Guard::of(&typed, max_tensor_bytes)?;
         let known = late::known_symbols(&typed)?;
-        late::watch_inner(&mut typed, &known, max_tensor_bytes)?;
         let constants =
             typed.nodes().iter().flat_map(|node| &node.outputs).filter_map(|o| o.fact.konst.as_ref());
         let weight_bytes = constants.map(|tensor| tensor.len() * tensor.datum_type().size_of()).sum();
