@@ -90,3 +90,23 @@ impl<'a> Attributes<'a> {
         Ok(if exact.is_empty() { floats.iter().map(|value| f64::from(*value)).collect() } else { exact })
     }
 }
+
+/// The datatype with this number in ONNX. `None` for one that is not served.
+pub fn type_numbered(number: i64) -> Option<DatumType> {
+    Some(match number {
+        1 => DatumType::F32,
+        2 => DatumType::U8,
+        3 => DatumType::I8,
+        4 => DatumType::U16,
+        5 => DatumType::I16,
+        6 => DatumType::I32,
+        7 => DatumType::I64,
+        8 => DatumType::String,
+        9 => DatumType::Bool,
+        10 => DatumType::F16,
+        11 => DatumType::F64,
+        12 => DatumType::U32,
+        13 => DatumType::U64,
+        _ => return None,
+    })
+}

@@ -19,6 +19,7 @@ mod convolution;
 mod curves;
 mod documentation;
 pub mod entry;
+mod error_function;
 mod floats;
 pub mod fused;
 mod image;

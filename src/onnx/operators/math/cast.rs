@@ -6,7 +6,7 @@ use half::bf16;
 use tract_onnx::prelude::*;
 
 use super::super::super::narrow::BFLOAT16;
-use super::super::attributes::Attributes;
+use super::super::attributes::{Attributes, type_numbered};
 use super::super::numbers::mapped;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator};
 use super::conversion::number_as;
@@ -71,26 +71,6 @@ const NAMES: [&str; 14] = [
     "UINT32",
     "UINT64",
 ];
-
-/// The datatype with this number in ONNX. `None` for one that is not served.
-pub fn type_numbered(number: i64) -> Option<DatumType> {
-    Some(match number {
-        1 => DatumType::F32,
-        2 => DatumType::U8,
-        3 => DatumType::I8,
-        4 => DatumType::U16,
-        5 => DatumType::I16,
-        6 => DatumType::I32,
-        7 => DatumType::I64,
-        8 => DatumType::String,
-        9 => DatumType::Bool,
-        10 => DatumType::F16,
-        11 => DatumType::F64,
-        12 => DatumType::U32,
-        13 => DatumType::U64,
-        _ => return None,
-    })
-}
 
 impl Cast {
     fn to(&self, like: Option<DatumType>) -> TractResult<DatumType> {

@@ -15,7 +15,6 @@ mod conversion;
 mod det;
 mod einsum;
 mod equation;
-mod error_function;
 mod labelled;
 mod logic;
 mod matmul;

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use tract_onnx::prelude::*;
 
-use super::super::attributes::Attributes;
+use super::super::attributes::{Attributes, type_numbered};
 use super::super::numbers::filled;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
-use super::cast::{converted, type_numbered};
+use super::cast::converted;
 use super::{Built, Elements, own_name};
 
 /// A generator of random numbers (SplitMix64).

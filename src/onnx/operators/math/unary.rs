@@ -7,10 +7,10 @@ use std::sync::Arc;
 use tract_onnx::prelude::*;
 
 use super::super::attributes::Attributes;
+use super::super::error_function::erf;
 use super::super::numbers::{Number, mapped, on_numbers, widened};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator};
 use super::binary::Outcome;
-use super::error_function::erf;
 use super::{Built, Elements, own_name};
 
 /// An operator with one operand.

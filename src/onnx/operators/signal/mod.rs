@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use tract_onnx::prelude::*;
 
-use super::attributes::Attributes;
+use super::attributes::{Attributes, type_numbered};
 use super::entry::Entry;
 use super::operator::{Kind, Operator, ints};
 
@@ -69,22 +69,11 @@ const MOST: usize = 1 << 31;
 
 /// The datatype of `output_datatype`.
 fn datatype(attributes: &Attributes) -> TractResult<DatumType> {
-    Ok(match attributes.int("output_datatype", 1)? {
-        1 => DatumType::F32,
-        2 => DatumType::U8,
-        3 => DatumType::I8,
-        4 => DatumType::U16,
-        5 => DatumType::I16,
-        6 => DatumType::I32,
-        7 => DatumType::I64,
-        10 => DatumType::F16,
-        11 => DatumType::F64,
-        12 => DatumType::U32,
-        13 => DatumType::U64,
-        other => {
-            return Err(attributes.wrong(format!(
-                "`output_datatype` is {other}: expected 1 (FP32), 10 (FP16), 11 (FP64) or an integer type (2 to 7, 12, 13)"
-            )));
-        }
+    let number = attributes.int("output_datatype", 1)?;
+    let is_number = |found: &DatumType| !matches!(found, DatumType::Bool | DatumType::String);
+    type_numbered(number).filter(is_number).ok_or_else(|| {
+        attributes.wrong(format!(
+            "`output_datatype` is {number}: expected 1 (FP32), 10 (FP16), 11 (FP64) or an integer type (2 to 7, 12, 13)"
+        ))
     })
 }
