@@ -109,31 +109,25 @@ pub fn largest<T: Real>(numbers: &[T]) -> Option<T> {
 /// The sum of many numbers. Short runs are added in their own type, and the runs in FP64: the error does not grow with the
 /// number of elements.
 pub fn sum<T: Real>(numbers: &[T]) -> f64 {
-    const LANES: usize = 16;
-    const RUN: usize = 16 * LANES;
-    let of_run = |run: &[T]| {
-        let mut lanes = [T::zero(); LANES];
-        let mut chunks = run.chunks_exact(LANES);
-        for chunk in &mut chunks {
-            lanes.iter_mut().zip(chunk).for_each(|(lane, number)| *lane += *number);
-        }
-        let all = lanes.iter().chain(chunks.remainder());
-        all.map(|number| number.to_f64().unwrap_or(f64::NAN)).sum::<f64>()
-    };
-    numbers.chunks(RUN).map(of_run).sum()
+    sum_of(numbers, |number| number)
 }
 
 /// The sum of the squares of many numbers; see [`sum`].
 pub fn sum_of_squares<T: Real>(numbers: &[T]) -> f64 {
+    sum_of(numbers, |number| number * number)
+}
+
+#[inline(always)]
+fn sum_of<T: Real>(numbers: &[T], term: impl Fn(T) -> T) -> f64 {
     const LANES: usize = 16;
     const RUN: usize = 16 * LANES;
     let of_run = |run: &[T]| {
         let mut lanes = [T::zero(); LANES];
         let mut chunks = run.chunks_exact(LANES);
         for chunk in &mut chunks {
-            lanes.iter_mut().zip(chunk).for_each(|(lane, number)| *lane += *number * *number);
+            lanes.iter_mut().zip(chunk).for_each(|(lane, number)| *lane += term(*number));
         }
-        let rest = chunks.remainder().iter().map(|number| *number * *number);
+        let rest = chunks.remainder().iter().map(|number| term(*number));
         lanes.iter().copied().chain(rest).map(|number| number.to_f64().unwrap_or(f64::NAN)).sum::<f64>()
     };
     numbers.chunks(RUN).map(of_run).sum()

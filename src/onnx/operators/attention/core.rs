@@ -218,19 +218,10 @@ pub fn attend<T: Curves>(
 /// The products of queries and keys with a factor, `[batch, heads of queries, queries, keys]`.
 pub fn products<T: Real>(queries: &Heads<T>, keys: &Heads<T>, scale: Option<f64>) -> TractResult<Tensor> {
     check(queries, keys, keys)?;
-    let mut made = Heads::zero(queries.batch, queries.heads, queries.length, keys.length);
     let scale = T::of(scale.unwrap_or_else(|| 1.0 / (queries.size as f64).sqrt()));
-    let shared = queries.heads / keys.heads.max(1);
-    let count = queries.length * keys.length;
-    for number in 0..queries.batch * queries.heads {
-        let own = number / queries.heads * keys.heads + number % queries.heads / shared;
-        let rows = matrix(queries.part(number), queries.length, queries.size)?;
-        let keys_own = matrix(keys.part(own), keys.length, keys.size)?;
-        let to = &mut made.values[number * count..(number + 1) * count];
-        let to = &mut matrix_mut(to, queries.length, keys.length)?;
-        general_mat_mul(scale, &rows, &keys_own.t(), T::zero(), to);
-    }
-    made.tensor()
+    of_heads(queries, keys, keys.length, |rows, keys, mut to| {
+        general_mat_mul(scale, rows, &keys.t(), T::zero(), &mut to);
+    })
 }
 
 /// The means of values by probabilities, `[batch, heads of queries, queries, size]`.
@@ -244,16 +235,28 @@ pub fn mix<T: Real>(probabilities: &Heads<T>, values: &Heads<T>) -> TractResult<
             values.heads, values.length, probabilities.heads, probabilities.size
         )));
     }
-    let mut made = Heads::zero(probabilities.batch, probabilities.heads, probabilities.length, values.size);
-    let shared = probabilities.heads / values.heads.max(1);
-    let count = probabilities.length * values.size;
-    for number in 0..probabilities.batch * probabilities.heads {
-        let own = number / probabilities.heads * values.heads + number % probabilities.heads / shared;
-        let rows = matrix(probabilities.part(number), probabilities.length, probabilities.size)?;
-        let values_own = matrix(values.part(own), values.length, values.size)?;
+    of_heads(probabilities, values, values.size, |rows, values, mut to| {
+        general_mat_mul(T::one(), rows, values, T::zero(), &mut to);
+    })
+}
+
+/// What `compute` makes of each head and the head of `others` that belongs to it: a matrix with `columns` columns. Several
+/// heads in a row share one of `others`.
+fn of_heads<T: Real>(
+    heads: &Heads<T>,
+    others: &Heads<T>,
+    columns: usize,
+    compute: impl Fn(&ArrayView2<T>, &ArrayView2<T>, ArrayViewMut2<T>),
+) -> TractResult<Tensor> {
+    let mut made = Heads::zero(heads.batch, heads.heads, heads.length, columns);
+    let shared = heads.heads / others.heads.max(1);
+    let count = heads.length * columns;
+    for number in 0..heads.batch * heads.heads {
+        let other = number / heads.heads * others.heads + number % heads.heads / shared;
+        let rows = matrix(heads.part(number), heads.length, heads.size)?;
+        let other = matrix(others.part(other), others.length, others.size)?;
         let to = &mut made.values[number * count..(number + 1) * count];
-        let to = &mut matrix_mut(to, probabilities.length, values.size)?;
-        general_mat_mul(T::one(), &rows, &values_own, T::zero(), to);
+        compute(&rows, &other, matrix_mut(to, heads.length, columns)?);
     }
     made.tensor()
 }
