@@ -27,12 +27,22 @@ pub fn axes(axes: &[i64], rank: usize) -> TractResult<Vec<usize>> {
     if axes.len() > rank {
         return Err(invalid(format!("there are {} axes for a tensor with {rank} axes", axes.len())));
     }
-    let mut found: Vec<usize> = axes.iter().map(|one| axis(*one, rank)).collect::<TractResult<_>>()?;
+    let mut found = axes_in_order(axes, rank)?;
     found.sort_unstable();
-    match found.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(invalid(format!("axis {} is named twice", pair[0]))),
-        None => Ok(found),
+    Ok(found)
+}
+
+/// Several axes in the given order.
+///
+/// Errors: an axis does not exist, or is there twice.
+pub fn axes_in_order(axes: &[i64], rank: usize) -> TractResult<Vec<usize>> {
+    let found: Vec<usize> = axes.iter().map(|one| axis(*one, rank)).collect::<TractResult<_>>()?;
+    for (at, one) in found.iter().enumerate() {
+        if found[..at].contains(one) {
+            return Err(invalid(format!("axis {one} is named twice")));
+        }
     }
+    Ok(found)
 }
 
 /// A tensor in row-major order as `outer` × `length` × `inner` elements.

@@ -4,6 +4,7 @@
 //! cannot. They differ from the exact value by a few units in the last place. In FP64 they are exact to the last digits.
 //! NaN stays NaN.
 
+use super::error_function;
 use super::floats::Real;
 
 /// A type that has these functions.
@@ -94,27 +95,7 @@ impl Curves for f64 {
     }
 
     fn erf_complement(self) -> f64 {
-        let size = self.abs();
-        if size.is_nan() {
-            return size;
-        }
-        if size < 2.5 {
-            // erf(x) = 2 ÷ √π × exp(−x²) × Σ 2ⁿ x²ⁿ⁺¹ ÷ (1 × 3 × … × (2n + 1)).
-            let (mut term, mut sum, mut n) = (self, self, 0.0);
-            while term.abs() > 1e-17 * sum.abs() {
-                n += 1.0;
-                term *= 2.0 * self * self / (2.0 * n + 1.0);
-                sum += term;
-            }
-            return 1.0 - std::f64::consts::FRAC_2_SQRT_PI * (-self * self).exp() * sum;
-        }
-        // The continued fraction exp(−x²) ÷ √π ÷ (x + ½ ÷ (x + 1 ÷ (x + 1½ ÷ …))), from its far end.
-        let mut fraction = size;
-        for n in (1..=60).rev() {
-            fraction = size + 0.5 * f64::from(n) / fraction;
-        }
-        let value = (-size * size).exp() * 0.5 * std::f64::consts::FRAC_2_SQRT_PI / fraction;
-        if self < 0.0 { 2.0 - value } else { value }
+        error_function::erf_complement(self)
     }
 }
 

@@ -7,7 +7,7 @@ use tract_onnx::tract_hir::internal::DimLike;
 use super::super::attributes::Attributes;
 use super::super::floats::{Real, expect_float, rounded, wide};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
-use super::{Built, built};
+use super::{Built, built, expect_per_channel};
 
 /// The names of the parameters in the standard, from input 1 on.
 const PARAMETERS: [&str; 4] = ["scale", "B", "input_mean", "input_var"];
@@ -66,14 +66,7 @@ impl Operator for Batch {
         let input = inputs.required(0, "X")?;
         expect_float(input, "X")?;
         for (at, name) in PARAMETERS.iter().enumerate() {
-            let parameter = inputs.required(at + 1, name)?;
-            expect_float(parameter, name)?;
-            if parameter.rank() != 1 {
-                return Err(TractError::msg(format!(
-                    "its input `{name}` has {} axes: expected 1, for the channels",
-                    parameter.rank()
-                )));
-            }
+            expect_per_channel(inputs.required(at + 1, name)?, name)?;
         }
         Ok(tvec![Kind::new(input.datum_type, input.shape.clone())])
     }

@@ -6,6 +6,7 @@
 use tract_onnx::prelude::*;
 
 use super::super::attributes::Attributes;
+use super::super::axes::axis;
 use super::super::floats::{Real, expect_float, rounded, sum, sum_of_squares, wide};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
 use super::super::stretch::{Along, stretched};
@@ -88,14 +89,6 @@ fn stash(datum_type: DatumType) -> DatumType {
     if datum_type == DatumType::F64 { DatumType::F64 } else { DatumType::F32 }
 }
 
-/// An axis counted from the first.
-pub fn axis_of(axis: i64, rank: usize) -> TractResult<usize> {
-    let found = if axis < 0 { axis.saturating_add(rank as i64) } else { axis };
-    usize::try_from(found).ok().filter(|found| *found < rank).ok_or_else(|| {
-        TractError::msg(format!("its `axis` is {axis}, and its input has {rank} axes: expected one of them"))
-    })
-}
-
 impl Operator for Layer {
     fn name(&self) -> &'static str {
         self.name
@@ -105,7 +98,7 @@ impl Operator for Layer {
         let (input, scale) = (inputs.required(0, "X")?, inputs.required(1, "Scale")?);
         expect_float(input, "X")?;
         expect_float(scale, "Scale")?;
-        let axis = axis_of(self.axis, input.rank())?;
+        let axis = axis(self.axis, input.rank())?;
         let result = if self.centering == Centering::None { scale.datum_type } else { input.datum_type };
         let one = std::iter::repeat_n(1.to_dim(), input.rank() - axis);
         let reduced = Kind::new(stash(input.datum_type), input.shape[..axis].iter().cloned().chain(one));
@@ -129,7 +122,7 @@ impl Operator for Layer {
 impl Layer {
     fn compute<T: Real>(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
         let (input, scale) = (inputs.required(0, "X")?, inputs.required(1, "Scale")?);
-        let axis = axis_of(self.axis, input.rank())?;
+        let axis = axis(self.axis, input.rank())?;
         let length: usize = input.shape()[axis..].iter().product();
         let affine = Affine::<T>::new(Some(scale), inputs.optional(2), input.shape())?;
         let mut output = wide::<T>(input)?.into_owned();

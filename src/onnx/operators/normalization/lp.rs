@@ -3,9 +3,9 @@
 use tract_onnx::prelude::*;
 
 use super::super::attributes::Attributes;
+use super::super::axes::axis;
 use super::super::floats::{Real, expect_float, in_reals};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator};
-use super::layer::axis_of;
 use super::{Built, built};
 
 /// The operator.
@@ -42,7 +42,7 @@ impl Operator for Lp {
     fn outputs(&self, inputs: &Inputs<Kind>, _: &LateLengths) -> TractResult<TVec<Kind>> {
         let input = inputs.single()?;
         expect_float(input, "input")?;
-        axis_of(self.axis, input.rank())?;
+        axis(self.axis, input.rank())?;
         Ok(tvec![Kind::new(input.datum_type, input.shape.clone())])
     }
 
@@ -54,7 +54,7 @@ impl Operator for Lp {
 impl Lp {
     fn compute<T: Real>(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
         let mut output = inputs.single()?.clone();
-        let axis = axis_of(self.axis, output.rank())?;
+        let axis = axis(self.axis, output.rank())?;
         let (length, inner) = (output.shape()[axis], output.shape()[axis + 1..].iter().product::<usize>());
         let mut plain = output.try_as_plain_ram_mut()?;
         let mut norms = vec![0_f64; inner];

@@ -17,7 +17,19 @@ use std::sync::Arc;
 use tract_onnx::prelude::*;
 
 use super::entry::{Entry, Form};
-use super::operator::Operator;
+use super::floats::expect_float;
+use super::operator::{Kind, Operator};
+
+/// Checks that a tensor has a floating-point number for each channel. `name` is its name in the standard.
+fn expect_per_channel(parameter: &Kind, name: &str) -> TractResult<()> {
+    expect_float(parameter, name)?;
+    match parameter.rank() {
+        1 => Ok(()),
+        rank => {
+            Err(TractError::msg(format!("its input `{name}` has {rank} axes: expected 1, for the channels")))
+        }
+    }
+}
 
 /// What is served.
 pub const TABLE: &[Entry] = &[

@@ -5,10 +5,11 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::DimLike;
 
 use super::super::attributes::Attributes;
+use super::super::axes::axis;
 use super::super::floats::{Real, expect_float, rounded, sum, sum_of_squares, wide};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
-use super::layer::{Centering, axis_of};
-use super::{Built, built};
+use super::layer::Centering;
+use super::{Built, built, expect_per_channel};
 
 /// `InstanceNormalization` and `GroupNormalization`.
 #[derive(Debug)]
@@ -113,14 +114,7 @@ impl Operator for Plane {
             self.counts(channels)?;
         }
         for (at, name) in [(1, "scale"), (2, "bias")] {
-            let parameter = inputs.required(at, name)?;
-            expect_float(parameter, name)?;
-            if parameter.rank() != 1 {
-                return Err(TractError::msg(format!(
-                    "its input `{name}` has {} axes: expected 1",
-                    parameter.rank()
-                )));
-            }
+            expect_per_channel(inputs.required(at, name)?, name)?;
         }
         Ok(tvec![Kind::new(input.datum_type, input.shape.clone())])
     }
@@ -169,8 +163,8 @@ impl MeanVariance {
     /// For each axis: whether it is one of `axes`.
     fn reduced(&self, rank: usize) -> TractResult<Vec<bool>> {
         let mut reduced = vec![false; rank];
-        for axis in &self.axes {
-            reduced[axis_of(*axis, rank)?] = true;
+        for one in &self.axes {
+            reduced[axis(*one, rank)?] = true;
         }
         Ok(reduced)
     }

@@ -8,6 +8,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::broadcast::multi_broadcast;
 
 use super::super::attributes::Attributes;
+use super::super::axes::axis;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
 use super::right::place;
 use super::steps::{Steps, expect_bytes, expect_single, integers, scale, tensor_of, zero};
@@ -272,15 +273,6 @@ struct Concat {
     axis: i64,
 }
 
-impl Concat {
-    fn axis(&self, rank: usize) -> TractResult<usize> {
-        let axis = if self.axis < 0 { self.axis + rank as i64 } else { self.axis };
-        usize::try_from(axis).ok().filter(|axis| *axis < rank).ok_or_else(|| {
-            TractError::msg(format!("`axis` is {}, but the inputs have {rank} axes", self.axis))
-        })
-    }
-}
-
 impl Operator for Concat {
     fn name(&self) -> &'static str {
         "QLinearConcat"
@@ -296,7 +288,7 @@ impl Operator for Concat {
         expect_single(inputs, 0, 1, "Y")?;
         let datum_type = Steps::of(inputs.required(1, "Y_zero_point")?.datum_type)?.datum_type;
         let first = inputs.required(2, "an input")?;
-        let axis = self.axis(first.rank())?;
+        let axis = axis(self.axis, first.rank())?;
         let mut shape = first.shape.clone();
         shape[axis] = 0.into();
         for at in (2..inputs.len()).step_by(3) {
@@ -322,7 +314,7 @@ impl Operator for Concat {
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
         let unit = Unit::read(inputs, (0, 1), "Y")?;
         let steps = Steps::of(inputs.required(1, "Y_zero_point")?.datum_type())?;
-        let axis = self.axis(inputs.required(2, "an input")?.rank())?;
+        let axis = axis(self.axis, inputs.required(2, "an input")?.rank())?;
         let mut parts = Vec::new();
         for at in (2..inputs.len()).step_by(3) {
             let tensor = inputs.required(at, "an input")?;

@@ -4,20 +4,9 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::{DimLike, ToDim};
 
 use super::super::attributes::Attributes;
-pub use super::super::axes::axis as axis_of;
+pub use super::super::axes::{axes_in_order as axes_of, axis as axis_of};
 pub use super::super::invalid;
 use super::super::operator::{Inputs, Kind, LateLengths, ints};
-
-/// Several different axes, in the given order; see [`axis_of`].
-pub fn axes_of(axes: &[i64], rank: usize) -> TractResult<Vec<usize>> {
-    let places: Vec<usize> = axes.iter().map(|axis| axis_of(*axis, rank)).collect::<TractResult<_>>()?;
-    for (at, place) in places.iter().enumerate() {
-        if places[..at].contains(place) {
-            return Err(invalid(format!("axes {axes:?}: axis {place} is there twice")));
-        }
-    }
-    Ok(places)
-}
 
 /// The distances of elements along each axis, in row-major order.
 pub fn strides(shape: &[usize]) -> TVec<usize> {
