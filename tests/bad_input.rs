@@ -167,7 +167,7 @@ fn numbers_out_of_their_datatypes_range_are_named() {
 }
 
 #[test]
-fn a_run_that_panics_or_fails_harms_only_its_own_request_on_the_same_worker() {
+fn a_run_that_fails_harms_only_its_own_request_on_the_same_worker() {
     let program = Program::serve(&test_model("divide"), &["--workers", "1"]);
     let divide = |a: i64, b: i64| {
         text(

@@ -397,3 +397,26 @@ fn weights_that_are_not_there_are_called_so_with_the_name_of_their_file() {
     );
     assert!(!said.contains("LFS"), "{said}");
 }
+
+#[test]
+fn a_model_whose_values_no_sample_can_guess_is_served_with_a_note_and_one_that_always_fails_is_not() {
+    let said = checked(&test_model("cut"));
+    assert!(said.contains("note     no trial run: the model refuses the values of every sample: "), "{said}");
+    let program = Program::serve(&test_model("cut"), &[]);
+    let mut client = program.connect("/");
+    let split = |a: i64, b: i64| {
+        request(&[
+            ("x", "FP32", json!([7]), json!([1, 2, 3, 4, 5, 6, 7])),
+            ("split", "INT64", json!([2]), json!([a, b])),
+        ])
+    };
+    let reply = ask_json(&mut client, split(3, 4));
+    assert_eq!(reply["outputs"][0]["data"], json!([1.0, 2.0, 3.0]), "{reply}");
+    assert_eq!(reply["outputs"][1]["data"], json!([4.0, 5.0, 6.0, 7.0]), "{reply}");
+    assert_eq!(ask_json(&mut client, split(3, 3))["code"], "invalid_request");
+
+    let output =
+        onnxd().args(["serve", "--listen", "127.0.0.1:0"]).arg(test_model("never")).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("cannot divide by zero"));
+}

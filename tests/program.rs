@@ -58,6 +58,11 @@ fn check_names_the_operator_or_the_shape_that_does_not_load_and_what_to_do() {
             ["`ImageDecoder` (node `decode`)", "send the decoded pixels or let the server decode the image"],
         ),
         (
+            "tests/models/foreign",
+            ["the engine has no operator `ScaledTanh` (node `scaled`)", "cut the graph before it"],
+        ),
+        ("tests/models/never", ["it fails on every sample that fits its inputs", "cannot divide by zero"]),
+        (
             "tests/models/quantlstm",
             ["`DynamicQuantizeLSTM` (node `lstm`)", "its input 8 (`scale`, counted from 0) is missing"],
         ),

@@ -425,6 +425,16 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_during_work_is_an_error_of_the_request_and_the_worker_is_free_again() {
+        let pulse = Pulse::default();
+        let error = pulse.during::<()>(|| panic!("out of bounds")).unwrap_err();
+        assert_eq!(error.code, Code::InferenceFailed);
+        assert_eq!(error.message, "the engine panicked on this input: out of bounds");
+        assert_eq!(pulse.busy(), None);
+        assert!(pulse.during(|| Ok(pulse.busy().is_some())).unwrap());
+    }
+
+    #[test]
     fn a_request_whose_rows_cannot_be_counted_is_answered_and_the_next_is_served() {
         let options = Options { max_batch_size: Some(4), ..Options::default() };
         let bench = Bench::start("affine", options, Embeddings::default());

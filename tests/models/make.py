@@ -209,7 +209,7 @@ def make_slow(name, steps):
 
 
 def make_divide():
-    """A division by zero ends the engine in a panic, not in an error."""
+    """A division by zero fails the run."""
     kind = TensorProto.INT32
     save(
         "divide",
@@ -219,6 +219,42 @@ def make_divide():
     )
     seven, two = np.array([7], dtype=np.int32), np.array([2], dtype=np.int32)
     cases("divide", {"seven-by-two": {"a": seven, "b": two}})
+
+
+def make_cut():
+    """The values of `split` must add up to 7. No sample of a trial run guesses them."""
+    save(
+        "cut",
+        [node("Split", ["x", "split"], ["first", "second"], name="cut", axis=0)],
+        [value("x", FLOAT, [7]), value("split", INT64, [2])],
+        [value("first", FLOAT, ["A"]), value("second", FLOAT, ["B"])],
+    )
+
+
+def make_never():
+    """Every run divides integers by 0."""
+    kind = TensorProto.INT32
+    save(
+        "never",
+        [
+            node("Cast", ["x"], ["whole"], to=kind),
+            node("Sub", ["whole", "whole"], ["zero"]),
+            node("Div", ["whole", "zero"], ["y"], name="quotient"),
+        ],
+        [value("x", FLOAT, [2])],
+        [value("y", kind, [2])],
+    )
+
+
+def make_foreign():
+    """ScaledTanh was in the standard's experiments. tract has it, but the server has no entry for it."""
+    save(
+        "foreign",
+        [node("ScaledTanh", ["x"], ["y"], name="scaled", alpha=2.0, beta=3.0)],
+        [value("x", FLOAT, [2])],
+        [value("y", FLOAT, [2])],
+        check=False,
+    )
 
 
 def make_pick():
@@ -967,6 +1003,9 @@ MODELS = {
     "conv": make_conv,
     "imageu8": make_imageu8,
     "image3": make_image3,
+    "cut": make_cut,
+    "never": make_never,
+    "foreign": make_foreign,
     "unsupported": make_unsupported,
     "badshape": make_badshape,
     "digits": make_digits,
