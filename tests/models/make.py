@@ -257,6 +257,17 @@ def make_foreign():
     )
 
 
+def make_flat():
+    """An axis that the input does not have makes the engine panic when it plans."""
+    save(
+        "flat",
+        [node("Flatten", ["x"], ["y"], name="flat", axis=9)],
+        [value("x", FLOAT, [2, 3])],
+        [value("y", FLOAT, None)],
+        check=False,
+    )
+
+
 def make_pick():
     """An index past 3 must fail the run."""
     save(
@@ -1004,6 +1015,7 @@ MODELS = {
     "imageu8": make_imageu8,
     "image3": make_image3,
     "cut": make_cut,
+    "flat": make_flat,
     "never": make_never,
     "foreign": make_foreign,
     "unsupported": make_unsupported,
