@@ -19,7 +19,7 @@ pub fn erf_complement(x: f64) -> f64 {
     }
 }
 
-/// Nearer to 0 the series converges fast, and from here on the continued fraction does.
+/// Below this the series converges fast, and from here on the continued fraction does.
 const FAR: f64 = 2.5;
 
 /// 2/√π · Σ 2ⁿ x²ⁿ⁺¹ e^(−x²) / (1·3·…·(2n+1)). All terms are positive, so nothing cancels.

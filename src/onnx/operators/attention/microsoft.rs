@@ -16,7 +16,7 @@ use super::core::{Heads, Mask, Scoring, attend, keep_only};
 use super::standard::count;
 use super::{Built, built};
 
-/// What both operators have.
+/// The attributes that both operators have.
 #[derive(Debug)]
 struct Common {
     heads: usize,
@@ -51,7 +51,7 @@ impl Common {
         })
     }
 
-    /// Attends, with a mask of keys and a bias.
+    /// Computes the attention, with a mask of keys and a bias.
     fn attend<T: Curves>(
         &self,
         [q, k, v]: [&Heads<T>; 3],

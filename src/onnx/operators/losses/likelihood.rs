@@ -27,7 +27,7 @@ enum Scores {
     Any,
 }
 
-/// What is made of the losses of all elements.
+/// How the losses of all elements are combined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reduction {
     None,

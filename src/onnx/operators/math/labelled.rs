@@ -141,7 +141,7 @@ impl<T: Number> Labelled<T> {
     }
 }
 
-/// The elements that loops with these lengths and strides meet, the last loop the innermost.
+/// The elements in the order of nested loops with these lengths and strides. The last loop is the innermost one.
 fn gather<T: Copy>(elements: &[T], loops: &[(usize, usize)]) -> Vec<T> {
     let count: usize = loops.iter().map(|(length, _)| length).product();
     let mut gathered = Vec::with_capacity(count);

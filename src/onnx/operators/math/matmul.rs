@@ -123,7 +123,7 @@ fn product<T: Number>(a: &Tensor, b: &Tensor) -> TractResult<Tensor> {
     if k != other {
         return Err(unequal(k, other));
     }
-    // The numbers of the matrices that meet.
+    // The index of the left and of the right matrix of each product.
     let numbers = |stack: &[usize]| {
         let count: usize = stack.iter().product();
         Tensor::from_shape(stack, &(0..count as u64).collect::<Vec<u64>>())

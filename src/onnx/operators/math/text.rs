@@ -41,7 +41,7 @@ fn half_digits(x: f16) -> String {
     }
 }
 
-/// A float in the form that its size asks for. `digits` has the form `1.25e-7`; from `limit` on the exponent is written.
+/// A float in decimal form, or with an exponent if it is very small or large. `digits` has the form `1.25e-7`; from `limit` on the exponent is written.
 fn float(x: f64, digits: &str, limit: f64) -> String {
     if x.is_nan() {
         return "NaN".into();

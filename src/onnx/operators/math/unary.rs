@@ -27,7 +27,7 @@ pub struct Unary {
 enum Compute {
     /// Of a tensor.
     Tensor(fn(&Tensor) -> TractResult<Tensor>),
-    /// Of an element in FP32 or FP64.
+    /// A function of one element, in FP32 and in FP64.
     Real(fn(f32) -> f32, fn(f64) -> f64),
 }
 

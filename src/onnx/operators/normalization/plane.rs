@@ -26,7 +26,7 @@ enum Groups {
     Channels,
     /// So many groups. `GroupNormalization` 18 has one scale for each group.
     Scaled(usize),
-    /// So many groups, and one scale for each channel.
+    /// This number of groups, and one scale for each channel.
     Count(usize),
 }
 
