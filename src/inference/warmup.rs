@@ -2,8 +2,8 @@
 //! open dimensions, before a client finds out.
 //!
 //! A model that fails on every sample is not served. One that fails only on zeros, or only with some lengths, is served
-//! with a note for its owner. So is one that refuses the values of every sample, if it has inputs of integers: such inputs
-//! can be shapes, axes or places, and no sample can guess them.
+//! with a note for its owner. So is one that refuses the values of every sample, if it has inputs of integers or of texts:
+//! such inputs can be shapes, axes, places or names of categories, and no sample can guess them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -57,7 +57,7 @@ pub fn warm_up(workload: &Workload, runs: u32) -> Result<WarmUp, String> {
                 result.sample = Some(sample);
             }
             Ok(_) => {}
-            Err(cause) if cause.code == Code::InvalidRequest && takes_integers(workload) => {
+            Err(cause) if cause.code == Code::InvalidRequest && takes_names_or_integers(workload) => {
                 result.notes.push(format!(
                     "no trial run: the model refuses the values of every sample: {}",
                     cause.message
@@ -118,11 +118,21 @@ fn worse(first: Option<RequestError>, next: RequestError) -> Option<RequestError
     }
 }
 
-/// Whether an input has integers, which can be parameters of the model's operators.
-fn takes_integers(workload: &Workload) -> bool {
-    let is_integer =
-        |datatype: Datatype| !datatype.is_float() && !matches!(datatype, Datatype::Bool | Datatype::Bytes);
-    workload.session.signature().inputs.iter().any(|input| is_integer(input.datatype))
+/// Whether an input has integers, which can be parameters of the model's operators, or texts, which can be names that
+/// the model knows.
+fn takes_names_or_integers(workload: &Workload) -> bool {
+    let can_be = |datatype: Datatype| !datatype.is_float() && datatype != Datatype::Bool;
+    workload.session.signature().inputs.iter().any(|input| can_be(input.datatype))
+}
+
+/// The values of samples, in the order in which they are tried. A sentence says more about a model of texts than an
+/// empty text.
+fn fills(workload: &Workload) -> [Fill; 4] {
+    let inputs = &workload.session.signature().inputs;
+    match inputs.iter().any(|input| input.datatype == Datatype::Bytes) {
+        true => [Fill::Ramp, Fill::Zeros, Fill::Ones, Fill::Random],
+        false => Fill::ALL,
+    }
 }
 
 /// The first sample with this length that works. Whether others failed is noted if `is_first`.
@@ -135,12 +145,17 @@ fn fitting(
 ) -> Result<Sample, RequestError> {
     let takes_text = workload.preprocessor.takes_text();
     let mut error = None;
-    for fill in Fill::ALL {
+    let fills = fills(workload);
+    for fill in fills {
         let item = sample(workload, family, fill, length)?;
         match run(workload, family, &item) {
             Ok(_) => {
                 if let Some(RequestError { message, .. }) = error.filter(|_| is_first) {
-                    notes.push(format!("a run on zeros fails, one on {} works: {message}", fill.name()));
+                    notes.push(format!(
+                        "a run on {} fails, one on {} works: {message}",
+                        fills[0].name(),
+                        fill.name()
+                    ));
                 }
                 let name = if takes_text { "the sentence below" } else { fill.name() };
                 return Ok(Sample { family, item, name });

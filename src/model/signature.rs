@@ -53,6 +53,11 @@ impl TensorMetadata {
         self.accepts.iter().any(|media_type| media_type.starts_with("text/"))
     }
 
+    /// True when a message of text can be the input's whole value: it takes text, or its own elements are texts.
+    pub fn takes_text_messages(&self) -> bool {
+        self.takes_text() || self.datatype == Datatype::Bytes
+    }
+
     /// True when the input takes sound, for which a stream is the better form.
     pub fn takes_sound(&self) -> bool {
         self.accepts.iter().any(|media_type| media_type.starts_with("audio/"))

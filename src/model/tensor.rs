@@ -110,8 +110,16 @@ impl Elements {
     /// The bytes of memory that the elements use.
     pub fn memory(&self) -> usize {
         match self {
-            Elements::Bytes(v) => v.iter().map(|element| ELEMENT_BYTES + element.len()).sum(),
+            Elements::Bytes(v) => ELEMENT_BYTES * v.len() + self.text_bytes(),
             numbers => numbers.len() * numbers.datatype().size().unwrap_or(1),
+        }
+    }
+
+    /// The bytes inside the elements of BYTES. 0 for numbers.
+    pub fn text_bytes(&self) -> usize {
+        match self {
+            Elements::Bytes(v) => v.iter().map(Vec::len).sum(),
+            _ => 0,
         }
     }
 

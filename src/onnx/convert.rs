@@ -5,6 +5,9 @@
 
 use tract_onnx::prelude::*;
 
+use super::operators::operator::{text_bytes, text_tensor};
+use crate::error::RequestError;
+use crate::model::tensor::ELEMENT_BYTES;
 use crate::model::{self, Datatype, Dim, Elements};
 
 /// Converts a dimension. A symbol becomes an open dimension.
@@ -57,9 +60,26 @@ pub(super) fn to_tract(tensor: &model::Tensor) -> TractResult<TValue> {
         Elements::Fp16(v) => Tensor::from_shape(shape, v),
         Elements::Fp32(v) => Tensor::from_shape(shape, v),
         Elements::Fp64(v) => Tensor::from_shape(shape, v),
-        Elements::Bytes(_) => Err(TractError::msg("BYTES cannot enter the engine: a file was not decoded")),
+        Elements::Bytes(v) => text_tensor(shape, texts(v)?),
     };
     tensor.map(IntoTValue::into_tvalue)
+}
+
+/// ONNX's strings are UTF-8. Requests are checked when they are read; files of a `model.json` only here.
+fn texts(elements: &[Vec<u8>]) -> TractResult<Vec<String>> {
+    let text = |(at, bytes): (usize, &Vec<u8>)| {
+        let text = std::str::from_utf8(bytes).map(str::to_owned);
+        text.map_err(|error| RequestError::invalid(format!("element {at} is not UTF-8 text: {error}")).into())
+    };
+    elements.iter().enumerate().map(text).collect()
+}
+
+/// The bytes of a tensor in our form. Text takes memory beside the elements.
+pub(super) fn memory_of(tensor: &Tensor) -> usize {
+    match tensor.datum_type() {
+        DatumType::String => ELEMENT_BYTES * tensor.len() + text_bytes(tensor),
+        other => tensor.len() * other.size_of(),
+    }
 }
 
 /// Converts a tensor from tract.

@@ -18,7 +18,7 @@ use super::functions::inline_functions;
 use super::operators::title;
 use super::source::Source;
 use super::{LoadError, guarded};
-use crate::model::{Datatype, Dim, TensorMetadata};
+use crate::model::{Dim, TensorMetadata};
 
 /// A parsed ONNX file. It has no plans yet.
 #[derive(Debug)]
@@ -147,10 +147,10 @@ fn input_metadata(name: String, fact: &InferenceFact) -> Result<TensorMetadata, 
     let Some(datum_type) = fact.datum_type.concretize() else {
         return Err(wrong(format!("input `{name}` has no datatype"), "export the model with typed inputs"));
     };
-    let Some(datatype) = datatype_of(datum_type).filter(|datatype| *datatype != Datatype::Bytes) else {
+    let Some(datatype) = datatype_of(datum_type) else {
         return Err(wrong(
             format!("input `{name}` is of type {datum_type:?}"),
-            "the engine takes numbers and booleans",
+            "expected numbers, booleans or strings",
         ));
     };
     if fact.shape.concretize().is_none() && fact.shape.dims().any(|dim| dim.concretize().is_none()) {
@@ -195,11 +195,6 @@ fn advice(node: &NodeProto) -> &'static str {
             "the file was rewritten for onnxruntime alone: serve the model from before its optimizer, or quantize in the \
              QDQ format (quant_format=QuantFormat.QDQ)"
         }
-        (
-            _,
-            "StringNormalizer" | "TfIdfVectorizer" | "Tokenizer" | "RegexFullMatch" | "StringSplit"
-            | "StringConcat",
-        ) => "export the model from behind its text processing and send numbers",
         _ => "export the model without it, or cut the graph before it",
     }
 }

@@ -6,6 +6,9 @@
 //! which computes the size when the inputs exist and the result does not. A size above the limit is an error, and the
 //! memory is taken from the budget before the operator allocates it. A size that cannot be computed is also an error,
 //! because a failed allocation would end the process.
+//!
+//! Text is late too, also where the number of texts is known. So the operators that make text are wrapped as well, and
+//! the most bytes that their texts can have are taken from the budget.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -18,6 +21,7 @@ use tract_onnx::tract_hir::internal::{
     EvalContext, EvalOp, LaneId, Op, OpState, SessionId, StaticName, TypedOp, Validation,
 };
 
+use super::operators::operator::{longest_text, text_bytes};
 use super::operators::own::Own;
 use crate::error::{Code, RequestError};
 use crate::memory::Share;
@@ -65,9 +69,12 @@ pub(super) fn watch(model: &mut TypedModel, known: &HashSet<Symbol>, most: usize
     for node in model.nodes_mut() {
         // Operators with bodies count their memory themselves.
         let has_body = WITH_BODIES.contains(&&*node.op.name());
-        let late = node.outputs.iter().any(|output| is_late(&output.fact, known));
-        if late && !node.inputs.is_empty() && !has_body && !node.op_is::<Late>() {
-            let op = Late { inner: node.op.clone(), node: node.name.clone(), most };
+        let has_late_lengths = node.outputs.iter().any(|output| is_late(&output.fact, known));
+        let texts = node.outputs.iter().filter(|output| output.fact.datum_type == DatumType::String);
+        let texts: TVec<TypedFact> = texts.map(|output| output.fact.clone()).collect();
+        let is_late = has_late_lengths || !texts.is_empty();
+        if is_late && !node.inputs.is_empty() && !has_body && !node.op_is::<Late>() {
+            let op = Late { inner: node.op.clone(), node: node.name.clone(), has_late_lengths, texts, most };
             node.op = Box::new(op);
         }
     }
@@ -80,6 +87,10 @@ struct Late {
     inner: Box<dyn TypedOp>,
     /// The name of the node, for errors.
     node: String,
+    /// False when the run has taken the memory of the elements before it began.
+    has_late_lengths: bool,
+    /// The outputs that hold text.
+    texts: TVec<TypedFact>,
     /// The most bytes of one tensor.
     most: usize,
 }
@@ -87,7 +98,8 @@ struct Late {
 impl Late {
     /// Checks the size of the result, and takes its memory.
     fn admit(&self, context: &EvalContext, inputs: &[TValue]) -> TractResult<()> {
-        let bytes = self.bytes(context, inputs)?;
+        let elements = if self.has_late_lengths { self.bytes(context, inputs)? } else { 0 };
+        let bytes = elements.saturating_add(self.text(context, inputs, elements)?);
         if bytes > self.most as u128 {
             let message = format!(
                 "node `{}` would make {bytes} bytes of these values: the limit is {}",
@@ -101,7 +113,33 @@ impl Late {
         }
     }
 
-    /// The most bytes that the result can use.
+    /// The most bytes of text in the results. `elements` are the bytes of their elements, if a length is late.
+    fn text(&self, context: &EvalContext, inputs: &[TValue], elements: u128) -> TractResult<u128> {
+        let mut count = 0_u128;
+        for fact in &self.texts {
+            let volume = fact.shape.iter().try_fold(1_u128, |volume, length| {
+                let length = length.eval(context.symbols).to_i64().ok()?;
+                Some(volume.saturating_mul(u128::try_from(length).ok()?))
+            });
+            // No more texts fit into the bytes of all elements.
+            let most = elements / size_of::<String>() as u128;
+            count = count.saturating_add(volume.unwrap_or(most));
+        }
+        if count == 0 {
+            return Ok(0);
+        }
+        if let Some(own) = self.inner.downcast_ref::<Own>() {
+            return own.most_text(inputs, count);
+        }
+        // These operators keep every text or leave it out.
+        let keeps = self.inner.is::<DynSlice>() || self.inner.is::<AxisOp>() || self.inner.is::<IntoShape>();
+        Ok(match keeps {
+            true => inputs.iter().map(|input| text_bytes(input) as u128).sum(),
+            false => count.saturating_mul(inputs.iter().map(|input| longest_text(input) as u128).sum()),
+        })
+    }
+
+    /// The most bytes that the elements of the results can use.
     fn bytes(&self, context: &EvalContext, inputs: &[TValue]) -> TractResult<u128> {
         let of = |input: &TValue| (input.len() * input.datum_type().size_of()) as u128;
         if self.inner.is::<Range>() {

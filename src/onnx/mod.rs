@@ -69,7 +69,7 @@ use tract_onnx::prelude::*;
 
 use crate::error::{Code, RequestError};
 use crate::memory::{Budget, Share};
-use crate::model::tensor::volume;
+use crate::model::tensor::{ELEMENT_BYTES, volume};
 use crate::model::{self, Dim, Signature, TensorMetadata};
 use crate::panics::panic_message;
 
@@ -252,7 +252,8 @@ impl Session {
 
     fn zeros_of(&self, tensor: &TensorMetadata, open: usize) -> Result<model::Tensor, String> {
         let shape = tensor.shape_with_open(open);
-        let bytes = volume(&shape).and_then(|count| count.checked_mul(tensor.datatype.size().unwrap_or(1)));
+        let bytes = volume(&shape)
+            .and_then(|count| count.checked_mul(tensor.datatype.size().unwrap_or(ELEMENT_BYTES)));
         if bytes.is_none_or(|bytes| bytes > self.max_tensor_bytes) {
             return Err(format!(
                 "`{}` has the shape {shape:?}, which takes more than the {} bytes of --max-tensor-bytes",

@@ -8,7 +8,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::{InferenceFact, SymbolScope, ToDim, TypedSimplePlan, TypedSimpleState};
 
-use super::convert::{chain, datatype_of, dim_of, from_tract, to_tract};
+use super::convert::{chain, datatype_of, dim_of, from_tract, memory_of, to_tract};
 use super::guard::Guard;
 use super::late::Meter;
 use super::lower::lower;
@@ -146,11 +146,14 @@ impl PlanState {
             None => self.plan.runnable.spawn().map_err(|error| failed(chain(&error)))?,
         };
         state.turn_state.shared.insert(Meter::new(memory.beside()));
+        // The engine has its own copy of all texts. The elements themselves are in `bytes.peak`.
+        let texts: usize = inputs.iter().map(|tensor| tensor.elements().text_bytes()).sum();
+        let _texts = memory.take_beside(texts)?;
         let inputs = inputs.iter().map(|tensor| to_tract(tensor)).collect::<TractResult<TVec<TValue>>>();
         let outputs = inputs.and_then(|inputs| state.run(inputs)).map_err(|error| refused(&error))?;
         // Outputs with a size that only the run determined are not in `bytes.outputs`. The meter holds their memory until
         // it is counted here.
-        let size = outputs.iter().map(|output| output.len() * output.datum_type().size_of()).sum::<usize>();
+        let size = outputs.iter().map(|output| memory_of(output)).sum::<usize>();
         memory.grow(size.saturating_sub(bytes.outputs))?;
         let outputs =
             outputs.iter().map(|value| from_tract(value).map_err(failed)).collect::<Result<_, _>>()?;

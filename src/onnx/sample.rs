@@ -2,6 +2,7 @@
 
 use super::Session;
 use super::runner::Item;
+use crate::model::signature::EXAMPLE_TEXT;
 use crate::model::{Elements, Tensor, TensorMetadata};
 
 /// The values of a sample.
@@ -9,11 +10,11 @@ use crate::model::{Elements, Tensor, TensorMetadata};
 pub enum Fill {
     /// 0, false, and empty strings.
     Zeros,
-    /// 1, true, and empty strings.
+    /// 1, true, and the text `1`.
     Ones,
-    /// 0, 1, 2, 3, 0, 1 and so on.
+    /// 0, 1, 2, 3, 0, 1 and so on; a sentence as text.
     Ramp,
-    /// Floats from −1 to 1, integers from 0 to 3; the same in each run.
+    /// Floats from −1 to 1, integers from 0 to 3, and these integers as text; the same in each run.
     Random,
 }
 
@@ -26,7 +27,7 @@ impl Fill {
         match self {
             Fill::Zeros => "zeros",
             Fill::Ones => "ones",
-            Fill::Ramp => "the numbers 0 to 3 in turn",
+            Fill::Ramp => "the numbers 0 to 3 in turn, or a sentence",
             Fill::Random => "small random numbers",
         }
     }
@@ -90,7 +91,9 @@ fn filled(tensor: Tensor, fill: Fill) -> Result<Tensor, String> {
         Elements::Bool(values) => {
             values.iter_mut().enumerate().for_each(|(at, value)| *value = integer(fill, at) % 2 == 1);
         }
-        Elements::Bytes(_) => {}
+        Elements::Bytes(values) => {
+            values.iter_mut().enumerate().for_each(|(at, value)| *value = text(fill, at).into_bytes());
+        }
     }
     Tensor::new(shape, elements)
 }
@@ -99,6 +102,13 @@ fn float(fill: Fill, at: usize) -> f32 {
     match fill {
         Fill::Random => mixed(at) as f32 / f32::from(u16::MAX) * 2.0 - 1.0,
         _ => f32::from(integer(fill, at)),
+    }
+}
+
+fn text(fill: Fill, at: usize) -> String {
+    match fill {
+        Fill::Ramp => EXAMPLE_TEXT.to_owned(),
+        _ => integer(fill, at).to_string(),
     }
 }
 

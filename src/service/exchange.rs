@@ -134,12 +134,12 @@ fn no_json(signature: &Signature) -> RequestError {
         None => {
             "send JSON; tensors may follow it, with the header `Inference-Header-Content-Length`".to_owned()
         }
+        Some((_, input)) if input.takes_text_messages() => {
+            "send JSON, or the text with the header `Content-Type: text/plain`".to_owned()
+        }
         Some((_, input)) if input.accepts.is_empty() => {
             "send JSON, or the tensor's bytes with the header `Content-Type: application/octet-stream`"
                 .to_owned()
-        }
-        Some((_, input)) if input.takes_text() => {
-            "send JSON, or the text with the header `Content-Type: text/plain`".to_owned()
         }
         Some((_, input)) => {
             let types: Vec<String> =

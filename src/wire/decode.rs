@@ -46,7 +46,7 @@ pub fn from_text(
 }
 
 fn takes_text(signature: &Signature) -> bool {
-    signature.single().is_some_and(|(_, input)| input.takes_text())
+    signature.single().is_some_and(|(_, input)| input.takes_text_messages())
 }
 
 fn is_object(json: &str) -> bool {
@@ -115,8 +115,8 @@ pub fn from_json_and_tensors(
 }
 
 /// Reads a payload that holds only the model's single input. If the input accepts files or text, the payload is one
-/// file or one text. Otherwise it is the bytes of the tensor (little-endian, row-major), and the length of the open
-/// dimension is computed from the number of bytes.
+/// file or one text. If the input's elements are texts, the payload is one element. Otherwise it is the bytes of the
+/// tensor (little-endian, row-major), and the length of the open dimension is computed from the number of bytes.
 ///
 /// Errors: the model has several inputs, the bytes do not fill the shape, or the shape does not agree with
 /// `signature`.
@@ -134,10 +134,12 @@ pub fn from_raw(
         .into());
     };
     memory.grow(payload.len().saturating_add(ELEMENT_BYTES))?;
-    let given = if input.accepts.is_empty() {
-        raw_tensor(payload, input).map(Input::Tensor)
-    } else {
+    let given = if !input.accepts.is_empty() {
         Ok(Input::encoded(vec![payload.to_vec()], input))
+    } else if input.datatype == Datatype::Bytes {
+        raw_text(payload, input).map(Input::Tensor)
+    } else {
+        raw_tensor(payload, input).map(Input::Tensor)
     };
     let checked = given.map_err(RequestError::invalid).and_then(|given| {
         check_shape(&given.known_shape(), given.files() > 0, input, signature)?;
@@ -179,6 +181,25 @@ fn of_inputs(
         timeout: defaults.timeout,
         sequence: SequenceParameters::default(),
     })
+}
+
+/// Makes a tensor with one text. Its open dimensions have length 1.
+fn raw_text(payload: &[u8], input: &TensorMetadata) -> Result<Tensor, String> {
+    let elements = Elements::Bytes(vec![payload.to_vec()]);
+    check_texts(&elements)?;
+    Tensor::new(input.shape_with_open(1), elements).map_err(|_| {
+        format!("one text does not fill shape {}: send all of them in JSON", show_shape(&input.shape_i64()))
+    })
+}
+
+/// Checks that the elements of a BYTES tensor are UTF-8, because ONNX's strings are. Numbers always pass.
+fn check_texts(elements: &Elements) -> Result<(), String> {
+    let Elements::Bytes(texts) = elements else { return Ok(()) };
+    let wrong = |(at, text): (usize, &Vec<u8>)| Some((at, std::str::from_utf8(text).err()?));
+    match texts.iter().enumerate().find_map(wrong) {
+        Some((at, error)) => Err(format!("element {at} is not UTF-8 text: {error}")),
+        None => Ok(()),
+    }
 }
 
 /// Reads a tensor from its bytes. At most one open dimension can be computed from their number, besides a batch axis.
@@ -387,7 +408,12 @@ fn read_input(
     match elements {
         // If there are fewer files than the shape says, `Tensor::new` below makes the error.
         Elements::Bytes(rows) if files && rows.len() == shape[0] => Ok(Input::encoded(rows, metadata)),
-        elements => Tensor::new(shape, elements).map(Input::Tensor).map_err(RequestError::invalid),
+        elements => {
+            if !files {
+                check_texts(&elements).map_err(RequestError::invalid)?;
+            }
+            Tensor::new(shape, elements).map(Input::Tensor).map_err(RequestError::invalid)
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::model::{Datatype, Signature};
 const EXAMPLE_PNG: &str =
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mNoAAAAggCB2kUIOwAAAABJRU5ErkJggg==";
 
-/// Returns an OIP request with zeros, for error messages, so that a client sees the expected form.
+/// Returns an OIP request with zeros or a sentence, for error messages, so that a client sees the expected form.
 ///
 /// Data that is longer than one line is cut and ends with an ellipsis, so the result may not be valid JSON. Use
 /// [`whole_example`] for a request that can be sent.
@@ -19,7 +19,7 @@ pub fn example(signature: &Signature) -> String {
     example_of(signature, 16)
 }
 
-/// Returns an OIP request with zeros that can be sent as it is. It is as long as the shapes of the inputs demand.
+/// Returns an OIP request with zeros or a sentence that can be sent as it is. It is as long as the shapes of the inputs demand.
 pub fn whole_example(signature: &Signature) -> String {
     example_of(signature, usize::MAX)
 }
@@ -36,7 +36,12 @@ fn example_of(signature: &Signature, most: usize) -> String {
             }
             let shape = input.shape_with_open(1);
             let count = volume(&shape).unwrap_or(0);
-            let zero = if input.datatype == Datatype::Bool { "false" } else { "0" };
+            let text = format!("\"{EXAMPLE_TEXT}\"");
+            let zero = match input.datatype {
+                Datatype::Bool => "false",
+                Datatype::Bytes => &text,
+                _ => "0",
+            };
             let mut data = vec![zero; count.min(most)].join(",");
             if count > most {
                 data.push_str(&format!(",… {count} values"));

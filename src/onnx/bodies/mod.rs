@@ -22,6 +22,7 @@ use repeat::Repeat;
 
 use super::guard::Guard;
 use super::late::Meter;
+use super::operators::operator::text_bytes;
 use super::optimised::Optimised;
 use crate::memory::{Budget, Share};
 
@@ -48,7 +49,7 @@ impl Body {
     /// Prepares for one or more runs of this body, inside a run of the graph around it.
     pub fn begin<'a>(&'a self, context: &'a EvalContext<'a>) -> TractResult<Turns<'a>> {
         let state = self.plan.spawn()?;
-        Ok(Turns { body: self, context, state, shapes: TVec::new(), memory: share(context) })
+        Ok(Turns { body: self, context, state, shapes: TVec::new(), peak: 0, memory: share(context) })
     }
 }
 
@@ -83,12 +84,14 @@ fn share(context: &EvalContext) -> Share {
     meter.map_or_else(|| Share::none(&Budget::unbounded()), Meter::beside)
 }
 
-/// Takes the memory of those outputs whose size was not known before the run. The run keeps it until its end.
+/// Takes the memory of those outputs whose size was not known before the run, and of all texts. The run keeps it until
+/// its end.
 fn keep(context: &EvalContext, facts: &[TypedFact], outputs: &[TValue]) -> TractResult<()> {
     let Some(meter) = context.shared.and_then(|shared| shared.get::<Meter>()) else { return Ok(()) };
     let late = facts.iter().zip(outputs).filter(|(fact, _)| fact.shape.as_concrete().is_none());
-    let bytes = late.map(|(_, output)| output.len() * output.datum_type().size_of()).sum();
-    Ok(meter.take(bytes)?)
+    let elements: usize = late.map(|(_, output)| output.len() * output.datum_type().size_of()).sum();
+    let texts: usize = outputs.iter().map(|output| text_bytes(output)).sum();
+    Ok(meter.take(elements + texts)?)
 }
 
 /// The runs of a body inside one run of the graph around it.
@@ -98,6 +101,8 @@ pub struct Turns<'a> {
     state: TypedSimpleState,
     /// The shapes of the last run's inputs.
     shapes: TVec<TVec<usize>>,
+    /// The bytes of a run for these shapes, without texts.
+    peak: usize,
     /// The memory of the last run.
     memory: Share,
 }
@@ -112,11 +117,12 @@ impl Turns<'_> {
         if is_new {
             self.shapes = inputs.iter().map(|input| input.shape().into()).collect();
         }
+        let texts: usize = inputs.iter().map(|input| text_bytes(input)).sum();
         self.state.set_inputs(inputs)?;
         if is_new {
-            let bytes = self.body.guard.check_symbols(&self.state.turn_state.resolved_symbols)?;
-            self.memory.resize(bytes.peak)?;
+            self.peak = self.body.guard.check_symbols(&self.state.turn_state.resolved_symbols)?.peak;
         }
+        self.memory.resize(self.peak + texts)?;
         // This returns the memory of the last run's late operators: what is left of their results is now counted as inputs.
         self.state.turn_state.shared.insert(Meter::new(self.memory.beside()));
         self.state.exec()?;

@@ -2,6 +2,7 @@
 
 use tract_onnx::prelude::*;
 
+use super::super::operators::operator::text_bytes;
 use crate::error::{Code, RequestError};
 use crate::memory::Share;
 
@@ -47,6 +48,7 @@ impl Stack {
     pub fn push(&mut self, result: TValue, node: &str) -> TractResult<()> {
         let mut row = result.into_tensor();
         row.insert_axis(0)?;
+        self.memory.grow(text_bytes(&row))?;
         let room = self.all.as_ref().map_or(0, |all| all.shape()[0]);
         if self.count == room {
             self.grow(&row, node)?;
@@ -72,6 +74,7 @@ impl Stack {
     /// Makes room for more results like `row`.
     fn grow(&mut self, row: &Tensor, node: &str) -> TractResult<()> {
         let rows = self.expected.filter(|_| self.count == 0).unwrap_or((self.count * 2).max(1));
+        // The other rows may have other texts: their bytes are taken when they are added.
         let bytes = (row.len() * row.datum_type().size_of()).saturating_mul(rows);
         if bytes > self.most {
             let message = format!(

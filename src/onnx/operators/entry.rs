@@ -69,12 +69,20 @@ pub struct Form {
     constants: &'static [usize],
     /// The same, but the constants may be sizes that contain symbols.
     sizes: &'static [usize],
+    /// True when an input may hold text.
+    takes_text: bool,
     condition: Option<Condition>,
 }
 
 impl Form {
-    /// Every form of the node.
-    pub const ALL: Form = Form { attributes: None, types: &[], constants: &[], sizes: &[], condition: None };
+    /// Every form of the node, with numbers and truth values.
+    pub const ALL: Form =
+        Form { attributes: None, types: &[], constants: &[], sizes: &[], takes_text: false, condition: None };
+
+    /// With text too.
+    pub const fn with_text(self) -> Form {
+        Form { takes_text: true, ..self }
+    }
 
     /// Only these attributes.
     pub const fn attributes(self, attributes: &'static [&'static str]) -> Form {
@@ -141,6 +149,10 @@ impl Form {
                 "its first input is of type {:?}: expected one of {:?}",
                 first.datum_type, self.types
             ));
+        }
+        let is_text = |input: &&Kind| input.datum_type == DatumType::String;
+        if !self.takes_text && inputs.0.iter().flatten().any(is_text) {
+            return Err("an input is text: expected numbers or truth values".into());
         }
         for at in self.constants {
             if inputs.optional(*at).is_some_and(|input| input.value.is_none()) {

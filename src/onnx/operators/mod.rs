@@ -37,6 +37,7 @@ mod signal;
 mod stretch;
 pub mod table;
 mod tensors;
+mod text;
 #[cfg(test)]
 pub mod trial;
 

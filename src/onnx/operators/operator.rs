@@ -83,6 +83,31 @@ pub fn elements<T: Datum>(tensor: &Tensor) -> TractResult<&[T]> {
     tensor.try_as_plain_ram()?.as_slice::<T>()
 }
 
+/// The texts of a tensor, flat. Empty for a tensor of another type.
+pub fn texts(tensor: &Tensor) -> &[String] {
+    elements::<String>(tensor).unwrap_or_default()
+}
+
+/// A tensor of texts.
+pub fn text_tensor(shape: &[usize], texts: Vec<String>) -> TractResult<Tensor> {
+    Ok(tract_ndarray::ArrayD::from_shape_vec(shape, texts)?.into_tensor())
+}
+
+/// The bytes of a tensor's texts. 0 for a tensor of another type.
+pub fn text_bytes(tensor: &Tensor) -> usize {
+    texts(tensor).iter().map(String::len).sum()
+}
+
+/// The bytes of a tensor's longest text. 0 for a tensor of another type.
+pub fn longest_text(tensor: &Tensor) -> usize {
+    texts(tensor).iter().map(String::len).max().unwrap_or(0)
+}
+
+/// The bytes of all texts of all inputs: the most text of an operator that keeps every text or leaves it out.
+pub fn kept_text(inputs: &Inputs<Tensor>) -> u128 {
+    inputs.0.iter().flatten().map(|input| text_bytes(input) as u128).sum()
+}
+
 /// The inputs of a node, in the order of the standard. An optional input that the node leaves out is `None`.
 #[derive(Debug)]
 pub struct Inputs<'a, T>(pub TVec<Option<&'a T>>);
@@ -188,6 +213,18 @@ pub trait Operator: fmt::Debug + Send + Sync + 'static {
     /// known (it counts elements).
     fn most_bytes(&self, _inputs: &Inputs<Tensor>) -> TractResult<u128> {
         Err(TractError::msg("the size of the result cannot be computed before it is made"))
+    }
+
+    /// The bytes of the longest text that the operator writes itself, such as a label.
+    fn longest_text(&self) -> usize {
+        0
+    }
+
+    /// The most bytes of text in `count` elements of type String that the operator makes. As long as this method is not
+    /// overridden, each of them may hold one text of every input, as in `Gather` and `StringConcat`, and one of its own.
+    fn most_text(&self, inputs: &Inputs<Tensor>, count: u128) -> u128 {
+        let of_inputs: usize = inputs.0.iter().flatten().map(|input| longest_text(input)).sum();
+        count.saturating_mul((of_inputs + self.longest_text()) as u128)
     }
 
     /// Computes all outputs, with the datatypes and shapes that `outputs` gave. A wrong input is an error, never a panic.

@@ -100,6 +100,11 @@ impl Own {
         Ok(bytes)
     }
 
+    /// The most bytes of text in `count` texts that it makes of these inputs.
+    pub fn most_text(&self, inputs: &[TValue], count: u128) -> TractResult<u128> {
+        Ok(self.operator.most_text(&self.inputs(inputs.iter().map(|input| &**input))?, count))
+    }
+
     fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
         let inputs = self.inputs(inputs.iter().map(|input| &**input))?;
         let mut all: TVec<Option<Tensor>> = self.operator.run(&inputs)?.into_iter().map(Some).collect();

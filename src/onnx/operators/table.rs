@@ -25,6 +25,7 @@ const TABLES: &[&[Entry]] = &[
     super::reductions::TABLE,
     super::signal::TABLE,
     super::tensors::TABLE,
+    super::text::TABLE,
 ];
 
 /// All entries.

@@ -56,6 +56,21 @@ pub fn string(name: &str, value: &str) -> AttributeProto {
     }
 }
 
+/// An attribute with several strings.
+pub fn strings(name: &str, values: &[&str]) -> AttributeProto {
+    AttributeProto {
+        name: name.into(),
+        r#type: AttributeType::Strings.into(),
+        strings: values.iter().map(|value| value.as_bytes().to_vec()).collect(),
+        ..Default::default()
+    }
+}
+
+/// A list of texts.
+pub fn words(values: &[&str]) -> Tensor {
+    tensor1(&values.iter().map(ToString::to_string).collect::<Vec<String>>())
+}
+
 /// Our operator of a domain, with attributes.
 #[derive(Debug, Clone)]
 pub struct Trial {

@@ -93,6 +93,11 @@ impl Operator for Cast {
         Ok(tvec![Kind::new(to, input.shape.clone())])
     }
 
+    fn longest_text(&self) -> usize {
+        // The longest numbers are like -1.7976931348623157e+308.
+        32
+    }
+
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
         let input = inputs.required(0, "input")?;
         let to = self.to(inputs.optional(1).map(Tensor::datum_type))?;

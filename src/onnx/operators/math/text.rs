@@ -10,6 +10,7 @@ use tract_onnx::prelude::*;
 use super::super::numbers::{mapped, on_integers, unsupported};
 use super::super::operator::elements;
 use super::conversion::number_as;
+use crate::error::{RequestError, shorten};
 
 /// Each number or truth value as text.
 pub fn text_of(input: &Tensor) -> TractResult<Tensor> {
@@ -72,7 +73,10 @@ fn float(x: f64, digits: &str, limit: f64) -> String {
 /// Errors: a text is no number.
 pub fn number_of(input: &Tensor, to: DatumType) -> TractResult<Tensor> {
     let texts = elements::<String>(input)?;
-    let wrong = |text: &str| TractError::msg(format!("`{text}` is no number that fits {to:?}"));
+    let wrong = |text: &str| -> TractError {
+        let text = shorten(text);
+        RequestError::invalid(format!("`{text}` is no number that fits {to:?}")).into()
+    };
     if to.is_float() {
         let read = |text: &String| real(text).ok_or_else(|| wrong(text));
         let numbers: Vec<f64> = texts.iter().map(read).collect::<TractResult<_>>()?;

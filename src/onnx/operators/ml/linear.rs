@@ -142,6 +142,10 @@ impl Operator for Linear {
         })
     }
 
+    fn longest_text(&self) -> usize {
+        self.labels.as_ref().map_or(0, Labels::longest_text)
+    }
+
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
         let input = inputs.single()?.cast_to::<f32>()?;
         let &[rows, width] = input.shape() else { return Err(TractError::msg("expected 2 dimensions")) };

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use tract_onnx::pb::TensorProto;
 use tract_onnx::prelude::*;
 
 use super::super::super::tensors::load;
@@ -101,6 +102,8 @@ struct Encoder {
     default: Words,
     /// The datatype of the keys.
     takes: DatumType,
+    /// The datatype of the values: integers of `values_tensor` keep theirs.
+    gives: DatumType,
 }
 
 /// A key that can be hashed.
@@ -140,6 +143,14 @@ impl Words {
         }
     }
 
+    /// The bytes of the longest string.
+    fn longest_text(&self) -> usize {
+        match self {
+            Words::Strings(all) => all.iter().map(String::len).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
     fn keys(&self) -> Vec<Key> {
         match self {
             Words::Numbers(all) => all.iter().map(|value| Key::Number(*value)).collect(),
@@ -167,7 +178,7 @@ impl Words {
     }
 
     fn of_tensor(attributes: &Attributes, name: &str) -> TractResult<Option<Words>> {
-        let Some(proto) = attributes.node.get_attr_opt::<&tract_onnx::pb::TensorProto>(name)? else {
+        let Some(proto) = attributes.node.get_attr_opt::<&TensorProto>(name)? else {
             return Ok(None);
         };
         let tensor = load(attributes.context, proto)?;
@@ -237,12 +248,17 @@ pub fn encoder(attributes: &Attributes) -> Built {
         }
     };
     let takes = keys.datum_type();
+    let tensor = attributes.node.get_attr_opt::<&TensorProto>("values_tensor")?;
+    let gives = match tensor {
+        Some(tensor) => load(attributes.context, tensor)?.datum_type(),
+        None => values.datum_type(),
+    };
     let mut places = HashMap::new();
     for (at, key) in keys.keys().into_iter().enumerate() {
         // Of equal keys the first counts.
         places.entry(key).or_insert(at);
     }
-    built(Encoder { places, values, default, takes })
+    built(Encoder { places, values, default, takes, gives })
 }
 
 impl Operator for Encoder {
@@ -259,7 +275,11 @@ impl Operator for Encoder {
                 input.datum_type, self.takes
             )));
         }
-        Ok(tvec![Kind::new(self.values.datum_type(), input.shape.clone())])
+        Ok(tvec![Kind::new(self.gives, input.shape.clone())])
+    }
+
+    fn longest_text(&self) -> usize {
+        self.values.longest_text().max(self.default.longest_text())
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
@@ -267,6 +287,7 @@ impl Operator for Encoder {
         let input = original.cast_to_dt(self.takes)?;
         let keys = Words::of(&input)?.keys();
         let places: Vec<Option<usize>> = keys.iter().map(|key| self.places.get(key).copied()).collect();
-        Ok(tvec![self.values.picked(&self.default, &places)?.into_shape(original.shape())?])
+        let picked = self.values.picked(&self.default, &places)?.into_shape(original.shape())?;
+        Ok(tvec![picked.cast_to_dt(self.gives)?.into_owned()])
     }
 }

@@ -99,6 +99,14 @@ impl Labels {
         }
     }
 
+    /// The bytes of the longest label. 0 for integers.
+    pub fn longest_text(&self) -> usize {
+        match self {
+            Labels::Numbers(_) => 0,
+            Labels::Words(all) => all.iter().map(String::len).max().unwrap_or(0),
+        }
+    }
+
     /// The type of the tensor that [`Labels::of`] makes.
     pub fn datum_type(&self) -> DatumType {
         match self {

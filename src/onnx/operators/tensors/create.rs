@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use tract_onnx::pb::TensorProto;
+use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::ToDim;
 
 use super::super::super::tensors;
 use super::super::attributes::Attributes;
-use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements, ints};
+use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements, ints, longest_text};
 use super::Built;
 use super::axes::{Ints, axis_of, invalid, late, lengths_of};
 use super::moves::{Axis, Move, Places, mapped, moved};
@@ -33,9 +34,11 @@ pub fn constant_of_shape(attributes: &Attributes) -> Built {
 
 /// Without a `value` the elements are FP32, but tract makes FP64.
 pub fn has_value(attributes: &Attributes, _: &Inputs<Kind>) -> Result<(), String> {
-    match attributes.has("value") {
-        true => Ok(()),
-        false => Err("it has no `value`".into()),
+    let value = attributes.node.get_attr_opt::<&TensorProto>("value").map_err(|error| error.to_string())?;
+    match value {
+        Some(value) if value.data_type == DataType::String as i32 => Err("its `value` is text".into()),
+        Some(_) => Ok(()),
+        None => Err("it has no `value`".into()),
     }
 }
 
@@ -49,6 +52,10 @@ impl Operator for ConstantOfShape {
         let count = shape.count(inputs)?.ok_or_else(|| TractError::msg("`input` is missing"))?;
         let lengths = shape.sizes(inputs)?.unwrap_or_else(|| late(late_lengths, 0, count));
         Ok(tvec![Kind::new(self.value.datum_type(), lengths)])
+    }
+
+    fn longest_text(&self) -> usize {
+        longest_text(&self.value)
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {

@@ -6,7 +6,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::{DimLike, ToDim};
 
 use super::super::attributes::Attributes;
-use super::super::operator::{Inputs, Kind, LateLengths, Operator};
+use super::super::operator::{Inputs, Kind, LateLengths, Operator, kept_text};
 use super::Built;
 use super::axes::{Ints, axis_of, dims, invalid, late as late_lengths, lengths, lengths_of};
 use super::moves::{Places, along, joined, mapped};
@@ -63,6 +63,10 @@ impl Operator for Concat {
         let axis = axis_of(self.axis, first.rank())?;
         let shapes: TVec<&[TDim]> = inputs.iter().map(|input| &*input.shape).collect();
         Ok(tvec![Kind::new(first.datum_type, joined_shape(&shapes, axis)?)])
+    }
+
+    fn most_text(&self, inputs: &Inputs<Tensor>, _: u128) -> u128 {
+        kept_text(inputs)
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
@@ -175,6 +179,10 @@ impl Operator for Split {
             Kind::new(input.datum_type, shape)
         };
         Ok(parts.into_iter().map(kind).collect())
+    }
+
+    fn most_text(&self, inputs: &Inputs<Tensor>, _: u128) -> u128 {
+        kept_text(inputs)
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {

@@ -45,10 +45,8 @@ pub const TABLE: &[Entry] = &[
     Entry::onnx("Squeeze", &["axes"])
         .engine(Form::ALL.constants(&[1]).when(named_axes))
         .own(reshape::squeeze),
-    Entry::onnx("Unsqueeze", &["axes"])
-        .engine(Form::ALL.constants(&[1]).when(no_string))
-        .own(reshape::unsqueeze),
-    Entry::onnx("Identity", &[]).engine(Form::ALL.when(no_string)).own(reshape::identity),
+    Entry::onnx("Unsqueeze", &["axes"]).engine(Form::ALL.constants(&[1])).own(reshape::unsqueeze),
+    Entry::onnx("Identity", &[]).engine(Form::ALL).own(reshape::identity),
     Entry::onnx("Expand", &[]).engine(Form::ALL.sizes(&[1]).when(has_elements)).own(repeat::expand),
     Entry::onnx("Tile", &[]).engine(Form::ALL.sizes(&[1]).when(repeated)).own(repeat::tile),
     Entry::onnx("Slice", &["starts", "ends", "axes"])
@@ -58,7 +56,7 @@ pub const TABLE: &[Entry] = &[
     Entry::onnx("Split", &["axis", "split", "num_outputs"])
         .engine(Form::ALL.constants(&[1]).when(join::simple_split))
         .own(join::split),
-    Entry::onnx("Transpose", &["perm"]).engine(Form::ALL.when(no_string)).own(permute::transpose),
+    Entry::onnx("Transpose", &["perm"]).engine(Form::ALL).own(permute::transpose),
     Entry::onnx("DepthToSpace", &["blocksize", "mode"])
         .engine(Form::ALL.when(has_elements))
         .own(permute::depth_to_space),
@@ -85,8 +83,8 @@ pub const TABLE: &[Entry] = &[
     Entry::onnx("Unique", &["axis", "sorted"]).own(choose::unique),
     Entry::onnx("ReverseSequence", &["batch_axis", "time_axis"]).own(reverse::reverse_sequence),
     Entry::onnx("Col2Im", &["dilations", "pads", "strides"]).own(col2im::col2im),
-    Entry::onnx("Shape", &["start", "end"]).engine(Form::ALL),
-    Entry::onnx("Size", &[]).engine(Form::ALL),
+    Entry::onnx("Shape", &["start", "end"]).engine(Form::ALL.with_text()),
+    Entry::onnx("Size", &[]).engine(Form::ALL.with_text()),
     Entry::onnx(
         "Constant",
         &["value", "value_float", "value_floats", "value_int", "value_ints", "value_string", "value_strings"],
@@ -105,17 +103,8 @@ pub const TABLE: &[Entry] = &[
     Entry::onnx("Upsample", &["mode", "scales", "height_scale", "width_scale"]).own(resize::upsample),
 ];
 
-/// The engine moves everything but strings.
-fn no_string(_: &Attributes, inputs: &Inputs<Kind>) -> Result<(), String> {
-    match inputs.0.iter().flatten().any(|input| input.datum_type == DatumType::String) {
-        true => Err("the engine does not move strings".into()),
-        false => Ok(()),
-    }
-}
-
 /// The engine's rules for shapes need lengths above 0.
-fn has_elements(attributes: &Attributes, inputs: &Inputs<Kind>) -> Result<(), String> {
-    no_string(attributes, inputs)?;
+fn has_elements(_: &Attributes, inputs: &Inputs<Kind>) -> Result<(), String> {
     let is_zero = |length: &TDim| *length == TDim::Val(0);
     match inputs.optional(0).is_some_and(|input| input.shape.iter().any(is_zero)) {
         true => Err("the engine does not serve an input without elements".into()),
@@ -154,8 +143,7 @@ fn repeated(attributes: &Attributes, inputs: &Inputs<Kind>) -> Result<(), String
 }
 
 /// The engine joins along a named axis.
-fn joined(attributes: &Attributes, inputs: &Inputs<Kind>) -> Result<(), String> {
-    no_string(attributes, inputs)?;
+fn joined(attributes: &Attributes, _: &Inputs<Kind>) -> Result<(), String> {
     match attributes.has("axis") {
         true => Ok(()),
         false => Err("the engine needs the axis".into()),

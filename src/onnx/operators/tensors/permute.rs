@@ -6,7 +6,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::DimLike;
 
 use super::super::attributes::Attributes;
-use super::super::operator::{Inputs, Kind, LateLengths, Operator};
+use super::super::operator::{Inputs, Kind, LateLengths, Operator, kept_text};
 use super::Built;
 use super::axes::{axes_of, dims, lengths, strides};
 use super::moves::{Axis, Places, mapped};
@@ -53,6 +53,10 @@ impl Operator for Transpose {
         let input = inputs.single()?;
         let shape = self.order(input.rank())?.into_iter().map(|axis| input.shape[axis].clone());
         Ok(tvec![Kind::new(input.datum_type, shape)])
+    }
+
+    fn most_text(&self, inputs: &Inputs<Tensor>, _: u128) -> u128 {
+        kept_text(inputs)
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
@@ -143,6 +147,10 @@ impl Operator for Blocks {
     fn outputs(&self, inputs: &Inputs<Kind>, _: &LateLengths) -> TractResult<TVec<Kind>> {
         let input = inputs.single()?;
         Ok(tvec![Kind::new(input.datum_type, self.shape(&input.shape)?)])
+    }
+
+    fn most_text(&self, inputs: &Inputs<Tensor>, _: u128) -> u128 {
+        kept_text(inputs)
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {

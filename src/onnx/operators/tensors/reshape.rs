@@ -6,7 +6,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::{DimLike, ToDim};
 
 use super::super::attributes::Attributes;
-use super::super::operator::{Inputs, Kind, LateLengths, Operator};
+use super::super::operator::{Inputs, Kind, LateLengths, Operator, kept_text};
 use super::Built;
 use super::axes::{Ints, axes_of, dims, invalid, late, lengths};
 
@@ -96,6 +96,10 @@ impl Operator for Reshaped {
             }
         };
         Ok(tvec![Kind::new(input.datum_type, shape)])
+    }
+
+    fn most_text(&self, inputs: &Inputs<Tensor>, _: u128) -> u128 {
+        kept_text(inputs)
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {

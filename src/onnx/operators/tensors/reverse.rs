@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tract_onnx::prelude::*;
 
 use super::super::attributes::Attributes;
-use super::super::operator::{Inputs, Kind, LateLengths, Operator, ints};
+use super::super::operator::{Inputs, Kind, LateLengths, Operator, ints, kept_text};
 use super::Built;
 use super::axes::invalid;
 use super::moves::picked;
@@ -47,6 +47,10 @@ impl Operator for ReverseSequence {
             0 | 1 => Err(TractError::msg(format!("its input has {} axes: expected 2 or more", input.rank()))),
             _ => Ok(tvec![Kind::new(input.datum_type, input.shape.clone())]),
         }
+    }
+
+    fn most_text(&self, inputs: &Inputs<Tensor>, _: u128) -> u128 {
+        kept_text(inputs)
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {

@@ -175,6 +175,13 @@ impl<T: Real + Datum> Operator for Prepared<T> {
         outputs(&self.task, self.targets, check(inputs, self.width)?)
     }
 
+    fn longest_text(&self) -> usize {
+        match &self.task {
+            Task::Classify { labels, .. } => labels.longest_text(),
+            Task::Targets { .. } => 0,
+        }
+    }
+
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
         let input = inputs.single()?;
         let kind = Kind::new(input.datum_type(), input.shape().iter().map(|dim| dim.to_dim()));
