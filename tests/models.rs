@@ -24,6 +24,7 @@ fn every_test_model_answers_as_onnxruntime_does() {
         ("pick", 1),
         ("slow200", 1),
         ("branch", 2),
+        ("weather", 2),
     ] {
         let program = Program::serve(&test_model(model), &["--workers", "1"]);
         let mut client = program.connect("/?framing=v2");

@@ -1,4 +1,5 @@
-//! Text: a typed sentence becomes its embedding, as onnxruntime and the tokenizer library make it.
+//! Text: a typed sentence becomes its embedding, as onnxruntime and the tokenizer library make it; and models that take
+//! texts themselves.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -270,4 +271,108 @@ fn check_shows_that_text_is_taken_and_measures_a_sentence() {
     ] {
         assert!(said.contains(part), "no `{part}` in {said}");
     }
+}
+
+/// The classes of a reply of the model `weather`.
+fn weather(reply: &Value) -> Vec<&str> {
+    let classes = reply["outputs"][0]["data"].as_array();
+    classes
+        .unwrap_or_else(|| panic!("no classes in {reply}"))
+        .iter()
+        .map(|class| class.as_str().unwrap())
+        .collect()
+}
+
+/// A request to the model `weather`.
+fn said(texts: Value) -> Message {
+    let shape = json!([texts.as_array().unwrap().len(), 1]);
+    let input = json!({"name": "text", "shape": shape, "datatype": "BYTES", "data": texts});
+    Message::text(json!({"inputs": [input]}).to_string())
+}
+
+#[test]
+fn a_text_classifier_is_served_as_it_was_exported_and_takes_text_in_every_form() {
+    let program = Program::serve(&test_model("weather"), &["--workers", "1"]);
+    let metadata = program.get("/v2/models/weather").json();
+    assert_eq!(metadata["inputs"][0], json!({"name": "text", "datatype": "BYTES", "shape": [-1, 1]}));
+    let mut client = program.connect("/");
+    for message in
+        [Message::text("The SUN shines"), Message::binary("The SUN shines"), said(json!(["The SUN shines"]))]
+    {
+        let reply = ask_json(&mut client, message);
+        assert_eq!((weather(&reply), &reply["outputs"][1]["shape"]), (vec!["good"], &json!([1, 2])));
+        assert_eq!(reply["outputs"][2]["data"], json!(["The SUN shines!"]));
+    }
+    for kind in ["text/plain; charset=utf-8", "application/octet-stream"] {
+        let reply =
+            program.post("/v2/models/weather/infer", &format!("Content-Type: {kind}\r\n"), b"rain, rain");
+        assert_eq!(weather(&reply.json()), ["bad"]);
+    }
+    let rows = json!({"instances": [["rain"], {"text": ["sun"]}, ["Привет"]]}).to_string();
+    let reply = ask_json(&mut client, Message::text(rows));
+    let predictions = reply["predictions"].as_array().unwrap_or_else(|| panic!("{reply}"));
+    let classes: Vec<&str> = predictions.iter().map(|row| row["weather"].as_str().unwrap()).collect();
+    assert_eq!(classes, ["bad", "good", "good"]);
+    // What an error shows as an example can be sent.
+    let reply = ask_json(&mut client, Message::text("{}"));
+    let example = reply["error"].as_str().unwrap().split("this model: ").nth(1).unwrap();
+    assert!(ask_json(&mut client, Message::text(example))["outputs"].is_array(), "{example}");
+}
+
+#[test]
+fn texts_of_many_clients_run_together_and_each_gets_its_own_answer() {
+    let manifest = r#"{"max_batch_size": 64, "dynamic_batching": {"max_queue_delay_microseconds": 2000}}"#;
+    let folder = with_manifest("weather", "text_batches", manifest);
+    let program = Program::serve(&folder, &["--workers", "1"]);
+    let texts =
+        ["sun", "rain", "The sun shines", "snow and rain and cloud", "", "sun sun sun sun sun sun sun"];
+    std::thread::scope(|scope| {
+        for at in 0..8 {
+            let mut client = program.connect("/");
+            scope.spawn(move || {
+                for round in 0..40 {
+                    let text = texts[(at + round) % texts.len()];
+                    let reply = ask_json(&mut client, Message::text(text));
+                    assert_eq!(reply["outputs"][2]["data"], json!([format!("{text}!")]), "{reply}");
+                    let expected = if text.contains("rain") { "bad" } else { "good" };
+                    assert_eq!(weather(&reply), [expected], "{text}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_text_that_a_model_cannot_take_is_refused_and_nobody_else_is_affected() {
+    let program = Program::serve(&test_model("weather"), &["--workers", "1"]);
+    let mut client = program.connect("/");
+    let mut other = program.connect("/?framing=v2");
+    let input = |data: Value, shape: Value, datatype: &str| {
+        let input = json!({"name": "text", "shape": shape, "datatype": datatype, "data": data});
+        Message::text(json!({"inputs": [input]}).to_string())
+    };
+    for (message, words) in [
+        (Message::binary(vec![b'a', 0xff]), "element 0 is not UTF-8"),
+        (input(json!([1]), json!([1, 1]), "BYTES"), "element 0 is 1: expected a string"),
+        (input(json!(["a"]), json!([1]), "BYTES"), "expected [-1,1]"),
+        (input(json!(["a", "b"]), json!([1, 1]), "BYTES"), "holds 1 elements"),
+        (input(json!([1.0]), json!([1, 1]), "FP32"), "expected BYTES"),
+        (Message::text(r#"{"instances": ["rain"]}"#), "expected [1]"),
+        (Message::text("{rain}"), "goes into `inputs`"),
+    ] {
+        let reply = ask_json(&mut client, message);
+        assert_eq!(reply["code"], "invalid_request", "{reply}");
+        assert!(reply["error"].as_str().unwrap().contains(words), "expected `{words}` in {reply}");
+        assert_eq!(weather(&ask_json(&mut client, Message::text("rain"))), ["bad"]);
+    }
+    let tensor = |text: &[u8]| [&(text.len() as u32).to_le_bytes(), text].concat();
+    let request = |text: &[u8]| {
+        let bytes = tensor(text);
+        let input = json!({"name": "text", "shape": [1, 1], "datatype": "BYTES",
+            "parameters": {"binary_data_size": bytes.len()}});
+        Message::binary(v2(&json!({"inputs": [input]}).to_string(), &bytes))
+    };
+    let reply = ask_json(&mut other, request(&[0xc3]));
+    assert!(reply["error"].as_str().unwrap().contains("input `text`: element 0 is not UTF-8"), "{reply}");
+    assert_eq!(weather(&ask_json(&mut other, request("rain".as_bytes()))), ["bad"]);
 }

@@ -5,6 +5,7 @@
 //! python tests/zoo/fetch.py FOLDER
 //! python tests/zoo/speech.py FOLDER
 //! python tests/zoo/trained.py FOLDER
+//! python tests/zoo/text.py FOLDER
 //! ONNXD_ZOO=FOLDER cargo test --release --test integration -- --ignored zoo
 //! ```
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::engine::worker::Workload;
 use crate::error::{Code, RequestError};
 use crate::memory::{Budget, Share};
-use crate::model::Datatype;
+use crate::model::{Datatype, TensorMetadata};
 use crate::onnx::{Fill, Item};
 use crate::panics::panic_message;
 
@@ -125,11 +125,16 @@ fn takes_names_or_integers(workload: &Workload) -> bool {
     workload.session.signature().inputs.iter().any(|input| can_be(input.datatype))
 }
 
+/// Whether the elements of an input are texts.
+fn is_text(input: &TensorMetadata) -> bool {
+    input.datatype == Datatype::Bytes
+}
+
 /// The values of samples, in the order in which they are tried. A sentence says more about a model of texts than an
 /// empty text.
 fn fills(workload: &Workload) -> [Fill; 4] {
     let inputs = &workload.session.signature().inputs;
-    match inputs.iter().any(|input| input.datatype == Datatype::Bytes) {
+    match inputs.iter().any(is_text) {
         true => [Fill::Ramp, Fill::Zeros, Fill::Ones, Fill::Random],
         false => Fill::ALL,
     }
@@ -157,7 +162,12 @@ fn fitting(
                         fill.name()
                     ));
                 }
-                let name = if takes_text { "the sentence below" } else { fill.name() };
+                let has_texts = workload.session.signature().inputs.iter().any(is_text);
+                let name = match fill {
+                    _ if takes_text => "the sentence below",
+                    Fill::Ramp if has_texts => "a sentence",
+                    fill => fill.name(),
+                };
                 return Ok(Sample { family, item, name });
             }
             Err(cause) => error = worse(error, cause),

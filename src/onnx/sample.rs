@@ -27,7 +27,7 @@ impl Fill {
         match self {
             Fill::Zeros => "zeros",
             Fill::Ones => "ones",
-            Fill::Ramp => "the numbers 0 to 3 in turn, or a sentence",
+            Fill::Ramp => "the numbers 0 to 3 in turn",
             Fill::Random => "small random numbers",
         }
     }

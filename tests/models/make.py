@@ -40,13 +40,15 @@ def f32(array):
     return np.asarray(array, dtype=np.float32)
 
 
-def save(name, nodes, inputs, outputs, constants=(), check=True, ml=None, opset=17):
-    """Writes <name>/model.onnx into an emptied folder. `ml` is the version of ai.onnx.ml, if it is used."""
+def save(name, nodes, inputs, outputs, constants=(), check=True, ml=None, opset=17, microsoft=None):
+    """Writes <name>/model.onnx into an emptied folder. `ml` and `microsoft` are the versions of ai.onnx.ml and
+    com.microsoft, if they are used."""
     graph = helper.make_graph(nodes, name, inputs, outputs, list(constants))
     model = helper.make_model(
         graph,
         opset_imports=[helper.make_opsetid("", opset)]
-        + ([helper.make_opsetid("ai.onnx.ml", ml)] if ml else []),
+        + ([helper.make_opsetid("ai.onnx.ml", ml)] if ml else [])
+        + ([helper.make_opsetid("com.microsoft", microsoft)] if microsoft else []),
         ir_version=9,
         producer_name="onnxd-tests",
     )
@@ -733,6 +735,75 @@ def make_pipeline():
         oracle.write_case(HERE / "pipeline" / "cases", f"rows-{rows}", {"x": x}, wanted)
 
 
+def make_weather():
+    """A text classifier as scikit-learn exports it: lower case, words, counts of words and of pairs, a linear model. The
+    text is one column, so a batch has the shape [N, 1]. `said` is the text with a mark, `words` its words."""
+    words = ["cloud", "rain", "snow", "sun", "sun", "shines"]
+    save(
+        "weather",
+        [
+            node("Reshape", ["text", "flat"], ["texts"]),
+            node("StringNormalizer", ["texts"], ["lower"], case_change_action="LOWER", locale="C.UTF-8"),
+            node(
+                "Tokenizer",
+                ["lower"],
+                ["words"],
+                domain="com.microsoft",
+                mark=0,
+                mincharnum=1,
+                pad_value="#",
+                tokenexp="[a-zA-Z0-9_]+",
+            ),
+            node(
+                "TfIdfVectorizer",
+                ["words"],
+                ["counts"],
+                mode="TF",
+                min_gram_length=1,
+                max_gram_length=2,
+                max_skip_count=0,
+                ngram_counts=[0, 4],
+                ngram_indexes=[0, 1, 2, 3, 4],
+                pool_strings=words,
+            ),
+            node(
+                "LinearClassifier",
+                ["counts"],
+                ["weather", "scores"],
+                domain="ai.onnx.ml",
+                coefficients=[0.5, 2.0, 1.5, -1.0, -0.5, 0.0, -1.5, -1.0, 2.0, 1.0],
+                intercepts=[0.1, 0.2],
+                classlabels_strings=["bad", "good"],
+                multi_class=1,
+                post_transform="SOFTMAX",
+            ),
+            node("StringConcat", ["text", "mark"], ["said"]),
+        ],
+        [value("text", TensorProto.STRING, ["N", 1])],
+        [
+            value("weather", TensorProto.STRING, ["N"]),
+            value("scores", FLOAT, ["N", 2]),
+            value("said", TensorProto.STRING, ["N", 1]),
+        ],
+        [
+            const("flat", np.array([-1])),
+            helper.make_tensor("mark", TensorProto.STRING, [], [b"!"]),
+        ],
+        check=False,
+        ml=1,
+        opset=20,
+        microsoft=1,
+    )
+    said = ["The SUN shines", "rain, rain, rain.", "Привет, мир", "", "snow_cloud cloud\nsun shines sun"]
+    cases(
+        "weather",
+        {
+            "one": {"text": oracle.texts(*said[:1])[:, None]},
+            "five": {"text": oracle.texts(*said)[:, None]},
+        },
+    )
+
+
 def make_quantlstm():
     """An operator that onnxruntime's dynamic quantization makes, and the engine does not have."""
     save(
@@ -986,6 +1057,7 @@ MODELS = {
     "recurrent": make_recurrent,
     "pipeline": make_pipeline,
     "quantlstm": make_quantlstm,
+    "weather": make_weather,
     "trees": make_trees,
     "votes": make_votes,
     "trees5": make_trees5,

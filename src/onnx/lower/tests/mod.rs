@@ -7,6 +7,7 @@ mod loops;
 mod scans;
 mod sequences;
 mod shapes;
+mod texts;
 
 use std::sync::Arc;
 
@@ -90,7 +91,7 @@ pub fn inner(inputs: &[&str], nodes: Vec<NodeProto>, outputs: &[&str]) -> GraphP
     }
 }
 
-/// An input of a model: `x: float[N,3]`, where the type is `float`, `half`, `int64` or `bool`.
+/// An input of a model: `x: float[N,3]`, where the type is `float`, `half`, `int64`, `string` or `bool`.
 fn input(text: &str) -> ValueInfoProto {
     let (name, kind) = text.split_once(": ").expect("a name and a type");
     let (kind, shape) = kind.split_once('[').expect("a shape");
@@ -104,6 +105,7 @@ fn input(text: &str) -> ValueInfoProto {
         "float" => DataType::Float,
         "half" => DataType::Float16,
         "int64" => DataType::Int64,
+        "string" => DataType::String,
         _ => DataType::Bool,
     };
     let tensor =
@@ -167,6 +169,12 @@ pub fn f(shape: &[usize], values: &[f32]) -> Tensor {
 /// A tensor of integers.
 pub fn i(shape: &[usize], values: &[i64]) -> Tensor {
     Tensor::new(shape.to_vec(), Elements::Int64(values.to_vec())).unwrap()
+}
+
+/// A tensor of texts.
+pub fn s(shape: &[usize], values: &[&str]) -> Tensor {
+    let values = values.iter().map(|text| text.as_bytes().to_vec()).collect();
+    Tensor::new(shape.to_vec(), Elements::Bytes(values)).unwrap()
 }
 
 /// A truth value.

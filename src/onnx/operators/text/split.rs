@@ -7,7 +7,9 @@ use tract_onnx::tract_hir::internal::ToDim;
 
 use super::super::attributes::Attributes;
 use super::super::broadcast::{self, pairs};
-use super::super::operator::{Inputs, Kind, LateLengths, Operator, kept_text, text_tensor, texts};
+use super::super::operator::{
+    Inputs, Kind, LateLengths, Operator, kept_text, text_bytes, text_tensor, texts,
+};
 use super::{Built, check_text};
 
 #[derive(Debug)]
@@ -28,6 +30,12 @@ impl Operator for Concat {
         check_text(x)?;
         check_text(y)?;
         Ok(tvec![Kind::new(DatumType::String, broadcast::shape(&[x, y])?)])
+    }
+
+    fn most_text(&self, inputs: &Inputs<Tensor>, count: u128) -> u128 {
+        // Every text of an input is in the same number of results.
+        let repeated = |input: &Tensor| text_bytes(input) as u128 * (count / input.len().max(1) as u128);
+        inputs.0.iter().flatten().map(|input| repeated(input)).sum()
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
