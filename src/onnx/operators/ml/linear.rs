@@ -89,7 +89,7 @@ impl Linear {
 }
 
 /// The dot product, as eight separate sums that the processor computes in parallel.
-fn product(a: &[f32], b: &[f32]) -> f32 {
+pub fn product(a: &[f32], b: &[f32]) -> f32 {
     let (a_eights, a_rest) = a.as_chunks::<8>();
     let (b_eights, b_rest) = b.as_chunks::<8>();
     let mut sums = [0.0; 8];
@@ -103,7 +103,7 @@ fn product(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// The index of the highest score; the first one if several are equal.
-fn highest(scores: &[f32]) -> usize {
+pub fn highest(scores: &[f32]) -> usize {
     let mut best = 0;
     for (at, score) in scores.iter().enumerate() {
         if *score > scores[best] {

@@ -2,11 +2,16 @@
 //!
 //! They follow the ONNX standard, and onnxruntime where the standard leaves something open.
 
+mod categories;
 mod features;
 mod linear;
 mod lookup;
+mod svm;
+#[cfg(test)]
+mod tests;
 mod transform;
 mod trees;
+mod vectorizer;
 
 use std::sync::Arc;
 
@@ -59,6 +64,41 @@ pub const TABLE: &[Entry] = &[
     .own(linear::classifier),
     Entry::ml("LinearRegressor", &["coefficients", "intercepts", "post_transform", "targets"])
         .own(linear::regressor),
+    Entry::ml(
+        "SVMClassifier",
+        &[
+            "classlabels_ints",
+            "classlabels_strings",
+            "coefficients",
+            "kernel_params",
+            "kernel_type",
+            "post_transform",
+            "prob_a",
+            "prob_b",
+            "rho",
+            "support_vectors",
+            "vectors_per_class",
+        ],
+    )
+    .own(svm::classifier),
+    Entry::ml(
+        "SVMRegressor",
+        &[
+            "coefficients",
+            "kernel_params",
+            "kernel_type",
+            "n_supports",
+            "one_class",
+            "post_transform",
+            "rho",
+            "support_vectors",
+        ],
+    )
+    .own(svm::regressor),
+    Entry::ml("OneHotEncoder", &["cats_int64s", "cats_strings", "zeros"]).own(categories::one_hot),
+    Entry::ml("CategoryMapper", &["cats_int64s", "cats_strings", "default_int64", "default_string"])
+        .own(categories::mapper),
+    Entry::ml("FeatureVectorizer", &["inputdimensions"]).own(vectorizer::vectorizer),
     Entry::ml("TreeEnsembleClassifier", trees::CLASSIFIER_ATTRIBUTES).own(trees::classifier),
     Entry::ml("TreeEnsembleRegressor", trees::REGRESSOR_ATTRIBUTES).own(trees::regressor),
     Entry::ml("TreeEnsemble", trees::ENSEMBLE_ATTRIBUTES).own(trees::ensemble),
