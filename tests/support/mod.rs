@@ -439,6 +439,18 @@ pub fn check_cases(client: &mut Client, cases: &Path, tolerance: f64) -> usize {
     count
 }
 
+/// The number with these bits in half precision.
+fn half(bits: u16) -> f64 {
+    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023));
+    let magnitude = match exponent {
+        0 => fraction * 2.0_f64.powi(-24),
+        31 if fraction == 0.0 => f64::INFINITY,
+        31 => f64::NAN,
+        _ => (1024.0 + fraction) * 2.0_f64.powi(exponent - 25),
+    };
+    if bits >> 15 == 1 { -magnitude } else { magnitude }
+}
+
 fn compare(case: &str, expected: (Value, &[u8]), reply: (Value, &[u8]), tolerance: f64) {
     let ((expected, mut expected_bytes), (reply, mut reply_bytes)) = (expected, reply);
     let outputs = expected["outputs"].as_array().unwrap();
@@ -457,12 +469,21 @@ fn compare(case: &str, expected: (Value, &[u8]), reply: (Value, &[u8]), toleranc
         expected_bytes = rest;
         let (ours, rest) = reply_bytes.split_at(size);
         reply_bytes = rest;
-        if output["datatype"] == "FP32" {
-            let floats = |bytes: &[u8]| -> Vec<f32> {
-                bytes.as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()
-            };
+        let floats: Option<fn(&[u8]) -> Vec<f64>> = match output["datatype"].as_str() {
+            Some("FP16") => Some(|bytes| {
+                bytes.as_chunks::<2>().0.iter().map(|chunk| half(u16::from_le_bytes(*chunk))).collect()
+            }),
+            Some("FP32") => Some(|bytes| {
+                bytes.as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk).into()).collect()
+            }),
+            Some("FP64") => Some(|bytes| {
+                bytes.as_chunks::<8>().0.iter().map(|chunk| f64::from_le_bytes(*chunk)).collect()
+            }),
+            _ => None,
+        };
+        if let Some(floats) = floats {
             for (at, (expected, ours)) in floats(expected).into_iter().zip(floats(ours)).enumerate() {
-                let difference = f64::from((expected - ours).abs());
+                let difference = (expected - ours).abs();
                 assert!(difference <= tolerance, "{case}: {name}[{at}] is {ours}: expected {expected}");
             }
         } else {
