@@ -4,6 +4,7 @@ import numpy as np
 from onnx import helper
 
 import cases
+import rules
 from outcome import Outcome
 
 # Relative to the largest value of an output, and to each value.
@@ -23,11 +24,31 @@ def set_outputs(model, wanted):
     return len(wanted) == len(model.graph.output)
 
 
+def trusted(node, reference, other):
+    """The outputs of the reference and of onnxruntime that are right by `rules`, and why none is compared or None."""
+    if reason := rules.invalid(node):
+        return None, None, reason
+    reasons = []
+    if reference is not None and (reason := rules.reference_is_wrong(node) or other_datatype(node, reference)):
+        reference = reasons.append(reason)
+    if other is not None and (reason := rules.onnxruntime_is_wrong(node) or other_datatype(node, other)):
+        other = reasons.append(reason)
+    return reference, other, "; ".join(reasons) if reference is None and other is None else None
+
+
+def other_datatype(node, outputs):
+    """Says where the outputs do not have the datatypes of the operator's schema."""
+    for array, kind in zip(outputs, node.outputs):
+        if kind and array.dtype.kind not in "OUS" and helper.np_dtype_to_tensor_dtype(array.dtype) != kind:
+            return f"{node.operator}: the reference or onnxruntime gives another datatype than the schema"
+    return None
+
+
 def judged(server, model, case):
     """The outcome of a case. `case.expected` has the outputs of the reference and of onnxruntime."""
     answer = server.ask(model, case.runs[0][0])
     names = [output.name for output in case.model.graph.output]
-    differences = [difference(answer, names, wanted) for wanted in case.expected]
+    differences = [difference(answer, names, wanted, coarsest(case)) for wanted in case.expected]
     reference, other = case.expected
     if reference is not None and differences[0] is None or reference is None and differences[1] is None:
         return Outcome("right", operator=case.operator)
@@ -37,8 +58,15 @@ def judged(server, model, case):
     return Outcome("wrong", "other values", told, case.operator)
 
 
-def difference(answer, names, wanted):
-    """What differs, or None when nothing does."""
+def coarsest(case):
+    """The largest tolerance of the inputs' datatypes: the reference computes in half precision when one input has it."""
+    constants = [tensor.data_type for tensor in case.model.graph.initializer]
+    kinds = [datatype for _, datatype, _ in case.runs[0][0]] + [cases.DATATYPES.get(kind) for kind in constants]
+    return max([TOLERANCES.get(kind, 0) for kind in kinds], default=0)
+
+
+def difference(answer, names, wanted, tolerance):
+    """What differs, or None when nothing does. `tolerance` is the least one."""
     if wanted is None:
         return "it does not run there"
     for name, array in zip(names, wanted):
@@ -51,14 +79,14 @@ def difference(answer, names, wanted):
             return f"{name} is {datatype}, expected {expected_type}"
         if came.shape != array.shape:
             return f"{name} has the shape {list(came.shape)}, expected {list(array.shape)}"
-        same = equal(came, array, datatype)
+        same = equal(came, array, datatype, tolerance)
         if not np.all(same):
             at = np.unravel_index(np.argmin(same), array.shape)
             return f"{name}{[int(index) for index in at]} is {came[at]!r}, expected {array[at]!r}"
     return None
 
 
-def equal(came, wanted, datatype):
+def equal(came, wanted, datatype, least):
     if datatype == "BYTES":
         texts = [text.decode() if isinstance(text, bytes) else str(text) for text in wanted.ravel()]
         return np.reshape(came.ravel() == np.array(texts, dtype=object), wanted.shape)
@@ -67,5 +95,5 @@ def equal(came, wanted, datatype):
     with np.errstate(all="ignore"):
         finite = np.abs(wanted[np.isfinite(wanted)].astype(np.float64))
         most = finite.max() if finite.size else 0.0
-        tolerance = TOLERANCES[datatype]
+        tolerance = max(least, TOLERANCES[datatype])
         return np.isclose(came.astype(np.float64), wanted.astype(np.float64), 10 * tolerance, tolerance * most + 1e-9, True)

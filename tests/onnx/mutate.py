@@ -11,11 +11,17 @@ import onnx
 from onnx import TensorProto, defs, helper, numpy_helper
 
 import cases
+import rules
 
 LENGTHS = (0, 1, 1, 2, 3, 4, 5)
 INTS = (0, 1, -1, 2, -2, 3)
 FLOATS = (0.0, 0.01, 0.5, 1.0, 2.0, -0.5)
-FLOAT_TYPES = (TensorProto.FLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE)
+# Attributes that the standard lets be only 0 or 1.
+FLAGS = set(
+    """align_corners allowzero antialias ceil_mode center_point_box count_include_pad exclude_outside exclusive inverse
+    input_forget interleaved is_causal keepdims layout linear_before_reset noop_with_empty_axes onesided periodic reverse saturate
+    select_last_index sorted largest storage_order training_mode upper detect_positive detect_negative case_action""".split()
+)
 # Their results are random, or need training.
 SKIPPED = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Dropout"}
 
@@ -36,6 +42,8 @@ class Variant:
     model: onnx.ModelProto
     # The inputs that are not constants: name and array.
     given: list
+    # The node as the rules see it.
+    node: rules.Node
 
 
 def seeds(tests):
@@ -82,9 +90,11 @@ def variant(random, seed, seen, key):
     changes = [attributes, types, lengths, values, leave_out]
     for change in random.sample(changes, random.randint(1, 3)):
         change(random, node, schema, arrays, seen)
+    seen_node = rules.of(node, version, arrays)
     surround(random, model, arrays)
     given = declare(random, model, arrays)
-    return Variant(key, node.op_type, model, given) if given else None
+    seen_node.outputs = infer(model)
+    return Variant(key, node.op_type, model, given, seen_node) if given else None
 
 
 def attributes(random, node, schema, arrays, seen):
@@ -95,7 +105,9 @@ def attributes(random, node, schema, arrays, seen):
         known = seen.get((node.op_type, name), [])
         present = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         kind = attribute.type.name
-        if kind == "INT":
+        if name in FLAGS:
+            value = random.choice((0, 1))
+        elif kind == "INT":
             value = random.choice([*INTS, *known])
         elif kind == "FLOAT":
             value = random.choice([*FLOATS, *known])
@@ -214,3 +226,20 @@ def declare(random, model, arrays):
     for output in model.graph.output:
         output.type.tensor_type.ClearField("shape")
     return given
+
+
+def infer(model):
+    """Declares the outputs with the datatypes that ONNX's inference finds, and returns them; None where it finds none."""
+    open_outputs = onnx.ModelProto()
+    open_outputs.CopyFrom(model)
+    for output in open_outputs.graph.output:
+        output.type.tensor_type.ClearField("elem_type")
+    try:
+        inferred = onnx.shape_inference.infer_shapes(open_outputs).graph.output
+    except onnx.shape_inference.InferenceError:
+        inferred = open_outputs.graph.output
+    found = [output.type.tensor_type.elem_type or None for output in inferred]
+    for output, kind in zip(model.graph.output, found):
+        if kind:
+            output.type.tensor_type.elem_type = kind
+    return found

@@ -65,9 +65,15 @@ impl<'a> Attributes<'a> {
         Ok(self.node.get_attr_opt::<f32>(name)?.unwrap_or(default))
     }
 
-    /// A flag that the standard writes as 0 or 1, or `default` when the attribute is absent.
+    /// A flag, or `default` when the attribute is absent.
+    ///
+    /// Errors: it is neither 0 nor 1. The standard gives other numbers no meaning, and programs read them differently.
     pub fn flag(&self, name: &str, default: bool) -> TractResult<bool> {
-        Ok(self.int(name, i64::from(default))? != 0)
+        match self.int(name, i64::from(default))? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(self.wrong(format!("`{name}` is {other}: expected 0 or 1"))),
+        }
     }
 
     /// The numbers of a tensor, flat and cast to `T`; empty when the attribute is absent.

@@ -73,7 +73,12 @@ impl Operator for Window {
             constant + once * angle.cos() + twice * (2.0 * angle).cos()
         };
         let values: Vec<f64> = (0..size).map(value).collect();
-        Ok(tvec![rounded(tensor1(&values), self.datum_type)?])
+        if self.datum_type.is_float() {
+            return Ok(tvec![rounded(tensor1(&values), self.datum_type)?]);
+        }
+        // An integer loses the fraction: a 1 that is 0.9999999999999999 in FP64 must not become 0.
+        let single: Vec<f32> = values.iter().map(|value| *value as f32).collect();
+        Ok(tvec![rounded(tensor1(&single), self.datum_type)?])
     }
 }
 

@@ -204,15 +204,14 @@ pub fn one_hot(attributes: &Attributes) -> Built {
     Ok(Arc::new(OneHot { axis: attributes.int("axis", -1)? }))
 }
 
-/// The depth, which is one number of any type. One with a fraction is refused: onnxruntime and the reference evaluator round
-/// it differently.
+/// The depth, which is one number of any type. By the standard a float becomes an INT64: its fraction is cut off.
 fn depth_of(depth: &Tensor) -> TractResult<i64> {
-    let wrong = || invalid(format!("`depth` is {depth:?}: expected one whole number, 0 or more"));
+    let wrong = || invalid(format!("`depth` is {depth:?}: expected one number, 0 or more"));
     if depth.len() != 1 {
         return Err(wrong());
     }
-    let number = *elements::<f64>(&*depth.cast_to::<f64>()?)?.first().ok_or_else(wrong)?;
-    if number.fract() != 0.0 || !(0.0..=1e18).contains(&number) {
+    let number = elements::<f64>(&*depth.cast_to::<f64>()?)?.first().ok_or_else(wrong)?.trunc();
+    if !(0.0..=1e18).contains(&number) {
         return Err(wrong());
     }
     Ok(number as i64)

@@ -48,7 +48,7 @@ fn built(name: &'static str, rule: Rule, given: Ints) -> Built {
 
 /// Builds a `Reshape` from its node.
 pub fn reshape(attributes: &Attributes) -> Built {
-    let zero = if attributes.int("allowzero", 0)? == 1 { Zero::Length } else { Zero::Copy };
+    let zero = if attributes.flag("allowzero", false)? { Zero::Length } else { Zero::Copy };
     built("Reshape", Rule::Lengths(zero), Ints::read(attributes, "shape", 1)?)
 }
 
