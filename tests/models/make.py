@@ -260,7 +260,7 @@ def make_foreign():
 
 
 def make_flat():
-    """An axis that the input does not have makes the engine panic when it plans."""
+    """An axis that the input does not have makes the engine panic. The panic is caught, and the error names the axis."""
     save(
         "flat",
         [node("Flatten", ["x"], ["y"], name="flat", axis=9)],

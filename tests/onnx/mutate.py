@@ -93,7 +93,7 @@ def variant(random, seed, seen, key):
     seen_node = rules.of(node, version, arrays)
     surround(random, model, arrays)
     given = declare(random, model, arrays)
-    seen_node.outputs = infer(model)
+    seen_node.outputs = declare_outputs(model, schema, seen_node)
     return Variant(key, node.op_type, model, given, seen_node) if given else None
 
 
@@ -185,6 +185,9 @@ def surround(random, model, arrays):
     rank = arrays[name].ndim
     # A scalar has no axes to turn, and a list without elements has no type in `make_node`.
     kinds = ("cast", "transpose", "quantize", "shape") if rank else ("cast", "quantize", "shape")
+    # The reference does not saturate what is infinite.
+    if not np.all(np.isfinite(arrays[name])):
+        kinds = tuple(kind for kind in kinds if kind != "quantize")
     kind, inner = random.choice(kinds), "surrounded"
     if kind == "cast":
         made = [helper.make_node("Cast", [name], ["half"], to=TensorProto.FLOAT16)]
@@ -228,18 +231,30 @@ def declare(random, model, arrays):
     return given
 
 
-def infer(model):
-    """Declares the outputs with the datatypes that ONNX's inference finds, and returns them; None where it finds none."""
-    open_outputs = onnx.ModelProto()
-    open_outputs.CopyFrom(model)
-    for output in open_outputs.graph.output:
+def declare_outputs(model, schema, node):
+    """Declares the outputs with the datatypes that they have by the schema, and returns those; None for one that is not known.
+
+    ONNX's inference does not always follow the schema, so it is asked only where the schema leaves the datatype open.
+    """
+    found = inferred(model)
+    typed = {i.type_str: a for i, a in zip(schema.inputs, node.inputs) if a is not None}
+    for at, output in enumerate(model.graph.output):
+        array = typed.get(schema.outputs[min(at, len(schema.outputs) - 1)].type_str)
+        if array is not None and array.dtype.kind in "fiub":
+            found[at] = helper.np_dtype_to_tensor_dtype(array.dtype)
+        if found[at]:
+            output.type.tensor_type.elem_type = found[at]
+    return found
+
+
+def inferred(model):
+    """The datatypes of the outputs that ONNX's inference finds; None where it finds none."""
+    without = onnx.ModelProto()
+    without.CopyFrom(model)
+    for output in without.graph.output:
         output.type.tensor_type.ClearField("elem_type")
     try:
-        inferred = onnx.shape_inference.infer_shapes(open_outputs).graph.output
+        outputs = onnx.shape_inference.infer_shapes(without).graph.output
     except onnx.shape_inference.InferenceError:
-        inferred = open_outputs.graph.output
-    found = [output.type.tensor_type.elem_type or None for output in inferred]
-    for output, kind in zip(model.graph.output, found):
-        if kind:
-            output.type.tensor_type.elem_type = kind
-    return found
+        outputs = without.graph.output
+    return [output.type.tensor_type.elem_type or None for output in outputs]

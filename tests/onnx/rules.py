@@ -81,6 +81,57 @@ def sizes_do_not_fit(node):
     return any(len(one) != count for one in given)
 
 
+def out_of_range(node):
+    """True when an index of a gather or scatter points outside of the data."""
+    data, indices = node.shape(0), node.input(1)
+    if node.operator in ("GatherND", "ScatterND"):
+        first, count = node.get("batch_dims", 0), indices.shape[-1] if indices.ndim else 0
+        lengths = data[first : first + count]
+        return len(lengths) != count or bool(indices.size) and not is_within(indices, np.array(lengths))
+    axis = node.get("axis", 0)
+    if not -len(data) <= axis < len(data):
+        return True
+    return bool(indices.size) and not is_within(indices, data[axis])
+
+
+def is_within(indices, length):
+    return bool(np.all((indices >= -length) & (indices < length)))
+
+
+def lengths_do_not_fit(node):
+    lengths, shape = node.input(1), node.shape(0)
+    time, batch = node.get("time_axis", 0), node.get("batch_axis", 1)
+    return len(lengths) != shape[batch] or bool(np.any(lengths > shape[time]) or np.any(lengths < 0))
+
+
+def writes_do_not_fit(node):
+    cache, update, at = node.shape(0), node.shape(1), node.input(2)
+    axis = node.get("axis", -2)
+    if at is not None and len(at) != cache[0] or len(cache) != len(update):
+        return True
+    axis += len(cache) if axis < 0 else 0
+    if any(a != b for place, (a, b) in enumerate(zip(cache, update)) if place != axis) or update[axis] > cache[axis]:
+        return True
+    # A circular cache starts again at its beginning; a linear one ends.
+    last = cache[axis] - (0 if node.get("mode") == "circular" else update[axis])
+    return at is not None and bool(np.any(at < 0) or np.any(at > last))
+
+
+def tree_types_differ(node):
+    kinds = [attribute.data_type for attribute in node.attributes.values() if hasattr(attribute, "data_type")]
+    given = helper.np_dtype_to_tensor_dtype(node.input(0).dtype)
+    # The modes are UINT8, and members of sets have the type of the input.
+    return any(kind not in (given, 2) for kind in kinds)
+
+
+def adds_halves(node):
+    """True when a sum of squares in half precision overflows."""
+    x = node.input(0)
+    with np.errstate(all="ignore"):
+        finite = x[np.isfinite(x)].astype(np.float64)
+        return x.dtype == np.float16 and bool(np.sum(finite**2) > 60000 or np.abs(finite).sum() > 60000)
+
+
 def edges_are_wrong(node):
     rate, low, high = (float(np.ravel(node.input(at))[0]) for at in (2, 3, 4))
     return not 0 <= low <= high <= rate / 2
@@ -112,12 +163,27 @@ def is_not_finite(array):
 # Operators, reason, condition.
 INVALID = [
     (
+        "Gather GatherElements GatherND Scatter ScatterElements ScatterND",
+        "it is an error if an index is out of range",
+        out_of_range,
+    ),
+    ("ReverseSequence", "there is a length from 0 to the number of steps for each sequence", lengths_do_not_fit),
+    ("TensorScatter", "`past_cache`, `update` and `write_indices` fit together", writes_do_not_fit),
+    ("TreeEnsemble", "numbers in attributes have the type of the input", tree_types_differ),
+    ("DFT STFT", "what is not finite depends on the order of the sum", lambda n: is_not_finite(n.input(0))),
+    (
+        "LSTM GRU RNN",
+        "the standard has no default for the parameters of Affine and ScaledTanh",
+        lambda n: {b"Affine", b"ScaledTanh"} & set(n.get("activations", ())) and not {"activation_alpha", "activation_beta"} <= set(n.attributes),
+    ),
+    ("Celu", "`alpha` divides", lambda n: n.get("alpha", 1.0) == 0),
+    (
         "ReduceL2",
         "the standard does not say what an integer becomes that does not fit: a square",
         lambda n: n.input(0).dtype.kind in "iu" and squares_overflow(n.input(0)),
     ),
     ("AffineGrid", "`theta` and `size` have the same N", lambda n: n.shape(0)[0] != n.input(1)[0]),
-    ("DynamicQuantizeLinear", "no elements have no minimum", lambda n: n.input(0).size == 0),
+    ("DynamicQuantizeLinear", "nothing and NaN have no minimum", lambda n: n.input(0).size == 0 or is_not_finite(n.input(0))),
     ("MelWeightMatrix", "the edges are a range of frequencies, from 0 to half of the rate", edges_are_wrong),
     ("QuantizeLinear DequantizeLinear", "with `block_size`, the scales have one element for each block", blocks_do_not_fit),
     ("Resize", "`scales` or `sizes` have one element for each axis", sizes_do_not_fit),
@@ -139,6 +205,21 @@ REFERENCE = [
         "LogSoftmax",
         "the reference takes the logarithm of a softmax that has become 0",
         lambda n: is_wide(n.input(0)),
+    ),
+    (
+        "LRN ReduceMean ReduceSum ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSum ReduceLogSumExp ReduceProd",
+        "the reference adds in half precision, and its sum overflows",
+        adds_halves,
+    ),
+    (
+        "MaxPool",
+        "the reference's indices in column-major order are wrong unless the output is as large as the input",
+        lambda n: n.get("storage_order", 0) == 1,
+    ),
+    (
+        "QuantizeLinear",
+        "the reference converts infinite numbers to integers before it saturates them",
+        lambda n: is_not_finite(n.input(0)),
     ),
     ("LpNormalization", "the reference adds the numbers for p=1, and not their magnitudes", lambda n: n.get("p", 2) == 1),
     ("LpPool", "the reference leaves NaN out of a window: it marks its padding with NaN", lambda n: has_nan(n.input(0))),

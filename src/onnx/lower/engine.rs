@@ -4,6 +4,7 @@
 //! its own, with the facts of its inputs, and is translated from there.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
@@ -14,8 +15,22 @@ use tract_onnx::tract_hir::internal::{
 
 use super::super::operators::name_of;
 use super::Lowering;
+use crate::panics::panic_message;
 
 impl Lowering<'_> {
+    /// The same as [`engine`](Self::engine), but a panic of tract is an error.
+    ///
+    /// A panic can leave a part of the node in the graph. Nothing uses it, so it is not in a plan.
+    pub(super) fn guarded_engine(
+        &mut self,
+        node: &NodeProto,
+        inputs: &[OutletId],
+    ) -> TractResult<TVec<OutletId>> {
+        catch_unwind(AssertUnwindSafe(|| self.engine(node, inputs))).unwrap_or_else(|panic| {
+            Err(TractError::msg(format!("the engine panicked: {}", panic_message(panic.as_ref()))))
+        })
+    }
+
     /// Adds tract's operator for a node. `inputs` are those that the node names.
     pub(super) fn engine(&mut self, node: &NodeProto, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
         let build = self.context.framework.op_register.0.get(&node.op_type);

@@ -437,8 +437,9 @@ impl<'a> Lowering<'a> {
         let mut next = kinds.iter();
         let places = there.iter().map(|is_there| if *is_there { next.next() } else { None });
         match entry.check_engine(&self.attributes(node), &Inputs(places.collect())) {
-            // tract may refuse a node only when it computes the shape of its output.
-            Ok(()) => match (self.engine(node, inputs), self.source.operator(node)) {
+            // tract may refuse a node only when it computes the shape of its output. It panics for some wrong attributes, such
+            // as an axis that the input does not have; ours says what is wrong.
+            Ok(()) => match (self.guarded_engine(node, inputs), self.source.operator(node)) {
                 (Err(_), Some(Ok(operator))) => self.own(node, operator, inputs),
                 (outlets, _) => outlets,
             },

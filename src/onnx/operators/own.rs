@@ -10,6 +10,7 @@ use tract_onnx::tract_hir::internal::{
     EvalContext, EvalOp, Op, StaticName, SymbolScope, SymbolValues, TypedOp,
 };
 
+use super::invalid;
 use super::operator::{Inputs, Kind, LateLengths, Operator, elements};
 
 /// One of our operators, in the form that tract needs.
@@ -65,6 +66,16 @@ impl Own {
     /// The datatypes and shapes of the outputs that the node names.
     pub fn kinds(&self, inputs: &[Kind]) -> TractResult<TVec<Kind>> {
         let all = self.operator.outputs(&self.inputs(inputs.iter())?, &self.late)?;
+        // tract panics when it is given a negative length.
+        if let Some(kind) = all
+            .iter()
+            .find(|kind| kind.shape.iter().any(|length| length.to_i64().is_ok_and(|length| length < 0)))
+        {
+            return Err(invalid(format!(
+                "its output has the shape {:?}: expected lengths of 0 or more",
+                kind.shape
+            )));
+        }
         let kept = self.kept.iter().map(|at| {
             all.get(*at).cloned().ok_or_else(|| {
                 TractError::msg(format!(

@@ -91,3 +91,28 @@ fn the_parts_of_an_open_axis_must_add_up() {
     assert_eq!(old.run(&[f(&[2, 1], &[1., 2.])]).unwrap(), [f(&[1, 1], &[1.]), f(&[1, 1], &[2.])]);
     assert!(old.run(&[f(&[3, 1], &[1., 2., 3.])]).unwrap_err().contains("add up"));
 }
+
+#[test]
+fn an_axis_that_does_not_exist_is_named_although_tract_panics() {
+    let axes = |op: &str| vec![numbers("axes", &[1], &[9]), node(op, &["x", "axes"], &["y"])];
+    let cases = [
+        ("`axis` is 9: expected -2 to 2", vec![node_with("Flatten", &["x"], &["y"], vec![int("axis", 9)])]),
+        ("there is no axis 9", axes("Squeeze")),
+        ("there is no axis 9", axes("Unsqueeze")),
+        ("axis 9", vec![node_with("Transpose", &["x"], &["y"], vec![ints("perm", &[9, 0])])]),
+    ];
+    for (expected, nodes) in cases {
+        let title = format!("`{}` (node", nodes.last().unwrap().op_type);
+        let error = Model::new(&["x: float[2,3]"], nodes, &["y"]).refused();
+        assert!(error.contains(expected) && error.contains(&title), "{error}");
+        assert!(!error.contains("panicked"), "{error}");
+    }
+}
+
+#[test]
+fn a_negative_length_is_an_error_that_names_the_node() {
+    let nodes = vec![numbers("shape", &[2], &[-3, 3]), node("Expand", &["x", "shape"], &["y"])];
+    let error = Model::new(&["x: float[1,3]"], nodes, &["y"]).refused();
+    assert!(error.contains("`Expand` (node") && error.contains("-3"), "{error}");
+    assert!(!error.contains("panicked"), "{error}");
+}

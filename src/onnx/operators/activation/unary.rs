@@ -240,7 +240,11 @@ fn unary(name: &'static str, function: Function) -> Built {
 
 /// Builds a `Celu` from its node.
 pub fn celu(attributes: &Attributes) -> Built {
-    unary("Celu", Function::Celu { alpha: attributes.float("alpha", 1.0)? })
+    let alpha = attributes.float("alpha", 1.0)?;
+    if alpha == 0.0 {
+        return Err(attributes.wrong("`alpha` is 0, and the input is divided by it: expected another number"));
+    }
+    unary("Celu", Function::Celu { alpha })
 }
 
 /// Builds an `Elu` from its node.
@@ -415,6 +419,12 @@ mod tests {
         let input = tensor1(&[f16::from_f32(-1.0), f16::from_f32(2.0)]);
         let output = Trial::new(Domain::Onnx, "Celu", &[float("alpha", 2.0)]).run(&[Some(input)]).unwrap();
         assert_eq!(elements::<f16>(&output[0]).unwrap(), [f16::from_f32(-0.786_938_7), f16::from_f32(2.0)]);
+    }
+
+    #[test]
+    fn a_celu_that_divides_by_zero_is_an_error() {
+        let trial = Trial::new(Domain::Onnx, "Celu", &[float("alpha", 0.0)]);
+        assert!(trial.run(&[Some(tensor1(&[1_f32]))]).unwrap_err().to_string().contains("`alpha` is 0"));
     }
 
     #[test]

@@ -83,11 +83,8 @@ pub fn simplified(attributes: &Attributes) -> Built {
     build(attributes, "SimplifiedLayerNormalization", Centering::None, Extra::Factor)
 }
 
-/// The type of means and factors: FP32, and FP64 for FP64 as in onnxruntime and the reference evaluator. The standard has only
-/// FP32.
-fn stash(datum_type: DatumType) -> DatumType {
-    if datum_type == DatumType::F64 { DatumType::F64 } else { DatumType::F32 }
-}
+/// The type of means and factors: that of `stash_type` 1. Those of an FP64 input are computed in FP64 and rounded.
+const STASH: DatumType = DatumType::F32;
 
 impl Operator for Layer {
     fn name(&self) -> &'static str {
@@ -101,7 +98,7 @@ impl Operator for Layer {
         let axis = axis(self.axis, input.rank())?;
         let result = if self.centering == Centering::None { scale.datum_type } else { input.datum_type };
         let one = std::iter::repeat_n(1.to_dim(), input.rank() - axis);
-        let reduced = Kind::new(stash(input.datum_type), input.shape[..axis].iter().cloned().chain(one));
+        let reduced = Kind::new(STASH, input.shape[..axis].iter().cloned().chain(one));
         let extra = match self.extra {
             Extra::None => 0,
             Extra::Factor => 1,
@@ -139,8 +136,7 @@ impl Layer {
         let rows = reduced.iter().product();
         means.resize(rows, T::nan());
         factors.resize(rows, T::nan());
-        let stashed =
-            |values: &[T]| rounded(Tensor::from_shape(&reduced, values)?, stash(input.datum_type()));
+        let stashed = |values: &[T]| rounded(Tensor::from_shape(&reduced, values)?, STASH);
         let result = if self.centering == Centering::None { scale.datum_type() } else { input.datum_type() };
         let mut outputs = tvec![rounded(output, result)?];
         if self.extra == Extra::MeanAndFactor {
@@ -223,6 +219,16 @@ mod tests {
             Trial::new(Domain::Onnx, "LayerNormalization", &[]).run(&[Some(input), Some(one)]).unwrap();
         near(&outputs[0], &[1.0, -1.0]);
         near(&outputs[1], &[59_984.0]);
+    }
+
+    #[test]
+    fn means_and_factors_are_single_precision_for_every_input() {
+        let (input, one) = (tensor1(&[1_f64, 3.0]), tensor1(&[1_f64, 1.0]));
+        let outputs =
+            Trial::new(Domain::Onnx, "LayerNormalization", &[]).run(&[Some(input), Some(one)]).unwrap();
+        assert_eq!(outputs[0].datum_type(), DatumType::F64);
+        near(&outputs[1], &[2.0]);
+        assert_eq!(outputs[2].datum_type(), DatumType::F32);
     }
 
     #[test]

@@ -68,15 +68,31 @@ pub fn read(attributes: &Attributes, defaults: &[&str], directions: usize) -> Tr
     let mut betas = attributes.floats("activation_beta")?.iter().copied();
     let mut alpha = |default: f64| alphas.next().map_or(default, f64::from);
     let mut beta = |default: f64| betas.next().map_or(default, f64::from);
+    // The standard has no default for the parameters of Affine and ScaledTanh, and programs take different numbers.
+    let both = |name: &str, alpha: f64, beta: f64| {
+        match alpha.is_nan() || beta.is_nan() {
+        true => Err(attributes.wrong(format!(
+            "the activation `{name}` needs a number in `activation_alpha` and one in `activation_beta`: the standard has no \
+             default for them"
+        ))),
+        false => Ok((alpha, beta)),
+    }
+    };
     let one = |name: &String| {
         Ok(match name.to_lowercase().as_str() {
             "relu" => Activation::Relu,
             "tanh" => Activation::Tanh,
             "sigmoid" => Activation::Sigmoid,
-            "affine" => Activation::Affine(alpha(1.0), beta(0.0)),
+            "affine" => {
+                let (alpha, beta) = both(name, alpha(f64::NAN), beta(f64::NAN))?;
+                Activation::Affine(alpha, beta)
+            }
             "leakyrelu" => Activation::LeakyRelu(alpha(0.01)),
             "thresholdedrelu" => Activation::ThresholdedRelu(alpha(1.0)),
-            "scaledtanh" => Activation::ScaledTanh(alpha(1.0), beta(1.0)),
+            "scaledtanh" => {
+                let (alpha, beta) = both(name, alpha(f64::NAN), beta(f64::NAN))?;
+                Activation::ScaledTanh(alpha, beta)
+            }
             "hardsigmoid" => Activation::HardSigmoid(alpha(0.2), beta(0.5)),
             "elu" => Activation::Elu(alpha(1.0)),
             "softsign" => Activation::Softsign,
@@ -87,4 +103,33 @@ pub fn read(attributes: &Attributes, defaults: &[&str], directions: usize) -> Tr
         })
     };
     names.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::entry::Domain;
+    use super::super::super::operator::elements;
+    use super::super::super::trial::{Trial, floats, int, strings};
+    use super::*;
+
+    #[test]
+    fn parameters_without_a_default_in_the_standard_must_be_there() {
+        let run = |more: &[tract_onnx::pb::AttributeProto]| {
+            let attributes = [&[int("hidden_size", 1), strings("activations", &["Affine"])], more].concat();
+            let one = || Some(tensor3(&[[[1_f32]]]));
+            Trial::new(Domain::Onnx, "RNN", &attributes).run(&[one(), one(), one()])
+        };
+        let (alpha, beta) = (floats("activation_alpha", &[2.0]), floats("activation_beta", &[0.5]));
+        let outputs = run(&[alpha.clone(), beta]).unwrap();
+        assert_eq!(elements::<f32>(&outputs[0]).unwrap(), [2.5]);
+        let error = run(&[alpha]).unwrap_err().to_string();
+        assert!(error.contains("`Affine` needs a number in `activation_alpha`"), "{error}");
+    }
+
+    #[test]
+    fn a_flag_is_0_or_1() {
+        let trial = Trial::new(Domain::Onnx, "RNN", &[int("layout", -1)]);
+        let error = trial.run(&[None, None, None]).unwrap_err().to_string();
+        assert!(error.contains("`layout` is -1: expected 0 or 1"), "{error}");
+    }
 }

@@ -114,6 +114,9 @@ mod tests {
         let integers = run("HannWindow", &[int("output_datatype", 7)], 4);
         assert_eq!(elements::<i64>(&integers).unwrap(), [0, 0, 1, 0]);
         assert_eq!(run("HannWindow", &[], 0).len(), 0);
+        // 0.42 + 0.5 + 0.08 is less than 1 in FP64.
+        let blackman = run("BlackmanWindow", &[int("output_datatype", 3)], 4);
+        assert_eq!(elements::<i8>(&blackman).unwrap(), [0, 0, 1, 0]);
     }
 
     #[test]

@@ -199,6 +199,8 @@ fn one_hot_ignores_indices_out_of_range() {
     let first =
         run("OneHot", &[int("axis", 0)], &[indices, tensor1(&[3_f32]), tensor1(&[0_i32, 5])]).unwrap();
     assert_eq!(first, tensor2(&[[0, 0, 0, 0], [5, 0, 0, 0], [0, 5, 0, 0]]));
+    let cut = run("OneHot", &[], &[tensor1(&[1_i64]), tensor0(2.9_f32), tensor1(&[0_i32, 5])]).unwrap();
+    assert_eq!(cut, tensor2(&[[0, 5]]));
     assert!(error("OneHot", &[], &[tensor1(&[0_i64]), tensor0(-1_i64), tensor1(&[0, 1])]).contains("depth"));
 }
 
