@@ -143,9 +143,44 @@ def is_wide(array):
     return bool(finite.size and np.ptp(finite) > 16)
 
 
-def squares_overflow(array):
-    exact = sum(int(x) ** 2 for x in array.ravel())
-    return exact > int(np.iinfo(array.dtype).max)
+def sums_overflow(node):
+    """True when a sum of integers, or of their squares, does not fit the type, or FP64 exactly."""
+    numbers, power = node.input(0), 2 if node.operator == "ReduceL2" else 1
+    if numbers.dtype.kind not in "iu":
+        return False
+    exact = sum(abs(int(x)) ** power for x in numbers.ravel())
+    return exact > min(int(np.iinfo(numbers.dtype).max), 1 << 53)
+
+
+def window_in_padding(node):
+    kernel, pads = node.get("kernel_shape", ()), node.get("pads", ())
+    if not pads or node.get("count_include_pad", 0):
+        return False
+    dilations = node.get("dilations", [1 for _ in kernel])
+    extents = [(length - 1) * dilation + 1 for length, dilation in zip(kernel, dilations)]
+    return any(pad >= extent for pad, extent in zip(pads, [*extents, *extents]))
+
+
+def slope_is_larger(node):
+    x, slope = node.shape(0), node.shape(1)
+    return len(slope) > len(x) or any(s not in (1, d) for s, d in zip(reversed(slope), reversed(x)))
+
+
+def condition_is_long(node):
+    axis, shape = node.get("axis"), node.shape(0)
+    return len(node.input(1)) > (node.input(0).size if axis is None else shape[axis])
+
+
+def negative_padding(node):
+    """True when `output_shape` of a transposed convolution asks for a padding below 0, so for more than its result."""
+    if "output_shape" not in node.attributes or not node.get("auto_pad", "NOTSET").startswith("SAME"):
+        return False
+    kernel = node.get("kernel_shape") or node.shape(1)[2:]
+    ones = [1 for _ in kernel]
+    strides, dilations = node.get("strides") or ones, node.get("dilations") or ones
+    more = node.get("output_padding") or [0 for _ in kernel]
+    lengths = zip(node.shape(0)[2:], kernel, strides, dilations, more, node.get("output_shape")[-len(kernel) :])
+    return any(s * (i - 1) + p + (k - 1) * d + 1 < o for i, k, s, d, p, o in lengths)
 
 
 def has_fraction(array):
@@ -170,7 +205,38 @@ INVALID = [
     ("ReverseSequence", "there is a length from 0 to the number of steps for each sequence", lengths_do_not_fit),
     ("TensorScatter", "`past_cache`, `update` and `write_indices` fit together", writes_do_not_fit),
     ("TreeEnsemble", "numbers in attributes have the type of the input", tree_types_differ),
-    ("DFT STFT", "what is not finite depends on the order of the sum", lambda n: is_not_finite(n.input(0))),
+    ("DFT STFT", "what is not finite depends on the order of the sum", lambda n: any(map(is_not_finite, n.inputs))),
+    (
+        "MaxPool AveragePool",
+        "the standard does not say what a window without elements becomes, and onnxruntime refuses it",
+        window_in_padding,
+    ),
+    ("FlexAttention Attention", "the root of `scale` is taken", lambda n: n.get("scale", 1.0) < 0),
+    ("LSTM GRU RNN", "`clip` is a threshold, 0 or more", lambda n: n.get("clip", 0.0) < 0),
+    ("Mod Div", "an integer is not divided by 0", lambda n: n.input(1).dtype.kind in "iu" and not np.all(n.input(1))),
+    ("PRelu", "`slope` is broadcast to the input, not the input to `slope`", slope_is_larger),
+    (
+        "InstanceNormalization BatchNormalization GroupNormalization",
+        "there is one scale and one bias for each channel",
+        lambda n: n.shape(1) != n.shape(0)[1:2] or n.shape(2) != n.shape(0)[1:2],
+    ),
+    (
+        "Split",
+        "without `split` all parts are equal before version 18",
+        lambda n: n.version < 18 and n.input(1) is None and not n.get("split") and n.shape(0)[n.get("axis", 0)] % len(n.outputs),
+    ),
+    (
+        "QLinearMatMul QLinearConv QuantizeLinear DequantizeLinear",
+        "a scale is a finite number, and not 0",
+        lambda n: any(a is not None and a.dtype.kind == "f" and (is_not_finite(a) or not np.all(a)) for a in n.inputs[1:]),
+    ),
+    ("Compress", "`condition` is at most as long as the axis", condition_is_long),
+    ("RoiAlign", "there is a batch index for each region", lambda n: n.shape(1)[:1] != n.shape(2)),
+    (
+        "NonMaxSuppression",
+        "`iou_threshold` is from 0 to 1",
+        lambda n: n.input(3) is not None and not np.all((n.input(3) >= 0) & (n.input(3) <= 1)),
+    ),
     (
         "LSTM GRU RNN",
         "the standard has no default for the parameters of Affine and ScaledTanh",
@@ -178,9 +244,9 @@ INVALID = [
     ),
     ("Celu", "`alpha` divides", lambda n: n.get("alpha", 1.0) == 0),
     (
-        "ReduceL2",
-        "the standard does not say what an integer becomes that does not fit: a square",
-        lambda n: n.input(0).dtype.kind in "iu" and squares_overflow(n.input(0)),
+        "ReduceL2 ReduceMean",
+        "the standard does not say what becomes of a sum of integers that does not fit, nor in what type it is made",
+        sums_overflow,
     ),
     ("AffineGrid", "`theta` and `size` have the same N", lambda n: n.shape(0)[0] != n.input(1)[0]),
     ("DynamicQuantizeLinear", "nothing and NaN have no minimum", lambda n: n.input(0).size == 0 or is_not_finite(n.input(0))),
@@ -202,7 +268,7 @@ REFERENCE = [
         lambda n: bool({"activations", "clip", "input_forget"} & set(n.attributes)),
     ),
     (
-        "LogSoftmax",
+        "LogSoftmax SoftmaxCrossEntropyLoss",
         "the reference takes the logarithm of a softmax that has become 0",
         lambda n: is_wide(n.input(0)),
     ),
@@ -213,16 +279,21 @@ REFERENCE = [
     ),
     (
         "MaxPool",
-        "the reference's indices in column-major order are wrong unless the output is as large as the input",
-        lambda n: n.get("storage_order", 0) == 1,
+        "the reference's indices without strides count within one channel, and ignore `storage_order`",
+        lambda n: len(n.outputs) > 1,
     ),
     (
         "QuantizeLinear",
         "the reference converts infinite numbers to integers before it saturates them",
         lambda n: is_not_finite(n.input(0)),
     ),
+    (
+        "ConvTranspose",
+        "the reference rounds the half of a padding below 0 down, and the standard's division rounds toward 0",
+        negative_padding,
+    ),
     ("LpNormalization", "the reference adds the numbers for p=1, and not their magnitudes", lambda n: n.get("p", 2) == 1),
-    ("LpPool", "the reference leaves NaN out of a window: it marks its padding with NaN", lambda n: has_nan(n.input(0))),
+    ("LpPool AveragePool", "the reference leaves NaN out of a window: it marks its padding with NaN", lambda n: has_nan(n.input(0))),
     (
         "NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss",
         "the reference counts elements that are ignored by `ignore_index` -1",
@@ -230,8 +301,8 @@ REFERENCE = [
     ),
     (
         "OneHot",
-        "the standard casts `depth` to INT64, and the reference uses it with its fraction",
-        lambda n: has_fraction(n.input(1)),
+        "the standard casts `depth` and `indices` to INT64, and the reference does not; and it multiplies with `values`",
+        lambda n: has_fraction(n.input(1)) or n.input(0).dtype.kind == "f" or is_not_finite(n.input(2)),
     ),
     (
         "BlackmanWindow HammingWindow HannWindow",
@@ -240,6 +311,11 @@ REFERENCE = [
     ),
 ]
 ONNXRUNTIME = [
+    (
+        "MaxUnpool",
+        "onnxruntime counts indices in `output_shape`, and the standard's test counts them in the shape without it",
+        lambda n: n.input(2) is not None,
+    ),
     (
         "LogSoftmax",
         "by the standard's function a row with +inf becomes NaN, and onnxruntime gives -inf to the others",

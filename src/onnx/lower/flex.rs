@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tract_onnx::pb::{GraphProto, NodeProto};
 use tract_onnx::prelude::*;
 
-use super::super::operators::attention::flex::steps;
+use super::super::operators::attention::{flex::steps, scale};
 use super::super::operators::operator::Operator;
 use super::super::operators::wrong;
 use super::{Lowering, Value};
@@ -17,8 +17,7 @@ pub(super) fn put<'a>(lowering: &mut Lowering<'a>, node: &'a NodeProto) -> Tract
     let (q, k, v) = (q?, k?, v?);
     let precision = precision(lowering, node, q)?;
     let attributes = lowering.attributes(node);
-    let scale = attributes.has("scale").then(|| attributes.float("scale", 1.0)).transpose()?;
-    let [products, softmax, mix] = steps(scale.map(f64::from), precision);
+    let [products, softmax, mix] = steps(scale(&attributes)?, precision);
     let scores = step(lowering, node, products, &[q, k])?;
     let scores = changed(lowering, node, "score_mod", scores)?;
     let probabilities = step(lowering, node, softmax, &[scores])?;

@@ -440,7 +440,7 @@ impl<'a> Lowering<'a> {
             // tract may refuse a node only when it computes the shape of its output. It panics for some wrong attributes, such
             // as an axis that the input does not have; ours says what is wrong.
             Ok(()) => match (self.guarded_engine(node, inputs), self.source.operator(node)) {
-                (Err(_), Some(Ok(operator))) => self.own(node, operator, inputs),
+                (Err(_), Some(operator)) => self.own(node, operator?, inputs),
                 (outlets, _) => outlets,
             },
             Err(cause) => match self.source.operator(node) {

@@ -71,14 +71,14 @@ impl Function {
             }
             Function::Gelu => {
                 let (half, root) = (T::of(0.5), T::of(-std::f64::consts::FRAC_1_SQRT_2));
-                each(values, |x| zero_at_minus_infinity(x, half * x * (root * x).erf_complement()));
+                each(values, |x| half * x * (root * x).erf_complement());
             }
             Function::GeluTanh => {
                 let (half, cubic) = (T::of(0.5), T::of(0.044715));
                 let root = T::of((2.0 / std::f64::consts::PI).sqrt());
                 each(values, |x| {
                     let inner = root * (x + cubic * x * x * x);
-                    zero_at_minus_infinity(x, half * x * (one + inner.tangent()))
+                    half * x * (one + inner.tangent())
                 });
             }
             Function::HardSigmoid { alpha, beta } => {
@@ -99,8 +99,7 @@ impl Function {
                 each(values, |x| {
                     let e = (if x > large { large } else { x }).power_of_e();
                     let product = e * (e + two);
-                    let value = if x > large { x } else { x * (product / (product + two)) };
-                    zero_at_minus_infinity(x, value)
+                    if x > large { x } else { x * (product / (product + two)) }
                 });
             }
             Function::Relu => each(values, |x| if x < zero { zero } else { x }),
@@ -144,12 +143,6 @@ fn each<T: Copy>(values: &mut [T], function: impl Fn(T) -> T) {
 fn between<T: PartialOrd>(least: T, number: T, most: T) -> T {
     let number = if number < least { least } else { number };
     if number > most { most } else { number }
-}
-
-/// The limit at −∞ of a function that is −∞ × 0 there.
-#[inline(always)]
-fn zero_at_minus_infinity<T: Curves>(x: T, value: T) -> T {
-    if x == T::neg_infinity() { T::zero() } else { value }
 }
 
 /// The operator.
@@ -391,6 +384,15 @@ mod tests {
         check("Softplus", &[], 0.0, std::f32::consts::LN_2);
         assert_eq!(one("Softplus", &[], f32::NEG_INFINITY), 0.0);
         assert_eq!(one("Softplus", &[], f32::INFINITY), f32::INFINITY);
+    }
+
+    #[test]
+    fn a_product_with_infinity_times_zero_is_nan_as_in_the_standard() {
+        for name in ["Gelu", "HardSwish", "Mish", "Swish"] {
+            assert!(one(name, &[], f32::NEG_INFINITY).is_nan(), "{name}");
+            assert_eq!(one(name, &[], -1e30), 0.0, "{name}");
+        }
+        assert!(one("Gelu", &[string("approximate", "tanh")], f32::NEG_INFINITY).is_nan());
     }
 
     #[test]

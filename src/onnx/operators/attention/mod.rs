@@ -18,6 +18,8 @@ use tract_onnx::prelude::*;
 use super::entry::Entry;
 use super::operator::Operator;
 
+pub use standard::scale;
+
 /// What is served.
 pub const TABLE: &[Entry] = &[
     Entry::onnx(

@@ -35,7 +35,7 @@ struct Visible {
 /// Builds an `Attention` from its node.
 pub fn attention(attributes: &Attributes) -> Built {
     let cap = attributes.float("softcap", 0.0)?;
-    let scale = attributes.has("scale").then(|| attributes.float("scale", 1.0)).transpose()?;
+    let scale = scale(attributes)?;
     let step = match attributes.int("qk_matmul_output_mode", 0)? {
         0 => Step::Products,
         1 => Step::Capped,
@@ -51,7 +51,7 @@ pub fn attention(attributes: &Attributes) -> Built {
     }
     let outputs = &attributes.node.output;
     built(Attention {
-        scoring: Scoring { scale: scale.map(f64::from), softcap: f64::from(cap) },
+        scoring: Scoring { scale, softcap: f64::from(cap) },
         query_heads: count(attributes, "q_num_heads")?,
         key_heads: count(attributes, "kv_num_heads")?,
         visible: Visible {
@@ -64,6 +64,19 @@ pub fn attention(attributes: &Attributes) -> Built {
         step,
         named: std::array::from_fn(|at| at == 0 || outputs.get(at).is_some_and(|name| !name.is_empty())),
     })
+}
+
+/// The attribute `scale`. `None` when it is absent.
+///
+/// Errors: it is negative. The standard takes its root.
+pub fn scale(attributes: &Attributes) -> TractResult<Option<f64>> {
+    if !attributes.has("scale") {
+        return Ok(None);
+    }
+    match attributes.float("scale", 1.0)? {
+        scale if scale >= 0.0 => Ok(Some(scale.into())),
+        scale => Err(attributes.wrong(format!("`scale` is {scale}: expected 0 or more"))),
+    }
 }
 
 /// A number of heads.
@@ -309,6 +322,14 @@ mod tests {
         let trial = Trial::new(Domain::Onnx, "Attention", &attributes).outputs(4);
         let output = trial.run(&[q, k, v]).unwrap();
         near(&output[3], &[0.5 * (4.0 * 3_f32.ln()).tanh(), 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn a_negative_scale_is_an_error_because_its_root_is_taken() {
+        let [q, k, v] = inputs();
+        let error =
+            Trial::new(Domain::Onnx, "Attention", &[float("scale", -1.0)]).run(&[q, k, v]).unwrap_err();
+        assert!(error.to_string().contains("`scale` is -1: expected 0 or more"), "{error}");
     }
 
     #[test]

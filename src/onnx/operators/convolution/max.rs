@@ -41,7 +41,7 @@ pub fn max(attributes: &Attributes) -> Built {
                 return Err(attributes.wrong(format!("`storage_order` is {other}: expected 0 or 1")));
             }
         };
-    built(MaxPool { window: Window::read_with_kernel(attributes)?, indices })
+    built(MaxPool { window: Window::read_with_elements(attributes)?, indices })
 }
 
 impl Operator for MaxPool {
@@ -212,5 +212,19 @@ mod tests {
         assert_eq!(fast[0], slow[0]);
         let (values, indices) = (elements::<f64>(&slow[0]).unwrap(), elements::<i64>(&slow[1]).unwrap());
         assert!(values.iter().zip(indices).all(|(value, index)| numbers[*index as usize] == *value));
+    }
+
+    #[test]
+    fn a_window_in_the_padding_alone_is_an_error() {
+        let input = Some(Tensor::from_shape(&[1, 1, 2], &[1_f32, 2.0]).unwrap());
+        let attributes = [ints("kernel_shape", &[2]), ints("pads", &[0, 2])];
+        for name in ["MaxPool", "AveragePool"] {
+            let error = Trial::new(Domain::Onnx, name, &attributes).run(&[input.clone()]).unwrap_err();
+            assert!(error.to_string().contains("less than the window's length, which is 2"), "{error}");
+        }
+        let [kernel, pads] = attributes;
+        let counted = [kernel, pads, int("count_include_pad", 1)];
+        let output = Trial::new(Domain::Onnx, "AveragePool", &counted).run(&[input]).unwrap();
+        assert_eq!(elements::<f32>(&output[0]).unwrap(), [1.5, 1.0, 0.0]);
     }
 }

@@ -246,8 +246,8 @@ enum Statistic {
 
 /// Builds an `AveragePool` from its node.
 pub fn average(attributes: &Attributes) -> Built {
-    let counted = if attributes.flag("count_include_pad", false)? { Counted::Padded } else { Counted::Input };
-    built(Pool { window: Window::read_with_kernel(attributes)?, statistic: Statistic::Mean(counted) })
+    let (counted, window) = Counted::read(attributes)?;
+    built(Pool { window, statistic: Statistic::Mean(counted) })
 }
 
 /// Builds an `LpPool` from its node.

@@ -113,6 +113,16 @@ pub enum Counted {
     Padded,
 }
 
+impl Counted {
+    /// Reads `count_include_pad` of a node, and its windows.
+    pub fn read(attributes: &Attributes) -> TractResult<(Counted, Window)> {
+        Ok(match attributes.flag("count_include_pad", false)? {
+            true => (Counted::Padded, Window::read_with_kernel(attributes)?),
+            false => (Counted::Input, Window::read_with_elements(attributes)?),
+        })
+    }
+}
+
 impl Window {
     /// Reads `kernel_shape`, `strides`, `dilations`, `pads`, `auto_pad` and `ceil_mode`.
     pub fn read(attributes: &Attributes) -> TractResult<Window> {
@@ -167,6 +177,22 @@ impl Window {
                 "it has `auto_pad` and `dilations`, and programs do not agree on the padding: use `pads` instead of \
                  `auto_pad`",
             ));
+        }
+        Ok(window)
+    }
+
+    /// Like [`Window::read_with_kernel`], for a pool that has no result for a window without elements. Padding that is as long
+    /// as the window is refused, as in onnxruntime: the window lies only in the padding.
+    pub fn read_with_elements(attributes: &Attributes) -> TractResult<Window> {
+        let window = Window::read_with_kernel(attributes)?;
+        for (axis, kernel) in window.kernel.iter().enumerate() {
+            let (extent, (before, after)) = (window.extent(*kernel as usize, axis), window.explicit(axis));
+            if before.max(after) >= extent {
+                return Err(attributes.wrong(format!(
+                    "`pads` has {before} and {after} along axis {}: expected less than the window's length, which is {extent}",
+                    axis + 2
+                )));
+            }
         }
         Ok(window)
     }

@@ -12,9 +12,8 @@ use super::{Built, built};
 /// Builds `QLinearAveragePool`.
 pub fn average(attributes: &Attributes) -> Built {
     expect_channels_first(attributes)?;
-    let is_padding_counted = attributes.flag("count_include_pad", false)?;
-    let counted = if is_padding_counted { Counted::Padded } else { Counted::Input };
-    built(Pool { windows: Some((Window::read_with_kernel(attributes)?, counted)) })
+    let (counted, window) = Counted::read(attributes)?;
+    built(Pool { windows: Some((window, counted)) })
 }
 
 /// Builds `QLinearGlobalAveragePool`.

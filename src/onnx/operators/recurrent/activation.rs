@@ -105,11 +105,22 @@ pub fn read(attributes: &Attributes, defaults: &[&str], directions: usize) -> Tr
     names.iter().map(one).collect()
 }
 
+/// The limit of the inputs of activations. `None` when there is none.
+pub fn clip(attributes: &Attributes) -> TractResult<Option<f32>> {
+    if !attributes.has("clip") {
+        return Ok(None);
+    }
+    match attributes.float("clip", 0.0)? {
+        clip if clip >= 0.0 => Ok(Some(clip)),
+        clip => Err(attributes.wrong(format!("`clip` is {clip}: expected 0 or more"))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::super::entry::Domain;
     use super::super::super::operator::elements;
-    use super::super::super::trial::{Trial, floats, int, strings};
+    use super::super::super::trial::{Trial, float, floats, int, strings};
     use super::*;
 
     #[test]
@@ -124,6 +135,13 @@ mod tests {
         assert_eq!(elements::<f32>(&outputs[0]).unwrap(), [2.5]);
         let error = run(&[alpha]).unwrap_err().to_string();
         assert!(error.contains("`Affine` needs a number in `activation_alpha`"), "{error}");
+    }
+
+    #[test]
+    fn a_limit_of_activations_is_not_negative() {
+        let trial = Trial::new(Domain::Onnx, "RNN", &[float("clip", -0.5)]);
+        let error = trial.run(&[None, None, None]).unwrap_err().to_string();
+        assert!(error.contains("`clip` is -0.5: expected 0 or more"), "{error}");
     }
 
     #[test]

@@ -87,7 +87,7 @@ pub fn recurrent(
         cell,
         direction,
         activations: activation::read(attributes, cell.activations(), directions)?,
-        clip: attributes.has("clip").then(|| attributes.float("clip", 0.0)).transpose()?,
+        clip: activation::clip(attributes)?,
         hidden: hidden.transpose()?,
         is_batch_first: attributes.flag("layout", false)?,
         resets_after_product: attributes.flag("linear_before_reset", false)?,
