@@ -117,6 +117,15 @@ def writes_do_not_fit(node):
     return at is not None and bool(np.any(at < 0) or np.any(at > last))
 
 
+def length_is_open(node):
+    shape, lengths = node.input(1), list(node.shape(0))
+    if node.version < 5 or -1 not in shape:
+        return False
+    copies = not node.get("allowzero", 0)
+    made = [lengths[at] if d == 0 and copies and at < len(lengths) else d for at, d in enumerate(shape)]
+    return 0 in made
+
+
 def tree_types_differ(node):
     kinds = [attribute.data_type for attribute in node.attributes.values() if hasattr(attribute, "data_type")]
     given = helper.np_dtype_to_tensor_dtype(node.input(0).dtype)
@@ -222,8 +231,24 @@ INVALID = [
     ),
     (
         "Split",
-        "without `split` all parts are equal before version 18",
-        lambda n: n.version < 18 and n.input(1) is None and not n.get("split") and n.shape(0)[n.get("axis", 0)] % len(n.outputs),
+        "without `split` and `num_outputs` all parts are equal",
+        lambda n: not any((n.get("split"), n.get("num_outputs"))) and n.input(1) is None and n.shape(0)[n.get("axis", 0)] % len(n.outputs),
+    ),
+    ("Reshape", "a length -1 beside a length 0 has no meaning", length_is_open),
+    (
+        "Conv ConvTranspose",
+        "the standard does not say whether padding is multiplied with what is infinite",
+        lambda n: is_not_finite(n.input(1)),
+    ),
+    (
+        "LinearAttention",
+        "queries, keys and values have one batch and one length",
+        lambda n: not n.shape(0)[:2] == n.shape(1)[:2] == n.shape(2)[:2],
+    ),
+    (
+        "TreeEnsemble",
+        "what says whether a branch is a leaf is 0 or 1",
+        lambda n: not {*n.get("nodes_trueleafs"), *n.get("nodes_falseleafs")} <= {0, 1},
     ),
     (
         "QLinearMatMul QLinearConv QuantizeLinear DequantizeLinear",
@@ -273,7 +298,7 @@ REFERENCE = [
         lambda n: is_wide(n.input(0)),
     ),
     (
-        "LRN ReduceMean ReduceSum ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSum ReduceLogSumExp ReduceProd",
+        "LRN LpPool ReduceMean ReduceSum ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSum ReduceLogSumExp ReduceProd",
         "the reference adds in half precision, and its sum overflows",
         adds_halves,
     ),
@@ -281,6 +306,22 @@ REFERENCE = [
         "MaxPool",
         "the reference's indices without strides count within one channel, and ignore `storage_order`",
         lambda n: len(n.outputs) > 1,
+    ),
+    (
+        "MaxPool",
+        "the reference's pool without strides takes `pads` in another order",
+        lambda n: len(set(n.get("pads", ()))) > 1 and set(n.get("strides", (1,))) == {1},
+    ),
+    ("Resize", "the reference multiplies what is infinite by 0", lambda n: is_not_finite(n.input(0))),
+    (
+        "Unique",
+        "the reference's unsorted result is turned along every axis but the first",
+        lambda n: n.get("sorted", 1) == 0 and n.get("axis", 0) not in (0, -n.input(0).ndim),
+    ),
+    (
+        "QLinearMatMul",
+        "the reference multiplies scales in half precision",
+        lambda n: any(a is not None and a.dtype == np.float16 for a in n.inputs),
     ),
     (
         "QuantizeLinear",
