@@ -66,8 +66,10 @@ def judged(server, model, case):
 
 def coarsest(case):
     """The largest tolerance of the inputs' datatypes: the reference computes in half precision when one input has it."""
-    constants = [tensor.data_type for tensor in case.model.graph.initializer]
-    kinds = [datatype for _, datatype, _ in case.runs[0][0]] + [cases.DATATYPES.get(kind) for kind in constants]
+    numbers = [tensor.data_type for tensor in case.model.graph.initializer]
+    # The type in which a node computes.
+    numbers += [a.i for node in case.model.graph.node for a in node.attribute if a.name in ("softmax_precision", "stash_type")]
+    kinds = [datatype for _, datatype, _ in case.runs[0][0]] + [cases.DATATYPES.get(number) for number in numbers]
     return max([TOLERANCES.get(kind, 0) for kind in kinds], default=0)
 
 

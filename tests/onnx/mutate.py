@@ -19,11 +19,13 @@ FLOATS = (0.0, 0.01, 0.5, 1.0, 2.0, -0.5)
 # Attributes that the standard lets be only 0 or 1.
 FLAGS = set(
     """align_corners allowzero antialias ceil_mode center_point_box count_include_pad exclude_outside exclusive inverse
-    input_forget interleaved is_causal keepdims layout linear_before_reset noop_with_empty_axes onesided periodic reverse saturate
+    fmod input_forget interleaved is_causal keepdims layout linear_before_reset noop_with_empty_axes onesided periodic reverse saturate
     select_last_index sorted largest storage_order training_mode upper detect_positive detect_negative case_action""".split()
 )
 # Their results are random, or need training.
 SKIPPED = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Dropout"}
+# Attributes that are numbers of datatypes.
+TYPES = {"dtype", "output_datatype", "output_dtype", "precision", "softmax_precision", "stash_type", "to"}
 
 
 @dataclasses.dataclass
@@ -90,7 +92,8 @@ def variant(random, seed, seen, key):
     changes = [attributes, types, lengths, values, leave_out]
     for change in random.sample(changes, random.randint(1, 3)):
         change(random, node, schema, arrays, seen)
-    seen_node = rules.of(node, version, arrays)
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    seen_node = rules.of(node, version, schema, constants | arrays)
     surround(random, model, arrays)
     given = declare(random, model, arrays)
     seen_node.outputs = declare_outputs(model, schema, seen_node)
@@ -107,6 +110,8 @@ def attributes(random, node, schema, arrays, seen):
         kind = attribute.type.name
         if name in FLAGS:
             value = random.choice((0, 1))
+        elif name in TYPES:
+            value = random.choice((TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, *known))
         elif kind == "INT":
             value = random.choice([*INTS, *known])
         elif kind == "FLOAT":
@@ -218,12 +223,18 @@ def declare(random, model, arrays):
     constants = {name for name in names[1:] if random.random() < 0.5}
     del model.graph.input[:]
     given = []
-    for name in names:
+    # Some files name an open length by what it is, so that equal lengths have one name.
+    is_shared = random.random() < 0.5
+    for at, name in enumerate(names):
         array = arrays[name]
         if name in constants:
             model.graph.initializer.append(numpy_helper.from_array(array, name))
             continue
-        shape = [f"{name}_{axis}" if random.random() < 0.3 else length for axis, length in enumerate(array.shape)]
+        # What is open beside the first input is mostly a batch: lists of sizes and weights have fixed lengths.
+        often = 0.3 if at == 0 else 0.1
+        opened = [random.random() < often for _ in array.shape]
+        called = [f"n{length}" if is_shared else f"{name}_{axis}" for axis, length in enumerate(array.shape)]
+        shape = [name if is_open else length for is_open, name, length in zip(opened, called, array.shape)]
         model.graph.input.append(helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), shape))
         given.append((name, array))
     for output in model.graph.output:

@@ -169,6 +169,28 @@ CASES = {
     "pad_by_an_input": plain(
         "g (float[2,3] x, int64[4] p) => (float[a,b] y) { y = Pad (x, p) }", {"x": normal(2, 3), "p": np.array([0, 1, 2, 0], np.int64)}
     ),
+    # Padding that is written twice.
+    "conv_with_auto_pad_and_pads_of_zero": plain(
+        'g (float[1,1,7,5] x) => (float[1,1,4,3] y) { y = Conv <auto_pad = "SAME_LOWER", pads = [0,0,0,0], strides = [2,2]> (x, w) }',
+        {"x": normal(1, 1, 7, 5)},
+        weights={"w": (1, 1, 3, 3)},
+    ),
+    # Numbers of FP64 that become FP32.
+    "layernorm_in_double_precision_with_its_mean": plain(
+        "g (double[2,4] x, double[4] w) => (double[2,4] y, float[2,1] m) { y, m = LayerNormalization (x, w) }",
+        {"x": ("double", (2, 4)), "w": ("double", (4,))},
+    ),
+    # Activations at the ends of their range.
+    "mish_at_minus_infinity": plain(
+        "g (float[3] x) => (float[3] y) { y = Mish (x) }", {"x": np.array([-np.inf, -1e30, np.inf], np.float32)}, 18
+    ),
+    "gelu_at_minus_infinity": plain(
+        "g (float[3] x) => (float[3] y) { y = Gelu (x) }", {"x": np.array([-np.inf, -1e30, np.inf], np.float32)}, 20
+    ),
+    # A window of integers, of which the fraction is cut off.
+    "blackman_window_of_integers": plain(
+        "g (int32 n) => (int64[l] y) { y = BlackmanWindow <output_datatype = 7> (n) }", {"n": np.array(10, np.int32)}
+    ),
     # DequantizeLinear, an operator, QuantizeLinear.
     "softmax_between_quantizations": plain(
         f"g (float[1,4] x) => (float[1,4] y) {SCALES} {{ {QDQ} s = Softmax <axis = -1> (xd) sq = QuantizeLinear (s, so, zo) y = DequantizeLinear (sq, so, zo) }}",

@@ -18,6 +18,8 @@ class Node:
     version: int
     attributes: dict
     inputs: list
+    # The type parameter of each input in the schema.
+    types: list
     # The datatypes that ONNX's inference finds for the outputs; None for one that it does not know.
     outputs: list
 
@@ -31,15 +33,21 @@ class Node:
         return None if self.input(at) is None else self.input(at).shape
 
 
-def of(node, version, arrays):
-    """The node as the rules see it. `arrays` has the values of all inputs by name."""
+def of(node, version, schema, arrays):
+    """The node as the rules see it. `arrays` has the values of all inputs and constants by name."""
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     plain = {name: value.decode() if isinstance(value, bytes) else value for name, value in attributes.items()}
-    return Node(node.op_type, version, plain, [arrays.get(name) for name in node.input], [])
+    formal = [schema.inputs[min(at, len(schema.inputs) - 1)] for at in range(len(node.input))]
+    types = [one.type_str if one.is_homogeneous else None for one in formal]
+    return Node(node.op_type, version, plain, [arrays.get(name) for name in node.input], types, [])
 
 
 def invalid(node):
     """Why the standard gives this node no result; None where it gives one."""
+    types = {}
+    for kind, array in zip(node.types, node.inputs):
+        if kind and array is not None and types.setdefault(kind, array.dtype) != array.dtype:
+            return f"{node.operator}: inputs of the type {kind} of the schema differ in type"
     return first(INVALID, node)
 
 
@@ -241,6 +249,16 @@ INVALID = [
         lambda n: is_not_finite(n.input(1)),
     ),
     (
+        "Resize",
+        "the standard does not say whether what is infinite is multiplied with 0",
+        lambda n: is_not_finite(n.input(0)) and n.get("mode", "nearest") != "nearest",
+    ),
+    (
+        "FlexAttention Attention",
+        "queries, keys and values have one batch",
+        lambda n: not n.shape(0)[:1] == n.shape(1)[:1] == n.shape(2)[:1],
+    ),
+    (
         "LinearAttention",
         "queries, keys and values have one batch and one length",
         lambda n: not n.shape(0)[:2] == n.shape(1)[:2] == n.shape(2)[:2],
@@ -312,7 +330,11 @@ REFERENCE = [
         "the reference's pool without strides takes `pads` in another order",
         lambda n: len(set(n.get("pads", ()))) > 1 and set(n.get("strides", (1,))) == {1},
     ),
-    ("Resize", "the reference multiplies what is infinite by 0", lambda n: is_not_finite(n.input(0))),
+    (
+        "Resize",
+        "the reference multiplies what is infinite by 0",
+        lambda n: is_not_finite(n.input(0)) and n.get("mode", "nearest") == "nearest",
+    ),
     (
         "Unique",
         "the reference's unsorted result is turned along every axis but the first",

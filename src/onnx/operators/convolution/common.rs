@@ -39,6 +39,10 @@ fn common(
 ) -> Result<(Window, TVec<usize>, TVec<TDim>), String> {
     let text = |error: TractError| error.to_string();
     let window = Window::read(attributes).map_err(text)?;
+    let is_automatic = !matches!(attributes.string("auto_pad", "NOTSET").map_err(text)?, "" | "NOTSET");
+    if is_automatic && attributes.has("pads") {
+        return Err("the engine takes `pads` and not `auto_pad`".into());
+    }
     let group = group(attributes).map_err(text)?;
     let (Some(input), Some(weights)) = (inputs.optional(0), inputs.optional(1)) else {
         return Err("its input `X` or `W` is missing".into());

@@ -145,6 +145,13 @@ mod tests {
     }
 
     #[test]
+    fn weights_of_another_type_than_the_input_are_an_error() {
+        let (x, w) = (Some(tensor3(&[[[1_f32]]])), || Some(tensor3(&[[[1_f64]]])));
+        let error = Trial::new(Domain::Onnx, "RNN", &[]).run(&[x, w(), w()]).unwrap_err().to_string();
+        assert!(error.contains("`W` is of type F64, and `X` of type F32: expected the same"), "{error}");
+    }
+
+    #[test]
     fn a_flag_is_0_or_1() {
         let trial = Trial::new(Domain::Onnx, "RNN", &[int("layout", -1)]);
         let error = trial.run(&[None, None, None]).unwrap_err().to_string();

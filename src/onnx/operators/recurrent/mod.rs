@@ -11,7 +11,10 @@ mod cell;
 mod node;
 mod product;
 
+use tract_onnx::prelude::*;
+
 use super::entry::Entry;
+use super::operator::{Inputs, Kind};
 use cell::Kind as Cell;
 use node::recurrent;
 
@@ -64,3 +67,19 @@ pub const TABLE: &[Entry] = &[
     )
     .own(|node| recurrent(node, Cell::Lstm, true)),
 ];
+
+/// Checks that the inputs have the type of `X`, apart from the lengths of the sequences and from quantized weights.
+fn expect_one_type(inputs: &Inputs<Kind>, is_quantized: bool) -> TractResult<()> {
+    let names = ["X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P"];
+    let datum_type = inputs.required(0, "X")?.datum_type;
+    for (at, name) in names.iter().enumerate() {
+        let is_free = *name == "sequence_lens" || is_quantized && ["W", "R"].contains(name);
+        if let Some(input) = inputs.optional(at).filter(|input| !is_free && input.datum_type != datum_type) {
+            return Err(TractError::msg(format!(
+                "its input `{name}` is of type {:?}, and `X` of type {datum_type:?}: expected the same",
+                input.datum_type
+            )));
+        }
+    }
+    Ok(())
+}

@@ -460,6 +460,7 @@ impl Operator for Recurrent {
         let (x, r) = (inputs.required(Places::X, "X")?, inputs.required(Places::R, "R")?);
         inputs.required(Places::W, "W")?;
         expect_float(x, "X")?;
+        super::expect_one_type(inputs, self.is_quantized)?;
         if x.rank() != 3 || r.rank() != 3 {
             return Err(TractError::msg(format!(
                 "its inputs `X` and `R` have {} and {} axes: expected 3",
@@ -489,6 +490,7 @@ impl Operator for Recurrent {
     }
 
     fn prepared(&self, inputs: &Inputs<Kind>) -> TractResult<Option<Arc<dyn Operator>>> {
+        super::expect_one_type(inputs, self.is_quantized)?;
         let is_single = inputs.required(Places::X, "X")?.datum_type == DatumType::F32;
         let weights = [Places::W, Places::R, Places::B, Places::PEEPHOLES];
         let scales = (Places::SCALES..inputs.len()).collect::<Vec<_>>();
