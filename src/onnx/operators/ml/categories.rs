@@ -165,6 +165,10 @@ impl Operator for Mapper {
         Ok(tvec![Kind::new(to, input.shape.clone())])
     }
 
+    fn longest_text(&self) -> usize {
+        self.words.values().chain([&self.default_word]).map(String::len).max().unwrap_or(0)
+    }
+
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
         let input = inputs.single()?;
         let output = if input.datum_type() == DatumType::String {

@@ -210,6 +210,10 @@ impl Operator for Classifier {
         ])
     }
 
+    fn longest_text(&self) -> usize {
+        self.labels.longest_text()
+    }
+
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
         let (input, rows) = in_rows(inputs.single()?, self.width())?;
         let columns = self.columns();
