@@ -66,6 +66,8 @@ pub fn warm_up(workload: &Workload, runs: u32) -> Result<WarmUp, String> {
             Err(cause) => error = error.or(Some(cause.message)),
         }
     }
+    // Several families of plans can have the same to say.
+    result.notes.dedup();
     match error {
         Some(error) if result.times.is_empty() => Err(error),
         Some(error) => {

@@ -195,6 +195,10 @@ fn advice(node: &NodeProto) -> &'static str {
             "the file was rewritten for onnxruntime alone: serve the model from before its optimizer, or quantize in the \
              QDQ format (quant_format=QuantFormat.QDQ)"
         }
+        (_, "DictVectorizer") => {
+            "its input is a map, and the protocol has tensors only: train the model on columns, with a OneHotEncoder in a \
+             ColumnTransformer"
+        }
         _ => "export the model without it, or cut the graph before it",
     }
 }

@@ -17,6 +17,7 @@ use super::agreement::{check_files, check_shape, check_shared, complete, unknown
 use super::elements::{self, Parsed, Room, said_of};
 use super::envelope::{Envelope, InputJson, Object, OutputJson, check_id, id_of};
 use super::example::example;
+use super::raw::{check_texts, raw_tensor, raw_text};
 use super::request::{Defaults, Form, InferRequest, Rejected, SequenceParameters, WantedOutput};
 use super::rows::rows;
 use crate::error::{RequestError, shorten, shorten_middle, show_shape};
@@ -180,69 +181,6 @@ fn of_inputs(
         outputs,
         timeout: defaults.timeout,
         sequence: SequenceParameters::default(),
-    })
-}
-
-/// Makes a tensor with one text. Its open dimensions have length 1.
-fn raw_text(payload: &[u8], input: &TensorMetadata) -> Result<Tensor, String> {
-    let elements = Elements::Bytes(vec![payload.to_vec()]);
-    check_texts(&elements)?;
-    Tensor::new(input.shape_with_open(1), elements).map_err(|_| {
-        format!("one text does not fill shape {}: send all of them in JSON", show_shape(&input.shape_i64()))
-    })
-}
-
-/// Checks that the elements of a BYTES tensor are UTF-8, because ONNX's strings are. Numbers always pass.
-fn check_texts(elements: &Elements) -> Result<(), String> {
-    let Elements::Bytes(texts) = elements else { return Ok(()) };
-    let wrong = |(at, text): (usize, &Vec<u8>)| Some((at, std::str::from_utf8(text).err()?));
-    match texts.iter().enumerate().find_map(wrong) {
-        Some((at, error)) => Err(format!("element {at} is not UTF-8 text: {error}")),
-        None => Ok(()),
-    }
-}
-
-/// Reads a tensor from its bytes. At most one open dimension can be computed from their number, besides a batch axis.
-fn raw_tensor(payload: &[u8], input: &TensorMetadata) -> Result<Tensor, String> {
-    let elements = Elements::from_le_bytes(input.datatype, payload)?;
-    let open: Vec<usize> = (0..input.shape.len()).filter(|at| input.shape[*at].fixed().is_none()).collect();
-    // If the batch axis and one other dimension are open, the payload is one row.
-    let (solved, ones) = match open.as_slice() {
-        [] => (None, None),
-        [at] => (Some(*at), None),
-        [0, at] => (Some(*at), Some(0)),
-        _ => {
-            return Err(format!(
-                "bytes alone do not tell {} open dimensions of {}: send JSON, or connect with ?framing=v2",
-                open.len(),
-                show_shape(&input.shape_i64())
-            ));
-        }
-    };
-    let mut shape = input.shape_with_open(1);
-    if let Some(at) = solved {
-        let others = volume(&shape).filter(|others| *others > 0).ok_or("its shape holds no elements")?;
-        if elements.is_empty() || elements.len() % others != 0 {
-            return Err(format!(
-                "{} elements do not fill shape {} ({} {} bytes each)",
-                elements.len(),
-                show_shape(&input.shape_i64()),
-                input.datatype,
-                input.datatype.size().unwrap_or(0),
-            ));
-        }
-        shape[at] = elements.len() / others;
-    }
-    debug_assert!(ones.is_none_or(|at| shape[at] == 1));
-    let expected = volume(&shape).and_then(|count| count.checked_mul(input.datatype.size()?));
-    Tensor::new(shape, elements).map_err(|_| {
-        format!(
-            "expected {} bytes ({} {}), but {} came",
-            expected.unwrap_or(0),
-            input.datatype,
-            show_shape(&input.shape_i64()),
-            payload.len()
-        )
     })
 }
 

@@ -18,6 +18,7 @@ pub mod example;
 mod few;
 pub mod form;
 pub mod metadata;
+mod raw;
 pub mod request;
 pub mod response;
 mod rows;

@@ -1,5 +1,7 @@
 //! Recurrent operators as nodes: attributes, inputs, directions, layouts, and the walk over time.
 
+mod weights;
+
 use std::sync::Arc;
 
 use tract_onnx::prelude::*;
@@ -9,7 +11,8 @@ use super::super::floats::{Real, expect_float, in_reals};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements, ints};
 use super::activation::{self, Activation};
 use super::cell::{self, Step};
-use super::product::{add_product, transposed};
+use super::product::add_product;
+use weights::Weights;
 
 /// Which way the sequence is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,21 +39,6 @@ struct Recurrent {
     is_quantized: bool,
     /// The weights of all directions if they are constant and in FP32: the others are made in each run.
     packed: Option<Arc<Vec<Weights<f32>>>>,
-}
-
-/// The weights of one direction.
-#[derive(Debug)]
-struct Weights<T> {
-    /// `[input, gates · hidden]`
-    input: Vec<T>,
-    /// `[hidden, gates · hidden]`
-    recurrent: Vec<T>,
-    /// `[gates · hidden]`: the biases that are added before anything else. Of a GRU with `linear_before_reset`, without the
-    /// recurrent bias of the last gate.
-    bias: Vec<T>,
-    /// `[hidden]`: that recurrent bias.
-    late_bias: Vec<T>,
-    peepholes: Option<Vec<T>>,
 }
 
 /// The lengths of a run.
@@ -116,115 +104,6 @@ impl Places {
 impl Recurrent {
     fn directions(&self) -> usize {
         if self.direction == Direction::Both { 2 } else { 1 }
-    }
-
-    /// The hidden size by the shape of R.
-    fn hidden(&self, recurrent: &[usize]) -> TractResult<usize> {
-        let rows = self.cell.gates();
-        let hidden = match recurrent {
-            [directions, height, width] if *directions == self.directions() => match self.is_quantized {
-                true if *width == rows * height => Some(*height),
-                false if *height == rows * width => Some(*width),
-                _ => None,
-            },
-            _ => None,
-        };
-        hidden.filter(|size| self.hidden.is_none_or(|said| said == *size)).ok_or_else(|| {
-            TractError::msg(format!(
-                "its input `R` has the shape {recurrent:?}, which does not fit {} directions, {rows} gates and the hidden size {:?}",
-                self.directions(),
-                self.hidden
-            ))
-        })
-    }
-
-    /// Weights of eight bits as real numbers.
-    fn widened(&self, inputs: &Inputs<Tensor>, which: usize, name: &str) -> TractResult<Tensor> {
-        let weights = inputs.required(which, name)?;
-        if !self.is_quantized {
-            return Ok(weights.clone());
-        }
-        let at = Places::SCALES + 2 * (which - Places::W);
-        let scales = inputs.required(at, "scale")?.cast_to::<f32>()?.into_owned();
-        let zeros = inputs.required(at + 1, "zero point")?.cast_to::<i32>()?.into_owned();
-        let values = weights.cast_to::<i32>()?.into_owned();
-        let &[directions, _, width] = weights.shape() else {
-            return Err(TractError::msg(format!(
-                "its input `{name}` has {} axes: expected 3",
-                weights.rank()
-            )));
-        };
-        let (values, scales, zeros) =
-            (elements::<i32>(&values)?, elements::<f32>(&scales)?, elements::<i32>(&zeros)?);
-        let of = |list: usize, direction: usize, column: usize| match list {
-            1 => Some(0),
-            list if list == directions => Some(direction),
-            list if list == directions * width => Some(direction * width + column),
-            _ => None,
-        };
-        let block = weights.len() / directions.max(1);
-        let real = values.iter().enumerate().map(|(at, value)| {
-            let (direction, column) = (at / block, at % width);
-            let scale = of(scales.len(), direction, column).map(|at| scales[at])?;
-            let zero = of(zeros.len(), direction, column).map(|at| zeros[at])?;
-            Some((*value - zero) as f32 * scale)
-        });
-        let real: Option<Vec<f32>> = real.collect();
-        let real =
-            real.ok_or_else(|| TractError::msg(format!("the scales of `{name}` do not fit its shape")))?;
-        Tensor::from_shape(weights.shape(), &real)
-    }
-
-    /// Makes the weights of all directions.
-    fn pack<T: Real>(&self, inputs: &Inputs<Tensor>) -> TractResult<Vec<Weights<T>>> {
-        let (input, recurrent) =
-            (self.widened(inputs, Places::W, "W")?, self.widened(inputs, Places::R, "R")?);
-        let hidden = self.hidden(recurrent.shape())?;
-        let (directions, rows) = (self.directions(), self.cell.gates() * hidden);
-        let matrices = |tensor: &Tensor, name: &str| -> TractResult<Vec<Vec<T>>> {
-            let width = tensor.len().checked_div(directions * rows).unwrap_or(0);
-            let expected =
-                if self.is_quantized { [directions, width, rows] } else { [directions, rows, width] };
-            if tensor.shape() != expected {
-                return Err(TractError::msg(format!(
-                    "its input `{name}` has the shape {:?}: expected {expected:?}",
-                    tensor.shape()
-                )));
-            }
-            let blocks = elements::<T>(tensor)?.chunks(tensor.len() / directions);
-            Ok(match self.is_quantized {
-                true => blocks.map(<[T]>::to_vec).collect(),
-                false => blocks.map(|block| transposed(block, rows, width)).collect(),
-            })
-        };
-        let lists = |at: usize, name: &str, length: usize| -> TractResult<Option<Vec<Vec<T>>>> {
-            let Some(tensor) = inputs.optional(at) else { return Ok(None) };
-            if tensor.shape() != [directions, length] {
-                return Err(TractError::msg(format!(
-                    "its input `{name}` has the shape {:?}: expected [{directions}, {length}]",
-                    tensor.shape()
-                )));
-            }
-            Ok(Some(elements::<T>(tensor)?.chunks(length).map(<[T]>::to_vec).collect()))
-        };
-        let biases = lists(Places::B, "B", 2 * rows)?;
-        let peepholes = match self.cell {
-            cell::Kind::Lstm => lists(Places::PEEPHOLES, "P", 3 * hidden)?,
-            _ => None,
-        };
-        let (input, recurrent) = (matrices(&input, "W")?, matrices(&recurrent, "R")?);
-        let each = input.into_iter().zip(recurrent).enumerate().map(|(at, (input, recurrent))| {
-            let both = biases.as_ref().map_or_else(|| vec![T::zero(); 2 * rows], |biases| biases[at].clone());
-            let (first, second) = both.split_at(rows);
-            let mut bias: Vec<T> = first.iter().zip(second).map(|(a, b)| *a + *b).collect();
-            let late = rows - hidden;
-            if self.resets_after_product {
-                bias[late..].copy_from_slice(&first[late..]);
-            }
-            let peepholes = peepholes.as_ref().map(|all| all[at].clone());
-            Weights { input, recurrent, bias, late_bias: second[late..].to_vec(), peepholes }
-        });
-        Ok(each.collect())
     }
 
     /// Runs all directions. Everything is in the order [time, batch, …] here.
