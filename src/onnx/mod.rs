@@ -52,6 +52,7 @@ mod lower;
 mod narrow;
 mod operators;
 mod optimised;
+mod order;
 mod plan;
 pub mod planner;
 mod runner;

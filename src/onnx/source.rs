@@ -22,6 +22,7 @@ use super::operators::entry::Domain;
 use super::operators::operator::Operator;
 use super::operators::table;
 use super::operators::wrong;
+use super::order;
 use super::sparse;
 use super::tensors;
 
@@ -50,6 +51,7 @@ impl Source {
         onnx.provider = Arc::new(DataReader);
         let graph = proto.graph.get_or_insert_default();
         sparse::constants_to_initializers(graph);
+        order::sort(graph);
         narrow::prepare(graph);
         graph.output.iter().try_for_each(|output| narrow::check("output", output))?;
         let tensors = std::mem::take(&mut graph.initializer);
