@@ -6,6 +6,7 @@
 //! python tests/zoo/speech.py FOLDER
 //! python tests/zoo/trained.py FOLDER
 //! python tests/zoo/text.py FOLDER
+//! python tests/zoo/converted.py FOLDER
 //! ONNXD_ZOO=FOLDER cargo test --release --test integration -- --ignored zoo
 //! ```
 
@@ -34,6 +35,25 @@ fn real_models_answer_as_onnxruntime_does() {
         "expected what fetch.py or trained.py makes, but {} models came",
         models.len()
     );
+}
+
+#[test]
+#[ignore = "needs models from package registries: see the module"]
+fn models_converted_by_onnxruntimes_tools_answer_as_onnxruntime_does() {
+    let zoo = PathBuf::from(std::env::var_os("ONNXD_ZOO").expect("ONNXD_ZOO names the folder of fetch.py"));
+    let folder = zoo.join("converted");
+    let mut models: Vec<PathBuf> =
+        std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    models.sort();
+    for model in &models {
+        let share: f64 = std::fs::read_to_string(model.join("share.txt")).unwrap().trim().parse().unwrap();
+        let program = Program::serve(model, &["--workers", "1"]);
+        let mut client = program.connect("/?framing=v2");
+        let cases = check_cases_within(&mut client, &model.join("cases"), Tolerance::Share(share));
+        assert_eq!(cases, 3, "{}", model.display());
+        println!("{}: within {share} of the sum", model.display());
+    }
+    assert!(models.len() >= 70, "expected what converted.py makes, but {} models came", models.len());
 }
 
 #[test]

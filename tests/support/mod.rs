@@ -1,5 +1,6 @@
 //! The program under test, clients to talk to it, and readers of the checked-in data.
 
+pub mod cases;
 pub mod files;
 pub mod registry;
 
@@ -12,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tungstenite::{Message, WebSocket};
+
+pub use cases::{Tolerance, check_cases, check_cases_within};
 
 /// Longer than anything here takes; a test that waits so long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -418,76 +421,4 @@ pub fn base64(bytes: &[u8]) -> String {
 pub fn best(reply: &Value) -> u8 {
     let class = reply["outputs"][0]["data"][0].as_str().unwrap_or_else(|| panic!("no class in {reply}"));
     class.split(':').nth(2).unwrap().parse().unwrap()
-}
-
-/// Asks every case of a folder and holds the answers against onnxruntime's.
-///
-/// # Panics
-/// When a tensor differs in name, datatype or shape, or by more than `tolerance` (absolute).
-pub fn check_cases(client: &mut Client, cases: &Path, tolerance: f64) -> usize {
-    let mut count = 0;
-    for entry in std::fs::read_dir(cases).unwrap() {
-        let path = entry.unwrap().path();
-        let Some(case) = path.to_str().unwrap().strip_suffix(".request.bin") else { continue };
-        let expected = std::fs::read(format!("{case}.expected.bin")).unwrap();
-        let reply = ask(client, Message::binary(std::fs::read(&path).unwrap()));
-        assert!(reply.is_binary(), "{case}: {}", reply.to_text().unwrap_or_default());
-        let reply = reply.into_data();
-        compare(case, split_v2(&expected), split_v2(&reply), tolerance);
-        count += 1;
-    }
-    count
-}
-
-/// The number with these bits in half precision.
-fn half(bits: u16) -> f64 {
-    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023));
-    let magnitude = match exponent {
-        0 => fraction * 2.0_f64.powi(-24),
-        31 if fraction == 0.0 => f64::INFINITY,
-        31 => f64::NAN,
-        _ => (1024.0 + fraction) * 2.0_f64.powi(exponent - 25),
-    };
-    if bits >> 15 == 1 { -magnitude } else { magnitude }
-}
-
-fn compare(case: &str, expected: (Value, &[u8]), reply: (Value, &[u8]), tolerance: f64) {
-    let ((expected, mut expected_bytes), (reply, mut reply_bytes)) = (expected, reply);
-    let outputs = expected["outputs"].as_array().unwrap();
-    assert_eq!(outputs.len(), reply["outputs"].as_array().unwrap().len(), "{case}: {reply}");
-    for output in outputs {
-        let name = output["name"].as_str().unwrap();
-        let ours = reply["outputs"].as_array().unwrap().iter().find(|ours| ours["name"] == *name);
-        let ours = ours.unwrap_or_else(|| panic!("{case}: no output {name} in {reply}"));
-        assert_eq!(
-            (&output["datatype"], &output["shape"]),
-            (&ours["datatype"], &ours["shape"]),
-            "{case}: {name}"
-        );
-        let size = output["parameters"]["binary_data_size"].as_u64().unwrap() as usize;
-        let (expected, rest) = expected_bytes.split_at(size);
-        expected_bytes = rest;
-        let (ours, rest) = reply_bytes.split_at(size);
-        reply_bytes = rest;
-        let floats: Option<fn(&[u8]) -> Vec<f64>> = match output["datatype"].as_str() {
-            Some("FP16") => Some(|bytes| {
-                bytes.as_chunks::<2>().0.iter().map(|chunk| half(u16::from_le_bytes(*chunk))).collect()
-            }),
-            Some("FP32") => Some(|bytes| {
-                bytes.as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk).into()).collect()
-            }),
-            Some("FP64") => Some(|bytes| {
-                bytes.as_chunks::<8>().0.iter().map(|chunk| f64::from_le_bytes(*chunk)).collect()
-            }),
-            _ => None,
-        };
-        if let Some(floats) = floats {
-            for (at, (expected, ours)) in floats(expected).into_iter().zip(floats(ours)).enumerate() {
-                let difference = (expected - ours).abs();
-                assert!(difference <= tolerance, "{case}: {name}[{at}] is {ours}: expected {expected}");
-            }
-        } else {
-            assert_eq!(expected, ours, "{case}: {name}");
-        }
-    }
 }
