@@ -212,6 +212,18 @@ def is_not_finite(array):
     return array is not None and array.dtype.kind == "f" and not np.all(np.isfinite(array))
 
 
+def is_far_below(node):
+    """True when Gelu is small for every number."""
+    x = node.input(0)
+    return bool(x.size and np.all(x < -3))
+
+
+def target_does_not_fit(node):
+    scores, target = node.shape(0), node.shape(1)
+    return scores[:1] + scores[2:] != target
+
+
+CANCELLED = "1 + erf(x) loses most digits where erf(x) is near -1"
 # Operators, reason, condition.
 INVALID = [
     (
@@ -257,6 +269,11 @@ INVALID = [
         "FlexAttention Attention",
         "queries, keys and values have one batch",
         lambda n: not n.shape(0)[:1] == n.shape(1)[:1] == n.shape(2)[:1],
+    ),
+    (
+        "NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss",
+        "the target has the shape of the scores without the classes",
+        target_does_not_fit,
     ),
     (
         "LinearAttention",
@@ -311,6 +328,11 @@ REFERENCE = [
         lambda n: bool({"activations", "clip", "input_forget"} & set(n.attributes)),
     ),
     (
+        "Attention",
+        "version 23 broadcasts a mask, and the reference masks all keys but the first if it has one column",
+        lambda n: n.version < 24 and n.input(3) is not None and n.shape(3)[-1:] == (1,),
+    ),
+    (
         "LogSoftmax SoftmaxCrossEntropyLoss",
         "the reference takes the logarithm of a softmax that has become 0",
         lambda n: is_wide(n.input(0)),
@@ -348,8 +370,9 @@ REFERENCE = [
     (
         "QuantizeLinear",
         "the reference converts infinite numbers to integers before it saturates them",
-        lambda n: is_not_finite(n.input(0)),
+        lambda n: is_not_finite(n.input(0)) or n.get("precision") == 10 and bool(np.any(np.abs(n.input(0).astype(float)) > 60000)),
     ),
+    ("Gelu", CANCELLED, is_far_below),
     (
         "ConvTranspose",
         "the reference rounds the half of a padding below 0 down, and the standard's division rounds toward 0",
@@ -374,6 +397,7 @@ REFERENCE = [
     ),
 ]
 ONNXRUNTIME = [
+    ("Gelu", CANCELLED, is_far_below),
     (
         "MaxUnpool",
         "onnxruntime counts indices in `output_shape`, and the standard's test counts them in the shape without it",

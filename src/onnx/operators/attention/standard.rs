@@ -21,8 +21,16 @@ struct Attention {
     key_heads: Option<usize>,
     visible: Visible,
     step: Step,
+    column: Column,
     /// Whether the node names each of its outputs.
     named: [bool; 4],
+}
+
+/// What a mask with one column says of several keys. Version 23 broadcasts it, and version 24 masks all keys but the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Column {
+    OfEachKey,
+    OfTheFirstKey,
 }
 
 /// Which keys a query sees, by their distance from it. `None`: any.
@@ -62,6 +70,7 @@ pub fn attention(attributes: &Attributes) -> Built {
             },
         },
         step,
+        column: if attributes.version() < 24 { Column::OfEachKey } else { Column::OfTheFirstKey },
         named: std::array::from_fn(|at| at == 0 || outputs.get(at).is_some_and(|name| !name.is_empty())),
     })
 }
@@ -207,9 +216,16 @@ impl Attention {
             k = k.after(&Heads::read(past_key, None)?)?;
             v = v.after(&Heads::read(past_value, None)?)?;
         }
-        let mask = inputs.optional(3);
-        let mask =
-            mask.map(|mask| Mask::<T>::read(mask, [q.batch, q.heads, q.length, k.length])).transpose()?;
+        let mask = inputs.optional(3).map(|mask| {
+            let to = [q.batch, q.heads, q.length, k.length];
+            match (mask.shape(), self.column) {
+                ([outer @ .., 1], Column::OfEachKey) => {
+                    Mask::<T>::read(&mask.broadcast_to_shape(&[outer, &[k.length]].concat())?, to)
+                }
+                _ => Mask::<T>::read(mask, to),
+            }
+        });
+        let mask = mask.transpose()?;
         let valid = inputs.optional(6).map(ints).transpose()?;
         if let Some(valid) = &valid
             && valid.len() != q.batch
@@ -322,6 +338,23 @@ mod tests {
         let trial = Trial::new(Domain::Onnx, "Attention", &attributes).outputs(4);
         let output = trial.run(&[q, k, v]).unwrap();
         near(&output[3], &[0.5 * (4.0 * 3_f32.ln()).tanh(), 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn a_mask_with_one_column_is_of_each_key_until_version_23() {
+        let mask = || Some(Tensor::from_shape(&[2, 1], &[0_f32, 1.0]).unwrap());
+        let run = |version: i64| {
+            let [q, k, v] = inputs();
+            Trial::new(Domain::Onnx, "Attention", &[])
+                .version(version)
+                .run(&[q, k, v, mask()])
+                .unwrap()
+                .remove(0)
+        };
+        let [q, k, v] = inputs();
+        let without = Trial::new(Domain::Onnx, "Attention", &[]).run(&[q, k, v]).unwrap().remove(0);
+        assert_eq!(run(23), without);
+        near(&run(24), &[1.0, 1.0]);
     }
 
     #[test]
