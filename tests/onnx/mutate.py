@@ -142,7 +142,9 @@ def types(random, node, schema, arrays, seen):
         declared = schema.inputs[min(at, len(schema.inputs) - 1)]
         if name in arrays and declared.type_str == parameter and arrays[name].dtype.kind in "fiub":
             with np.errstate(all="ignore"):
-                arrays[name] = arrays[name].astype(chosen)
+                # A negative number would become a huge one.
+                numbers = np.abs(arrays[name]) if np.dtype(chosen).kind == "u" and arrays[name].dtype.kind != "b" else arrays[name]
+                arrays[name] = numbers.astype(chosen)
 
 
 def lengths(random, node, schema, arrays, seen):

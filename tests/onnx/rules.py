@@ -291,6 +291,7 @@ INVALID = [
         lambda n: any(a is not None and a.dtype.kind == "f" and (is_not_finite(a) or not np.all(a)) for a in n.inputs[1:]),
     ),
     ("Compress", "`condition` is at most as long as the axis", condition_is_long),
+    ("MaxUnpool", "there is an index for each element", lambda n: n.shape(0) != n.shape(1)),
     ("RoiAlign", "there is a batch index for each region", lambda n: n.shape(1)[:1] != n.shape(2)),
     (
         "NonMaxSuppression",
@@ -349,8 +350,8 @@ REFERENCE = [
     ),
     (
         "MaxPool",
-        "the reference's pool without strides takes `pads` in another order",
-        lambda n: len(set(n.get("pads", ()))) > 1 and set(n.get("strides", (1,))) == {1},
+        "the reference's pool without strides takes `pads` in another order, and counts them twice with `ceil_mode`",
+        lambda n: any(n.get("pads", ())) and set(n.get("strides", (1,))) == {1} and (n.get("ceil_mode", 0) or len(set(n.get("pads"))) > 1),
     ),
     (
         "Resize",
@@ -373,6 +374,11 @@ REFERENCE = [
         lambda n: is_not_finite(n.input(0)) or n.get("precision") == 10 and bool(np.any(np.abs(n.input(0).astype(float)) > 60000)),
     ),
     ("Gelu", CANCELLED, is_far_below),
+    (
+        "ConvTranspose",
+        "the reference does not count `output_padding` in the padding that `output_shape` needs",
+        lambda n: {"output_shape", "output_padding"} <= set(n.attributes),
+    ),
     (
         "ConvTranspose",
         "the reference rounds the half of a padding below 0 down, and the standard's division rounds toward 0",
