@@ -219,7 +219,8 @@ mod tests {
         let input = Some(Tensor::from_shape(&[1, 1, 2], &[1_f32, 2.0]).unwrap());
         let attributes = [ints("kernel_shape", &[2]), ints("pads", &[0, 2])];
         for name in ["MaxPool", "AveragePool"] {
-            let error = Trial::new(Domain::Onnx, name, &attributes).run(&[input.clone()]).unwrap_err();
+            let error =
+                Trial::new(Domain::Onnx, name, &attributes).run(std::slice::from_ref(&input)).unwrap_err();
             assert!(error.to_string().contains("less than the window's length, which is 2"), "{error}");
         }
         let [kernel, pads] = attributes;
