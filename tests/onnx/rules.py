@@ -212,6 +212,22 @@ def is_not_finite(array):
     return array is not None and array.dtype.kind == "f" and not np.all(np.isfinite(array))
 
 
+def beyond_integers(numbers, kind):
+    """True when an integer of this type cannot hold one of the floats, without its fraction."""
+    target = helper.tensor_dtype_to_np_dtype(kind) if kind else np.dtype(np.float32)
+    if target.kind not in "iu":
+        return False
+    limits, whole = np.iinfo(target), np.trunc(numbers.astype(np.float64))
+    return not bool(np.all((whole >= float(limits.min)) & (whole <= float(limits.max))))
+
+
+def scale_is_wrong(node):
+    """True when a scale is not above 0. The scales are the input before `sizes`, or the last of `Upsample`."""
+    at = 1 if node.operator == "Upsample" or node.version < 11 else 2
+    scales = node.input(at)
+    return scales is not None and bool(np.any(scales <= 0))
+
+
 def is_far_below(node):
     """True when Gelu is small for every number."""
     x = node.input(0)
@@ -241,6 +257,21 @@ INVALID = [
         window_in_padding,
     ),
     ("FlexAttention Attention", "the root of `scale` is taken", lambda n: n.get("scale", 1.0) < 0),
+    (
+        "LSTM GRU RNN",
+        "the standard does not say what a limit or Relu makes of NaN, which infinite numbers become",
+        lambda n: any(map(is_not_finite, n.inputs)),
+    ),
+    (
+        "Cast CastLike",
+        "the standard does not say which integer a float becomes that does not fit",
+        lambda n: n.input(0).dtype.kind == "f" and beyond_integers(n.input(0), n.outputs[0]),
+    ),
+    (
+        "Resize Upsample",
+        "scales are above 0",
+        scale_is_wrong,
+    ),
     ("LSTM GRU RNN", "`clip` is a threshold, 0 or more", lambda n: n.get("clip", 0.0) < 0),
     ("Mod Div", "an integer is not divided by 0", lambda n: n.input(1).dtype.kind in "iu" and not np.all(n.input(1))),
     ("PRelu", "`slope` is broadcast to the input, not the input to `slope`", slope_is_larger),

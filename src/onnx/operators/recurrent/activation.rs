@@ -38,7 +38,7 @@ impl Activation {
             Activation::ThresholdedRelu(alpha) => each(values, |x| if x > t(alpha) { x } else { zero }),
             Activation::ScaledTanh(alpha, beta) => each(values, |x| t(alpha) * (t(beta) * x).tanh()),
             Activation::HardSigmoid(alpha, beta) => {
-                each(values, |x| (t(alpha) * x + t(beta)).max(zero).min(one))
+                each(values, |x| between(zero, t(alpha) * x + t(beta), one))
             }
             Activation::Elu(alpha) => each(values, |x| if x < zero { t(alpha) * x.exp_m1() } else { x }),
             Activation::Softsign => each(values, |x| x / (one + x.abs())),
@@ -46,6 +46,12 @@ impl Activation {
             Activation::Softplus => each(values, |x| x.max(zero) + (-x.abs()).exp().ln_1p()),
         }
     }
+}
+
+/// The nearest number from `least` to `most`. NaN stays NaN, which `max` and `min` would make a number.
+pub fn between<T: Real>(least: T, number: T, most: T) -> T {
+    let number = if number < least { least } else { number };
+    if number > most { most } else { number }
 }
 
 fn each<T: Real>(values: &mut [T], function: impl Fn(T) -> T) {
@@ -135,6 +141,17 @@ mod tests {
         assert_eq!(elements::<f32>(&outputs[0]).unwrap(), [2.5]);
         let error = run(&[alpha]).unwrap_err().to_string();
         assert!(error.contains("`Affine` needs a number in `activation_alpha`"), "{error}");
+    }
+
+    #[test]
+    fn nan_passes_a_limit_and_a_hard_sigmoid() {
+        for activation in ["Tanh", "HardSigmoid"] {
+            let attributes = [float("clip", 0.5), strings("activations", &[activation])];
+            let input = |value: f32| Some(tensor3(&[[[value]]]));
+            let trial = Trial::new(Domain::Onnx, "RNN", &attributes);
+            let outputs = trial.run(&[input(f32::NAN), input(1.0), input(1.0)]).unwrap();
+            assert!(elements::<f32>(&outputs[0]).unwrap()[0].is_nan(), "{activation}");
+        }
     }
 
     #[test]

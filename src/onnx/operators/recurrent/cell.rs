@@ -1,7 +1,7 @@
 //! One step of a recurrent operator: the new state of one row from its gates.
 
 use super::super::floats::Real;
-use super::activation::Activation;
+use super::activation::{Activation, between};
 
 /// Which operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub struct Step<'a, T> {
 impl<T: Real> Step<'_, T> {
     fn activate(&self, which: usize, values: &mut [T]) {
         if let Some(clip) = self.clip {
-            values.iter_mut().for_each(|value| *value = value.max(-clip).min(clip));
+            values.iter_mut().for_each(|value| *value = between(-clip, *value, clip));
         }
         self.activations[which].apply(values);
     }
