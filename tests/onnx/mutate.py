@@ -96,7 +96,6 @@ def variant(random, seed, seen, key):
     seen_node = rules.of(node, version, schema, constants | arrays)
     surround(random, model, arrays)
     given = declare(random, model, arrays)
-    seen_node.outputs = declare_outputs(model, schema, seen_node)
     return Variant(key, node.op_type, model, given, seen_node) if given else None
 
 
@@ -242,32 +241,3 @@ def declare(random, model, arrays):
     for output in model.graph.output:
         output.type.tensor_type.ClearField("shape")
     return given
-
-
-def declare_outputs(model, schema, node):
-    """Declares the outputs with the datatypes that they have by the schema, and returns those; None for one that is not known.
-
-    ONNX's inference does not always follow the schema, so it is asked only where the schema leaves the datatype open.
-    """
-    found = inferred(model)
-    typed = {i.type_str: a for i, a in zip(schema.inputs, node.inputs) if a is not None}
-    for at, output in enumerate(model.graph.output):
-        array = typed.get(schema.outputs[min(at, len(schema.outputs) - 1)].type_str)
-        if array is not None and array.dtype.kind in "fiub":
-            found[at] = helper.np_dtype_to_tensor_dtype(array.dtype)
-        if found[at]:
-            output.type.tensor_type.elem_type = found[at]
-    return found
-
-
-def inferred(model):
-    """The datatypes of the outputs that ONNX's inference finds; None where it finds none."""
-    without = onnx.ModelProto()
-    without.CopyFrom(model)
-    for output in without.graph.output:
-        output.type.tensor_type.ClearField("elem_type")
-    try:
-        outputs = onnx.shape_inference.infer_shapes(without).graph.output
-    except onnx.shape_inference.InferenceError:
-        outputs = without.graph.output
-    return [output.type.tensor_type.elem_type or None for output in outputs]

@@ -1,19 +1,21 @@
 """The expected outputs of a variant: those of onnxruntime without optimisations, and of the reference evaluator of `onnx`.
 
-Both run in a process of their own: either can crash on what is not a valid model.
+Both run in a process of their own, with ONNX's inference of types: each of them can crash on what is not a valid model.
 """
 
 import multiprocessing
 import signal
 
 import numpy as np
+import onnx
+from onnx import helper
 
 # Seconds for one variant.
 TIME = 5
 
 
 def expected(variants):
-    """For each variant, the outputs by (reference, onnxruntime); None for one that fails."""
+    """For each variant, the outputs by (reference, onnxruntime); None for one that fails. Declares the outputs' datatypes."""
     results, at = [], 0
     context = multiprocessing.get_context("fork")
     while at < len(variants):
@@ -24,7 +26,10 @@ def expected(variants):
         before = len(results)
         try:
             while len(results) < len(variants):
-                results.append(here.recv())
+                kinds, *outputs = here.recv()
+                variant = variants[len(results)]
+                variant.node.outputs = kinds
+                results.append(outputs)
         except EOFError:
             pass
         process.join()
@@ -40,8 +45,39 @@ def work(variants, there):
 
     onnxruntime.set_default_logger_severity(4)
     for variant in variants:
-        there.send((limited(by_reference, variant), limited(by_onnxruntime, variant)))
+        kinds = datatypes(variant)
+        for output, kind in zip(variant.model.graph.output, kinds):
+            if kind:
+                output.type.tensor_type.elem_type = kind
+        there.send((kinds, limited(by_reference, variant), limited(by_onnxruntime, variant)))
     there.close()
+
+
+def datatypes(variant):
+    """The datatypes that the outputs have by the schema; None for one that is not known.
+
+    ONNX's inference does not always follow the schema, so it is asked only where the schema leaves the datatype open.
+    """
+    found = inferred(variant.model)
+    typed = {kind: array for kind, array in zip(variant.node.types, variant.node.inputs) if array is not None}
+    for at, kind in enumerate(variant.node.output_types[: len(found)]):
+        array = typed.get(kind)
+        if array is not None and array.dtype.kind in "fiub":
+            found[at] = helper.np_dtype_to_tensor_dtype(array.dtype)
+    return found
+
+
+def inferred(model):
+    """The datatypes of the outputs that ONNX's inference finds; None where it finds none."""
+    without = onnx.ModelProto()
+    without.CopyFrom(model)
+    for output in without.graph.output:
+        output.type.tensor_type.ClearField("elem_type")
+    try:
+        outputs = onnx.shape_inference.infer_shapes(without).graph.output
+    except onnx.shape_inference.InferenceError:
+        outputs = without.graph.output
+    return [output.type.tensor_type.elem_type or None for output in outputs]
 
 
 def limited(run, variant):
