@@ -7,6 +7,9 @@ use tungstenite::Message;
 
 use super::{Client, ask, split_v2};
 
+/// Reads the bytes of a tensor as numbers.
+type Floats = fn(&[u8]) -> Vec<f64>;
+
 /// How far an output of floating-point numbers may be from onnxruntime's. Other outputs must be equal.
 #[derive(Debug, Clone, Copy)]
 pub enum Tolerance {
@@ -98,7 +101,7 @@ fn compare(case: &str, expected: (Value, &[u8]), reply: (Value, &[u8]), toleranc
         expected_bytes = rest;
         let (ours, rest) = reply_bytes.split_at(size);
         reply_bytes = rest;
-        let floats: Option<fn(&[u8]) -> Vec<f64>> = match output["datatype"].as_str() {
+        let floats: Option<Floats> = match output["datatype"].as_str() {
             Some("FP16") => Some(|bytes| {
                 bytes.as_chunks::<2>().0.iter().map(|chunk| half(u16::from_le_bytes(*chunk))).collect()
             }),

@@ -3,8 +3,10 @@
 //! tract has a `Normalizer`, but it divides by other norms than onnxruntime.
 
 use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::internal::DimLike;
 
 use super::super::attributes::Attributes;
+use super::super::invalid;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator};
 use super::{Built, built};
 
@@ -85,6 +87,24 @@ pub fn normalizer(attributes: &Attributes) -> Built {
     built(Features { name: "Normalizer", change: Change::Norm(norm) })
 }
 
+impl Features {
+    /// Checks that there is a number for each of so many features. The error says what is wrong.
+    fn check(&self, features: usize) -> Result<(), String> {
+        let counts = match &self.change {
+            Change::Scale { offset, scale } => vec![offset.len(), scale.len()],
+            Change::Fill { with, .. } => vec![with.len()],
+            Change::Threshold(_) | Change::Norm(_) => vec![],
+        };
+        match counts.into_iter().find(|count| *count != 1 && *count != features) {
+            Some(count) => Err(format!(
+                "`{}` has {count} numbers for {features} features: expected one per feature, or one for all",
+                self.name
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Operator for Features {
     fn name(&self) -> &'static str {
         self.name
@@ -92,19 +112,8 @@ impl Operator for Features {
 
     fn outputs(&self, inputs: &Inputs<Kind>, _: &LateLengths) -> TractResult<TVec<Kind>> {
         let input = inputs.single()?;
-        let features = input.shape.last().and_then(|dim| dim.to_i64().ok());
-        let per_feature = match &self.change {
-            Change::Scale { offset, scale } => vec![offset.len(), scale.len()],
-            Change::Fill { with, .. } => vec![with.len()],
-            Change::Threshold(_) | Change::Norm(_) => vec![],
-        };
-        for count in per_feature {
-            if count != 1 && features.is_some_and(|features| features != count as i64) {
-                return Err(TractError::msg(format!(
-                    "it has {count} numbers for {} features: expected one per feature, or one for all",
-                    features.unwrap_or_default()
-                )));
-            }
+        if let Some(features) = input.shape.last().and_then(|length| length.to_usize().ok()) {
+            self.check(features).map_err(TractError::msg)?;
         }
         let datum_type = match &self.change {
             // These keep the datatype of the input.
@@ -116,7 +125,9 @@ impl Operator for Features {
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
         let input = inputs.single()?;
-        let width = input.shape().last().copied().unwrap_or(1).max(1);
+        let width = input.shape().last().copied().unwrap_or(1);
+        self.check(width).map_err(invalid)?;
+        let width = width.max(1);
         let output = match &self.change {
             Change::Scale { offset, scale } => on_rows::<f32>(input, width, |row| {
                 for ((value, offset), scale) in row.iter_mut().zip(each(offset)).zip(each(scale)) {

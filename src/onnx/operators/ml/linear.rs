@@ -5,6 +5,7 @@
 use tract_onnx::prelude::*;
 
 use super::super::attributes::Attributes;
+use super::super::invalid;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator};
 use super::transform::{Transform, logistic};
 use super::{Built, Labels, built};
@@ -150,10 +151,7 @@ impl Operator for Linear {
         let input = inputs.single()?.cast_to::<f32>()?;
         let &[rows, width] = input.shape() else { return Err(TractError::msg("expected 2 dimensions")) };
         if width != self.width {
-            return Err(TractError::msg(format!(
-                "a row of the input has {width} features: expected {}",
-                self.width
-            )));
+            return Err(invalid(format!("a row of the input has {width} features: expected {}", self.width)));
         }
         let input = input.try_as_plain_ram()?;
         let columns = if self.is_of_two() { 2 } else { self.intercepts.len() };

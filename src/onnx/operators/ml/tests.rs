@@ -1,9 +1,9 @@
-//! `OneHotEncoder`, `CategoryMapper` and `FeatureVectorizer`, with results of onnxruntime 1.31.
+//! `OneHotEncoder`, `CategoryMapper` and `FeatureVectorizer`, with results of onnxruntime 1.31; and rows of a wrong width.
 
 use tract_onnx::prelude::*;
 
 use super::super::entry::Domain;
-use super::super::trial::{Trial, int, ints, string, strings};
+use super::super::trial::{Trial, floats, int, ints, string, strings};
 use crate::error::{Code, RequestError};
 
 fn words(shape: &[usize], all: &[&str]) -> Tensor {
@@ -119,4 +119,25 @@ fn features_are_joined_and_cut_or_filled_to_their_widths() {
     assert!(joined(&[3, 0], &[&a, &b]).is_err());
     assert!(joined(&[i64::MAX, i64::MAX], &[&a, &b]).is_err());
     assert!(joined(&[3], &[&tensor3(&[[[1.0_f32]]])]).is_err());
+}
+
+#[test]
+fn a_row_with_another_number_of_features_is_an_error_of_the_request() {
+    let twos = |name: &str| floats(name, &[1.0, 2.0]);
+    for (name, attributes) in [
+        ("Scaler", vec![twos("offset"), twos("scale")]),
+        ("Imputer", vec![twos("imputed_value_floats")]),
+        ("LinearRegressor", vec![twos("coefficients")]),
+        ("LinearClassifier", vec![floats("coefficients", &[1.0; 6]), ints("classlabels_ints", &[1, 2, 3])]),
+    ] {
+        let trial = Trial::new(Domain::Ml, name, &attributes);
+        assert!(trial.run(&[Some(tensor2(&[[0.0_f32, 1.0]]))]).is_ok(), "{name}");
+        for width in [0, 1, 3, 4] {
+            let error = trial.run(&[Some(Tensor::zero::<f32>(&[2, width]).unwrap())]).unwrap_err();
+            assert!(is_of_request(&error), "{name} with {width}: {error:?}");
+        }
+    }
+    // One number serves any features.
+    let trial = Trial::new(Domain::Ml, "Scaler", &[floats("offset", &[1.0]), floats("scale", &[2.0])]);
+    assert_eq!(output(&trial, tensor2(&[[0.0_f32, 1.0, 2.0]])), tensor2(&[[-2.0_f32, 0.0, 2.0]]));
 }

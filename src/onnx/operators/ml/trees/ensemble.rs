@@ -7,6 +7,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::DimLike;
 
 use super::super::super::attributes::Attributes;
+use super::super::super::invalid;
 use super::super::super::operator::{Inputs, Kind, LateLengths, Operator};
 use super::super::Labels;
 use super::super::transform::Transform;
@@ -185,7 +186,8 @@ impl<T: Real + Datum> Operator for Prepared<T> {
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
         let input = inputs.single()?;
         let kind = Kind::new(input.datum_type(), input.shape().iter().map(|dim| dim.to_dim()));
-        check(&Inputs::all(std::slice::from_ref(&kind)), self.width)?;
+        check(&Inputs::all(std::slice::from_ref(&kind)), self.width)
+            .map_err(|error| invalid(error.to_string()))?;
         // Integers are compared in single precision, as onnxruntime does.
         let input = input.cast_to::<T>()?;
         let rows = input.shape()[0];
