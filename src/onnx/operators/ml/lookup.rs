@@ -7,6 +7,7 @@ use tract_onnx::prelude::*;
 
 use super::super::super::tensors::load;
 use super::super::attributes::Attributes;
+use super::super::invalid;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator};
 use super::{Built, built};
 
@@ -52,9 +53,7 @@ impl Operator for Extractor {
             .map(|place| {
                 let found = usize::try_from(*place).ok().filter(|place| *place < width);
                 found.ok_or_else(|| {
-                    TractError::msg(format!(
-                        "index {place} in a row of {width} values: expected 0 to {width} less 1"
-                    ))
+                    invalid(format!("index {place} in a row of {width} values: expected 0 to {width} less 1"))
                 })
             })
             .collect::<TractResult<_>>()?;
@@ -248,11 +247,16 @@ pub fn encoder(attributes: &Attributes) -> Built {
         }
     };
     let takes = keys.datum_type();
-    let tensor = attributes.node.get_attr_opt::<&TensorProto>("values_tensor")?;
-    let gives = match tensor {
-        Some(tensor) => load(attributes.context, tensor)?.datum_type(),
-        None => values.datum_type(),
+    let type_of = |name: &str| -> TractResult<Option<DatumType>> {
+        let tensor = attributes.node.get_attr_opt::<&TensorProto>(name)?;
+        tensor.map(|tensor| Ok(load(attributes.context, tensor)?.datum_type())).transpose()
     };
+    let gives = type_of("values_tensor")?.unwrap_or(values.datum_type());
+    if let Some(other) = type_of("default_tensor")?.filter(|other| *other != gives) {
+        return Err(
+            attributes.wrong(format!("`default_tensor` is of type {other:?}, and the values are {gives:?}"))
+        );
+    }
     let mut places = HashMap::new();
     for (at, key) in keys.keys().into_iter().enumerate() {
         // Of equal keys the first counts.
