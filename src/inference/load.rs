@@ -14,9 +14,10 @@ use crate::config::Limits;
 use crate::engine::Queue;
 use crate::engine::intake::Intake;
 use crate::engine::worker::{self, Places, WorkerThread, Workload};
+use crate::error::show_shape;
 use crate::model::signature::{declared, quoted};
 use crate::model::tensor::volume;
-use crate::model::{Dim, Manifest, ModelFiles, Tensor, TensorMetadata};
+use crate::model::{Dim, Manifest, ModelFiles, Signature, Tensor, TensorMetadata};
 use crate::onnx::{ClassLabels, Fill, Graph, Options, Planner, Session, StateOption, ThreadFinding};
 use crate::panics::panic_message;
 use crate::processing::audio::{self, AudioStream};
@@ -71,12 +72,11 @@ fn try_load(sources: Sources, limits: &Limits) -> Result<Loaded, LoadError> {
     let model = sources.files.name.clone();
     let failed = |message: String| LoadError { model: model.clone(), message };
     let mut prepared = prepare(&sources, limits).map_err(failed)?;
-    let warm_up = warm_up(&prepared.workload, sources.files.manifest.warmup.unwrap_or(1)).map_err(|error| {
-        failed(format!(
-            "it fails on every sample that fits its inputs: {error} (if real requests work, \"warmup\": 0 in model.json \
-             serves it without a trial)"
-        ))
-    })?;
+    let warm_up =
+        warm_up(&prepared.workload, sources.files.manifest.warmup.unwrap_or(1)).map_err(|error| {
+            let advice = advice(prepared.workload.session.signature());
+            failed(format!("it fails on every sample that fits its inputs: {error} ({advice})"))
+        })?;
     for note in &warm_up.notes {
         log::warn!("model `{model}`: {note}");
     }
@@ -91,6 +91,26 @@ fn try_load(sources: Sources, limits: &Limits) -> Result<Loaded, LoadError> {
     let Assembled { workload, postprocessors, planner, initial } = prepared;
     let audio = workload.preprocessor.stream().cloned();
     Ok(Loaded { threads, workload, postprocessors, planner, initial, audio, class_labels, warm_up, files })
+}
+
+/// What the owner can do about a model that fails on every sample.
+fn advice(signature: &Signature) -> String {
+    let has_open_lengths = |input: &&TensorMetadata| input.shape.iter().any(|dim| dim.fixed().is_none());
+    let open: Vec<String> = signature
+        .inputs
+        .iter()
+        .filter(has_open_lengths)
+        .map(|input| format!("`{}` {}", input.name, show_shape(&input.shape_i64())))
+        .collect();
+    let trial = "if real requests work, \"warmup\": 0 in model.json serves it without a trial";
+    match open.is_empty() {
+        true => trial.to_owned(),
+        false => format!(
+            "the trial gives every open dimension the same length: fix those that never change, of {}, with \
+             `inputs[].shape` in model.json; {trial}",
+            open.join(", ")
+        ),
+    }
 }
 
 /// The parts that a model needs to answer requests, before its first run.
