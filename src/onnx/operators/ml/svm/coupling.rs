@@ -28,7 +28,7 @@ pub fn probabilities(scores: &[f32], a: &[f32], b: &[f32], classes: usize) -> Ve
     coupled(&pairs, classes)
 }
 
-/// The probabilities p that minimise Σ (pairs[j][i] p[i] - pairs[i][j] p[j])².
+/// The probabilities p that minimise `Σ (pairs[j][i] p[i] - pairs[i][j] p[j])²`.
 fn coupled(pairs: &[f32], classes: usize) -> Vec<f32> {
     let limit = 0.005 / classes as f32;
     let mut p = vec![1.0 / classes as f32; classes];
