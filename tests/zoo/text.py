@@ -22,6 +22,7 @@ import onnx
 from sklearn import compose, ensemble, feature_extraction, linear_model, naive_bayes, preprocessing
 from sklearn.pipeline import make_pipeline
 
+import trained
 from trained import oracle
 
 # Probabilities, from sums of hundreds of products in single precision.
@@ -127,18 +128,9 @@ def session(folder, model):
 def write(out, name, model, given, tolerance=SCORE):
     folder = oracle.fresh(out / name)
     (folder / "model.onnx").write_bytes(model.SerializeToString())
-    (folder / "model.json").write_text(json.dumps({"name": name, "version": "1", "file": "model.onnx"}) + "\n")
-    (folder / "tolerance.txt").write_text(f"{tolerance:g}\n")
-    sess = session(folder, model)
-    for case, rows in {"one": slice(0, 1), "nine": slice(1, 10), "thirty": slice(10, 40)}.items():
-        inputs = {key: value[rows] for key, value in given.items()}
-        outputs = {}
-        for output, got in zip(sess.get_outputs(), sess.run(None, inputs)):
-            if isinstance(got, list):
-                # A ZipMap's dictionaries, in the order of their keys: of scikit-learn's classes too.
-                got = np.array([list(row.values()) for row in got], dtype=np.float32)
-            outputs[output.name] = got
-        oracle.write_case(folder / "cases", case, inputs, outputs)
+    cases = {"one": slice(0, 1), "nine": slice(1, 10), "thirty": slice(10, 40)}
+    rows = lambda part: {key: value[part] for key, value in given.items()}
+    trained.write(folder, {case: rows(part) for case, part in cases.items()}, tolerance, session(folder, model))
     operators = sorted({node.op_type for node in model.graph.node})
     print(f"{name}: {(folder / 'model.onnx').stat().st_size} bytes, {', '.join(operators)}")
 
