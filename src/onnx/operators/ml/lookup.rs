@@ -163,8 +163,12 @@ impl Words {
     /// `None` when all are absent.
     fn read(attributes: &Attributes, prefix: &str) -> TractResult<Option<Words>> {
         let name = |kind: &str| format!("{prefix}_{kind}");
-        let (numbers, floats) = (attributes.ints(&name("int64s"))?, attributes.floats(&name("floats"))?);
-        let strings = attributes.strings(&name("strings"))?;
+        let kinds = ["int64s", "floats", "strings", "tensor"].map(name);
+        if kinds.iter().filter(|kind| attributes.has(kind)).count() > 1 {
+            return Err(attributes.wrong(format!("expected one of {}, not several", kinds.join(", "))));
+        }
+        let (numbers, floats) = (attributes.ints(&kinds[0])?, attributes.floats(&kinds[1])?);
+        let strings = attributes.strings(&kinds[2])?;
         Ok(if !numbers.is_empty() {
             Some(Words::Numbers(numbers.to_vec()))
         } else if !floats.is_empty() {
@@ -172,7 +176,7 @@ impl Words {
         } else if !strings.is_empty() {
             Some(Words::Strings(strings))
         } else {
-            Words::of_tensor(attributes, &name("tensor"))?
+            Words::of_tensor(attributes, &kinds[3])?
         })
     }
 

@@ -1,5 +1,8 @@
 //! `OneHotEncoder`, `CategoryMapper` and `FeatureVectorizer`, with results of onnxruntime 1.31; and rows of a wrong width.
 
+use tract_onnx::pb::attribute_proto::AttributeType;
+use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::pb::{AttributeProto, TensorProto};
 use tract_onnx::prelude::*;
 
 use super::super::entry::Domain;
@@ -140,4 +143,30 @@ fn a_row_with_another_number_of_features_is_an_error_of_the_request() {
     // One number serves any features.
     let trial = Trial::new(Domain::Ml, "Scaler", &[floats("offset", &[1.0]), floats("scale", &[2.0])]);
     assert_eq!(output(&trial, tensor2(&[[0.0_f32, 1.0, 2.0]])), tensor2(&[[-2.0_f32, 0.0, 2.0]]));
+}
+
+#[test]
+fn a_label_encoder_keeps_the_type_of_its_values_and_has_one_list_of_them() {
+    let tensor = |name: &str, values: &[i32]| AttributeProto {
+        name: name.into(),
+        r#type: AttributeType::Tensor.into(),
+        t: Some(TensorProto {
+            dims: vec![values.len() as i64],
+            data_type: DataType::Int16.into(),
+            int32_data: values.to_vec(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let keys = strings("keys_strings", &["a", "b"]);
+    let values = [keys, tensor("values_tensor", &[7, 8]), tensor("default_tensor", &[42])];
+    let trial = |attributes: &[AttributeProto]| Trial::new(Domain::Ml, "LabelEncoder", attributes);
+    let input = words(&[3], &["b", "x", "a"]);
+    assert_eq!(output(&trial(&values), input.clone()), tensor1(&[8_i16, 42, 7]));
+    let both = [&values[..], &[ints("values_int64s", &[1, 2])]].concat();
+    let error = trial(&both).run(&[Some(input.clone())]).unwrap_err();
+    assert!(error.to_string().contains("not several"), "{error}");
+    let other = [values[0].clone(), ints("values_int64s", &[1, 2]), values[2].clone()];
+    let error = trial(&other).run(&[Some(input)]).unwrap_err();
+    assert!(error.to_string().contains("`default_tensor` is of type I16"), "{error}");
 }
