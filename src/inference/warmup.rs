@@ -132,13 +132,14 @@ fn is_text(input: &TensorMetadata) -> bool {
     input.datatype == Datatype::Bytes
 }
 
-/// The values of samples, in the order in which they are tried. A sentence says more about a model of texts than an
-/// empty text.
-fn fills(workload: &Workload) -> [Fill; 4] {
+/// The values of samples and their names, in the order in which they are tried. A sentence says more about a model of
+/// texts than an empty text.
+fn fills(workload: &Workload) -> [(Fill, &'static str); 4] {
     let inputs = &workload.session.signature().inputs;
+    let named = |fill: Fill| (fill, fill.name());
     match inputs.iter().any(is_text) {
-        true => [Fill::Ramp, Fill::Zeros, Fill::Ones, Fill::Random],
-        false => Fill::ALL,
+        true => [(Fill::Ramp, "a sentence"), named(Fill::Zeros), named(Fill::Ones), named(Fill::Random)],
+        false => Fill::ALL.map(named),
     }
 }
 
@@ -153,23 +154,14 @@ fn fitting(
     let takes_text = workload.preprocessor.takes_text();
     let mut error = None;
     let fills = fills(workload);
-    for fill in fills {
+    for (fill, name) in fills {
         let item = sample(workload, family, fill, length)?;
         match run(workload, family, &item) {
             Ok(_) => {
                 if let Some(RequestError { message, .. }) = error.filter(|_| is_first) {
-                    notes.push(format!(
-                        "a run on {} fails, one on {} works: {message}",
-                        fills[0].name(),
-                        fill.name()
-                    ));
+                    notes.push(format!("a run on {} fails, one on {name} works: {message}", fills[0].1));
                 }
-                let has_texts = workload.session.signature().inputs.iter().any(is_text);
-                let name = match fill {
-                    _ if takes_text => "the sentence below",
-                    Fill::Ramp if has_texts => "a sentence",
-                    fill => fill.name(),
-                };
+                let name = if takes_text { "the sentence below" } else { name };
                 return Ok(Sample { family, item, name });
             }
             Err(cause) => error = worse(error, cause),

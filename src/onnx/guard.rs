@@ -120,16 +120,18 @@ impl Guard {
         for Pair { node, a, b, is_kept } in &self.pairs {
             let (length, other) = (a.eval(values), b.eval(values));
             let stretched = *is_kept && (length == 1.into() || other == 1.into());
-            if length != other && !stretched && (length.to_i64().is_err() || other.to_i64().is_err()) {
-                return Err(RequestError::invalid(format!(
-                    "node `{node}` needs {a} and {b} to be equal, which cannot be checked before the run: fix open \
-                     dimensions of the inputs with `inputs[].shape` in model.json"
-                )));
-            }
             if length != other && !stretched {
-                return Err(RequestError::invalid(format!(
-                    "node `{node}` needs {a} and {b} to be equal, but they are {length} and {other}"
-                )));
+                let is_known = |length: &TDim| length.to_i64().is_ok();
+                let found = match is_known(&length) && is_known(&other) {
+                    true => format!("but they are {length} and {other}"),
+                    false => {
+                        "which cannot be checked before the run: fix open dimensions of the inputs with \
+                              `inputs[].shape` in model.json"
+                            .to_owned()
+                    }
+                };
+                let message = format!("node `{node}` needs {a} and {b} to be equal, {found}");
+                return Err(RequestError::invalid(message));
             }
         }
         for (node, shape, size) in &self.shapes {

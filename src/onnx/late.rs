@@ -113,6 +113,11 @@ impl Late {
         }
     }
 
+    /// True for tract's operators that keep every element or leave it out.
+    fn only_moves(&self) -> bool {
+        self.inner.is::<DynSlice>() || self.inner.is::<AxisOp>() || self.inner.is::<IntoShape>()
+    }
+
     /// The most bytes of text in the results. `elements` are the bytes of their elements, if a length is late.
     fn text(&self, context: &EvalContext, inputs: &[TValue], elements: u128) -> TractResult<u128> {
         let mut count = 0_u128;
@@ -131,9 +136,7 @@ impl Late {
         if let Some(own) = self.inner.downcast_ref::<Own>() {
             return own.most_text(inputs, count);
         }
-        // These operators keep every text or leave it out.
-        let keeps = self.inner.is::<DynSlice>() || self.inner.is::<AxisOp>() || self.inner.is::<IntoShape>();
-        Ok(match keeps {
+        Ok(match self.only_moves() {
             true => inputs.iter().map(|input| text_bytes(input) as u128).sum(),
             false => count.saturating_mul(inputs.iter().map(|input| longest_text(input) as u128).sum()),
         })
@@ -149,7 +152,7 @@ impl Late {
             return own.bytes(context.symbols, inputs);
         }
         // A new order or new axes: tract compares the late lengths with those of the input, and finds them unequal.
-        if self.inner.is::<DynSlice>() || self.inner.is::<AxisOp>() || self.inner.is::<IntoShape>() {
+        if self.only_moves() {
             return Ok(of(&inputs[0]));
         }
         self.by_facts(context, inputs)

@@ -1,5 +1,6 @@
 //! Graphs of texts: what moves them, and the memory that they take.
 
+use super::super::super::operators::trial::int;
 use super::*;
 
 fn text_model(inputs: &[&str], nodes: Vec<NodeProto>, outputs: &[&str]) -> Model {
@@ -23,15 +24,11 @@ fn texts_are_moved_compared_and_counted_like_numbers() {
         node("Reshape", &["turned", "flat"], &["list"]),
         numbers("places", &[2], &[0, -1]),
         node("Gather", &["list", "places"], &["ends"]),
-        node("Concat", &["ends", "list"], &["all"]),
+        node_with("Concat", &["ends", "list"], &["all"], vec![int("axis", 0)]),
         node("Equal", &["x", "x"], &["equal"]),
         node("Shape", &["x"], &["shape"]),
         node("Size", &["x"], &["size"]),
     ];
-    let mut nodes = nodes;
-    let axis =
-        AttributeProto { name: "axis".into(), r#type: AttributeType::Int.into(), i: 0, ..Default::default() };
-    nodes[5].attribute.push(axis);
     let model = text_model(&["x: string[N,2]"], nodes, &["all", "equal", "shape", "size"]);
     let texts = s(&[2, 2], &["a", "", "é", "d"]);
     let outputs = model.run(&[texts]).unwrap();
@@ -69,14 +66,9 @@ fn the_memory_of_texts_is_taken_from_the_budget_of_the_request() {
 
 #[test]
 fn a_text_that_a_loop_carries_takes_memory_too() {
-    let condition = numbers("unused", &[1], &[0]);
     let inner = inner(
         &["at", "go", "text"],
-        vec![
-            condition,
-            node("Identity", &["go"], &["on"]),
-            node("StringConcat", &["text", "text"], &["longer"]),
-        ],
+        vec![node("Identity", &["go"], &["on"]), node("StringConcat", &["text", "text"], &["longer"])],
         &["on", "longer", "longer"],
     );
     let nodes = vec![node_with("Loop", &["times", "", "x"], &["last", "all"], vec![body("body", inner)])];

@@ -6,12 +6,11 @@ use tract_onnx::pb::{AttributeProto, TensorProto};
 use tract_onnx::prelude::*;
 
 use super::super::entry::Domain;
-use super::super::trial::{Trial, floats, int, ints, string, strings};
+use super::super::trial::{self, Trial, floats, int, ints, string, strings};
 use crate::error::{Code, RequestError};
 
 fn words(shape: &[usize], all: &[&str]) -> Tensor {
-    let all: Vec<String> = all.iter().map(|word| (*word).to_owned()).collect();
-    tensor1(&all).into_shape(shape).unwrap()
+    trial::words(all).into_shape(shape).unwrap()
 }
 
 /// The only output, for a single input.

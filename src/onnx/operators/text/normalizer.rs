@@ -97,10 +97,6 @@ impl Operator for Normalizer {
         Ok(tvec![Kind::new(DatumType::String, shape)])
     }
 
-    fn most_bytes(&self, inputs: &Inputs<Tensor>) -> TractResult<u128> {
-        Ok((inputs.single()?.len().max(1) * size_of::<String>()) as u128)
-    }
-
     fn most_text(&self, inputs: &Inputs<Tensor>, _: u128) -> u128 {
         // A character of 2 bytes can become three of 2 bytes in upper case.
         3 * kept_text(inputs)

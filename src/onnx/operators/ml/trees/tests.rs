@@ -1,11 +1,11 @@
 //! Trees compared with sums made by hand, and trees that no exporter writes.
 
 use super::*;
+use crate::onnx::operators::trial::{floats, int, ints, strings};
 use forest::{Forest, Real, Score, Test};
 use scores::Base;
 use tract_onnx::Onnx;
 use tract_onnx::model::ParsingContext;
-use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::{AttributeProto, ModelProto, NodeProto};
 
 /// A tree of one test on feature 0: it gives 1 for yes, 2 for no.
@@ -182,31 +182,8 @@ fn transforms_apply_to_a_single_target_and_base_values_to_a_target_without_votes
     assert_eq!(scores::targets(&one, 2, &Base::new(&[1.0, 2.0]), Some(3), Transform::None), [1.0, 2.0]);
 }
 
-fn ints(name: &str, ints: &[i64]) -> AttributeProto {
-    let r#type = AttributeType::Ints as i32;
-    AttributeProto { name: name.into(), ints: ints.to_vec(), r#type, ..Default::default() }
-}
-
 /// Why a regressor of one small tree is refused when some of its attributes are replaced; empty when it is not.
 fn refused(replaced: &[AttributeProto]) -> String {
-    let strings = |name: &str, all: &[&str]| AttributeProto {
-        name: name.into(),
-        strings: all.iter().map(|word| word.as_bytes().to_vec()).collect(),
-        r#type: AttributeType::Strings as i32,
-        ..Default::default()
-    };
-    let floats = |name: &str, all: &[f32]| AttributeProto {
-        name: name.into(),
-        floats: all.to_vec(),
-        r#type: AttributeType::Floats as i32,
-        ..Default::default()
-    };
-    let int = |name: &str, i| AttributeProto {
-        name: name.into(),
-        i,
-        r#type: AttributeType::Int as i32,
-        ..Default::default()
-    };
     let mut attribute = vec![
         ints("nodes_treeids", &[0, 0, 0]),
         ints("nodes_nodeids", &[0, 1, 2]),
