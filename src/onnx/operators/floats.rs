@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::iter::Sum;
 use std::ops::{AddAssign, DivAssign, MulAssign};
 
+use onnxd_kernels::functions::{self, Function};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::num_traits::Float;
 
@@ -15,11 +16,29 @@ use super::operator::{Inputs, Kind};
 pub trait Real: Datum + Float + Sum + AddAssign + MulAssign + DivAssign {
     /// The nearest number of this type.
     fn of(number: f64) -> Self;
+
+    /// Replaces each number by its hyperbolic tangent.
+    fn tanh_of_each(numbers: &mut [Self]) {
+        numbers.iter_mut().for_each(|number| *number = number.tanh());
+    }
+
+    /// Replaces each number x by 1 ÷ (1 + e⁻ˣ).
+    fn sigmoid_of_each(numbers: &mut [Self]) {
+        numbers.iter_mut().for_each(|number| *number = (Self::one() + (-*number).exp()).recip());
+    }
 }
 
 impl Real for f32 {
     fn of(number: f64) -> f32 {
         number as f32
+    }
+
+    fn tanh_of_each(numbers: &mut [f32]) {
+        functions::apply(Function::Tanh, numbers);
+    }
+
+    fn sigmoid_of_each(numbers: &mut [f32]) {
+        functions::apply(Function::Sigmoid, numbers);
     }
 }
 

@@ -31,8 +31,8 @@ impl Activation {
         let t = T::of;
         match self {
             Activation::Relu => each(values, |x| if x < zero { zero } else { x }),
-            Activation::Tanh => each(values, T::tanh),
-            Activation::Sigmoid => each(values, |x| one / (one + (-x).exp())),
+            Activation::Tanh => T::tanh_of_each(values),
+            Activation::Sigmoid => T::sigmoid_of_each(values),
             Activation::Affine(alpha, beta) => each(values, |x| t(alpha) * x + t(beta)),
             Activation::LeakyRelu(alpha) => each(values, |x| if x < zero { t(alpha) * x } else { x }),
             Activation::ThresholdedRelu(alpha) => each(values, |x| if x > t(alpha) { x } else { zero }),

@@ -11,7 +11,7 @@ use super::super::floats::{Real, expect_float, in_reals};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements, ints};
 use super::activation::{self, Activation};
 use super::cell::{self, Step};
-use super::product::add_product;
+use super::product::Recurring;
 use weights::Weights;
 
 /// Which way the sequence is read.
@@ -46,7 +46,6 @@ struct Recurrent {
 struct Sizes {
     time: usize,
     batch: usize,
-    input: usize,
     hidden: usize,
 }
 
@@ -107,14 +106,18 @@ impl Recurrent {
     }
 
     /// Runs all directions. Everything is in the order [time, batch, …] here.
-    fn compute<T: Real>(&self, inputs: &Inputs<Tensor>, packed: &[Weights<T>]) -> TractResult<TVec<Tensor>> {
+    fn compute<T: Recurring>(
+        &self,
+        inputs: &Inputs<Tensor>,
+        packed: &[Weights<T>],
+    ) -> TractResult<TVec<Tensor>> {
         let x = self.time_first(inputs.required(Places::X, "X")?)?;
         let &[time, batch, input] = x.shape() else {
             return Err(TractError::msg(format!("its input `X` has {} axes: expected 3", x.rank())));
         };
         let rows = packed[0].bias.len();
-        let sizes = Sizes { time, batch, input, hidden: rows / self.cell.gates() };
-        if packed[0].input.len() != input * rows {
+        let sizes = Sizes { time, batch, hidden: rows / self.cell.gates() };
+        if packed[0].features != input {
             return Err(TractError::msg(format!("its input `X` has {input} features, which do not fit `W`")));
         }
         let lengths = self.lengths(inputs, sizes)?;
@@ -197,7 +200,7 @@ impl Recurrent {
     }
 
     /// Walks over the time in one direction. `all` receives the states of each step.
-    fn walk<T: Real>(
+    fn walk<T: Recurring>(
         &self,
         walk: &Walk,
         weights: &Weights<T>,
@@ -205,11 +208,11 @@ impl Recurrent {
         state: (&mut [T], &mut [T]),
         all: &mut [T],
     ) {
-        let Sizes { time, batch, input, hidden: size } = walk.sizes;
+        let Sizes { time, batch, hidden: size } = walk.sizes;
         let (hidden, cell) = state;
         let rows = weights.bias.len();
         let mut gates: Vec<T> = weights.bias.repeat(time * batch);
-        add_product(x, input, &weights.input, rows, &mut gates);
+        T::add_product(x, &weights.input, &mut gates);
         let activations = self.cell.activations().len();
         let step = Step {
             activations: &self.activations[walk.at * activations..(walk.at + 1) * activations],
@@ -217,10 +220,22 @@ impl Recurrent {
             peepholes: weights.peepholes.as_deref(),
             couples_input_and_forget: self.couples_input_and_forget,
         };
+        let is_gru = self.cell == cell::Kind::Gru;
+        let width = if is_gru { rows - size } else { rows };
+        let mut products = vec![T::zero(); batch * width];
+        let mut late = vec![T::zero(); if is_gru { batch * size } else { 0 }];
+        let mut previous = hidden.to_vec();
         for turn in 0..time {
-            let mut previous = hidden.to_vec();
+            previous.copy_from_slice(hidden);
             if self.is_quantized {
                 round_to_eight_bits(&mut previous);
+            }
+            // All rows at once, also those that have ended, because this is faster than row by row.
+            products.fill(T::zero());
+            T::add_product(&previous, &weights.recurrent, &mut products);
+            if let Some(candidate) = weights.candidate.as_ref().filter(|_| self.resets_after_product) {
+                late.fill(T::zero());
+                T::add_product(&previous, candidate, &mut late);
             }
             for row in 0..batch {
                 let length = walk.lengths[row];
@@ -229,63 +244,50 @@ impl Recurrent {
                 }
                 let at = if walk.is_reverse { length - 1 - turn } else { turn };
                 let gates = &mut gates[(at * batch + row) * rows..][..rows];
+                let products = &products[row * width..][..width];
+                gates.iter_mut().zip(products).for_each(|(gate, product)| *gate += *product);
                 let (here, cell) = (&mut hidden[row * size..][..size], &mut cell[row * size..][..size]);
-                self.turn(&step, weights, &previous[row * size..][..size], gates, here, cell);
+                match self.cell {
+                    cell::Kind::Rnn => step.rnn(gates, here),
+                    cell::Kind::Lstm => step.lstm(gates, here, cell),
+                    cell::Kind::Gru => {
+                        let late = &mut late[row * size..][..size];
+                        self.gru(&step, weights, gates, here, late);
+                    }
+                }
                 let place = ((at * walk.directions + walk.at) * batch + row) * size;
                 all[place..place + size].copy_from_slice(here);
             }
         }
     }
 
-    /// One step of one row.
-    fn turn<T: Real>(
+    /// One step of one row of a GRU. `late` is the product of the last gate if the reset comes after it, else free.
+    fn gru<T: Recurring>(
         &self,
         step: &Step<T>,
         weights: &Weights<T>,
-        previous: &[T],
         gates: &mut [T],
         hidden: &mut [T],
-        cell: &mut [T],
+        late: &mut [T],
     ) {
-        let (size, rows) = (hidden.len(), gates.len());
-        match self.cell {
-            cell::Kind::Rnn => {
-                add_product(previous, size, &weights.recurrent, rows, gates);
-                step.rnn(gates, hidden);
-            }
-            cell::Kind::Lstm => {
-                add_product(previous, size, &weights.recurrent, rows, gates);
-                step.lstm(gates, hidden, cell);
-            }
-            cell::Kind::Gru => {
-                let mut products = vec![T::zero(); rows];
-                add_product(previous, size, &weights.recurrent, rows, &mut products);
-                let (first, candidate) = gates.split_at_mut(2 * size);
-                first.iter_mut().zip(&products).for_each(|(gate, product)| *gate += *product);
-                step.gru_gates(first);
-                let (update, reset) = first.split_at(size);
-                match self.resets_after_product {
-                    true => {
-                        let late = products[2 * size..].iter().zip(&weights.late_bias);
-                        for ((candidate, reset), (product, bias)) in candidate.iter_mut().zip(reset).zip(late)
-                        {
-                            *candidate += *reset * (*product + *bias);
-                        }
-                    }
-                    false => {
-                        let gated: Vec<T> =
-                            previous.iter().zip(reset).map(|(state, reset)| *state * *reset).collect();
-                        products.fill(T::zero());
-                        add_product(&gated, size, &weights.recurrent, rows, &mut products);
-                        candidate
-                            .iter_mut()
-                            .zip(&products[2 * size..])
-                            .for_each(|(sum, product)| *sum += *product);
-                    }
+        let (first, candidate) = gates.split_at_mut(2 * hidden.len());
+        step.gru_gates(first);
+        let (update, reset) = first.split_at(hidden.len());
+        match (self.resets_after_product, &weights.candidate) {
+            (false, Some(matrix)) => {
+                for ((gated, state), reset) in late.iter_mut().zip(&*hidden).zip(reset) {
+                    *gated = *state * *reset;
                 }
-                step.gru(update, candidate, hidden);
+                T::add_product(late, matrix, candidate);
+            }
+            _ => {
+                let late = late.iter().zip(&weights.late_bias);
+                for ((candidate, reset), (product, bias)) in candidate.iter_mut().zip(reset).zip(late) {
+                    *candidate += *reset * (*product + *bias);
+                }
             }
         }
+        step.gru(update, candidate, hidden);
     }
 }
 

@@ -2,19 +2,22 @@
 
 use tract_onnx::prelude::*;
 
-use super::super::super::floats::Real;
 use super::super::super::operator::{Inputs, elements};
 use super::super::cell;
-use super::super::product::transposed;
+use super::super::product::Recurring;
 use super::{Places, Recurrent};
 
 /// The weights of one direction.
 #[derive(Debug)]
-pub struct Weights<T> {
+pub struct Weights<T: Recurring> {
+    /// The number of features of the input.
+    pub features: usize,
     /// `[input, gates · hidden]`
-    pub input: Vec<T>,
-    /// `[hidden, gates · hidden]`
-    pub recurrent: Vec<T>,
+    pub input: T::Matrix,
+    /// `[hidden, gates · hidden]`; of a GRU without the last gate.
+    pub recurrent: T::Matrix,
+    /// `[hidden, hidden]`: of a GRU, the last gate, whose product needs the others when the reset comes first.
+    pub candidate: Option<T::Matrix>,
     /// `[gates · hidden]`: the biases that are added before anything else. Of a GRU with `linear_before_reset`, without the
     /// recurrent bias of the last gate.
     pub bias: Vec<T>,
@@ -82,12 +85,21 @@ impl Recurrent {
     }
 
     /// Makes the weights of all directions.
-    pub fn pack<T: Real>(&self, inputs: &Inputs<Tensor>) -> TractResult<Vec<Weights<T>>> {
+    pub fn pack<T: Recurring>(&self, inputs: &Inputs<Tensor>) -> TractResult<Vec<Weights<T>>> {
         let (input, recurrent) =
             (self.widened(inputs, Places::W, "W")?, self.widened(inputs, Places::R, "R")?);
         let hidden = self.hidden(recurrent.shape())?;
         let (directions, rows) = (self.directions(), self.cell.gates() * hidden);
-        let matrices = |tensor: &Tensor, name: &str| -> TractResult<Vec<Vec<T>>> {
+        // The columns of a matrix are rows of the tensor, but not when the weights have eight bits.
+        let matrix = |block: &[T], columns: std::ops::Range<usize>| {
+            let width = block.len() / rows;
+            let element = |row: usize, column: usize| match self.is_quantized {
+                true => block[row * rows + columns.start + column],
+                false => block[(columns.start + column) * width + row],
+            };
+            T::pack(width, columns.len(), element)
+        };
+        let blocks = |tensor: &Tensor, name: &str| -> TractResult<Vec<Vec<T>>> {
             let width = tensor.len().checked_div(directions * rows).unwrap_or(0);
             let expected =
                 if self.is_quantized { [directions, width, rows] } else { [directions, rows, width] };
@@ -97,11 +109,7 @@ impl Recurrent {
                     tensor.shape()
                 )));
             }
-            let blocks = elements::<T>(tensor)?.chunks(tensor.len() / directions);
-            Ok(match self.is_quantized {
-                true => blocks.map(<[T]>::to_vec).collect(),
-                false => blocks.map(|block| transposed(block, rows, width)).collect(),
-            })
+            Ok(elements::<T>(tensor)?.chunks(tensor.len() / directions).map(<[T]>::to_vec).collect())
         };
         let lists = |at: usize, name: &str, length: usize| -> TractResult<Option<Vec<Vec<T>>>> {
             let Some(tensor) = inputs.optional(at) else { return Ok(None) };
@@ -118,17 +126,26 @@ impl Recurrent {
             cell::Kind::Lstm => lists(Places::PEEPHOLES, "P", 3 * hidden)?,
             _ => None,
         };
-        let (input, recurrent) = (matrices(&input, "W")?, matrices(&recurrent, "R")?);
+        let (input, recurrent) = (blocks(&input, "W")?, blocks(&recurrent, "R")?);
+        let late = rows - hidden;
         let each = input.into_iter().zip(recurrent).enumerate().map(|(at, (input, recurrent))| {
             let both = biases.as_ref().map_or_else(|| vec![T::zero(); 2 * rows], |biases| biases[at].clone());
             let (first, second) = both.split_at(rows);
             let mut bias: Vec<T> = first.iter().zip(second).map(|(a, b)| *a + *b).collect();
-            let late = rows - hidden;
             if self.resets_after_product {
                 bias[late..].copy_from_slice(&first[late..]);
             }
             let peepholes = peepholes.as_ref().map(|all| all[at].clone());
-            Weights { input, recurrent, bias, late_bias: second[late..].to_vec(), peepholes }
+            let is_gru = self.cell == cell::Kind::Gru;
+            Weights {
+                features: input.len() / rows,
+                input: matrix(&input, 0..rows),
+                recurrent: matrix(&recurrent, 0..if is_gru { late } else { rows }),
+                candidate: is_gru.then(|| matrix(&recurrent, late..rows)),
+                bias,
+                late_bias: second[late..].to_vec(),
+                peepholes,
+            }
         });
         Ok(each.collect())
     }

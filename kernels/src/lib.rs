@@ -1,0 +1,22 @@
+//! Loops over numbers: matrix products, convolutions, functions of many numbers at once.
+//!
+//! The only crate of onnxd with `unsafe` code. It knows slices and sizes, not tensors, graphs or ONNX.
+//!
+//! - [`simd`] is a vector of FP32 numbers; there is one type for each set of vector instructions.
+//! - [`level`] finds out once which instructions the processor has. A kernel is generic code over [`simd`]; the macro
+//!   `for_levels` compiles it for each level and calls the best one.
+//! - The other modules are the kernels. Their public functions are safe: they check the lengths of the slices that they
+//!   are given.
+//!
+//! Tests compare each kernel, at each level that the machine has, with a plain loop.
+
+mod level;
+mod simd;
+
+pub mod functions;
+pub mod product;
+
+#[cfg(test)]
+mod random;
+
+pub use level::Level;
