@@ -12,6 +12,8 @@ pub enum Function {
     /// 1 ÷ (1 + e⁻ˣ)
     Sigmoid,
     Tanh,
+    /// The number itself, but 0 for negative ones.
+    Relu,
 }
 
 /// Replaces each number by the function of it.
@@ -24,11 +26,12 @@ for_levels! {
 }
 
 #[inline(always)]
-fn apply_in<V: Simd>(function: Function, numbers: &mut [f32]) {
+pub(crate) fn apply_in<V: Simd>(function: Function, numbers: &mut [f32]) {
     match function {
         Function::Exp => each::<V>(numbers, exp),
         Function::Sigmoid => each::<V>(numbers, sigmoid),
         Function::Tanh => each::<V>(numbers, tanh),
+        Function::Relu => each::<V>(numbers, |x| V::splat(0.0).max(x)),
     }
 }
 

@@ -13,6 +13,7 @@
 mod level;
 mod simd;
 
+pub mod conv;
 pub mod functions;
 pub mod product;
 

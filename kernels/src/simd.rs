@@ -20,6 +20,25 @@ pub trait Simd: Copy {
     /// `LANES` numbers can be written to `to`.
     unsafe fn store(self, to: *mut f32);
 
+    /// Asks for the numbers at a place to be in the cache soon. The place may be anywhere.
+    #[inline(always)]
+    fn prefetch(_place: *const f32) {}
+
+    /// Loads the first `count` numbers, at most `LANES`. The others are 0.
+    ///
+    /// # Safety
+    /// `count` numbers can be read from `from`.
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, count: usize) -> Self {
+        let mut all = [0.0; MOST_LANES];
+        for (at, number) in all.iter_mut().enumerate().take(count) {
+            // SAFETY: the caller's promise.
+            *number = unsafe { *from.add(at) };
+        }
+        // SAFETY: no vector has more than `MOST_LANES` numbers.
+        unsafe { Self::load(all.as_ptr()) }
+    }
+
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
@@ -60,10 +79,8 @@ pub trait Simd: Copy {
             // SAFETY: the slice has `LANES` numbers.
             return unsafe { Self::load(first.as_ptr()) };
         }
-        let mut all = [0.0; MOST_LANES];
-        all[..from.len()].copy_from_slice(from);
-        // SAFETY: no vector has more than `MOST_LANES` numbers.
-        unsafe { Self::load(all.as_ptr()) }
+        // SAFETY: the slice has that many numbers.
+        unsafe { Self::load_first(from.as_ptr(), from.len()) }
     }
 
     /// Stores the first numbers to a slice, at most `LANES`.
@@ -73,8 +90,20 @@ pub trait Simd: Copy {
             // SAFETY: the slice has `LANES` numbers.
             return unsafe { self.store(first.as_mut_ptr()) };
         }
-        let all = self.numbers();
-        to.copy_from_slice(&all[..to.len()]);
+        // SAFETY: the slice has that many numbers.
+        unsafe { self.store_first(to.as_mut_ptr(), to.len()) }
+    }
+
+    /// Stores the first `count` numbers, at most `LANES`.
+    ///
+    /// # Safety
+    /// `count` numbers can be written to `to`.
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, count: usize) {
+        for (at, number) in self.numbers().iter().enumerate().take(count) {
+            // SAFETY: the caller's promise.
+            unsafe { *to.add(at) = *number };
+        }
     }
 
     /// The numbers, and 0 behind them.
@@ -203,6 +232,23 @@ mod x86 {
         }
 
         #[inline(always)]
+        fn prefetch(place: *const f32) {
+            // SAFETY: a prefetch reads nothing that the program sees, from any address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_first(from: *const f32, count: usize) -> Self {
+            debug_assert!(count <= 8);
+            // SAFETY: the invariant of this module. The mask is inside `MASKS` for every count up to 8, and keeps the
+            // lanes behind the count from being read.
+            unsafe {
+                let mask = _mm256_loadu_si256(MASKS.as_ptr().add(8 - count).cast());
+                Self(_mm256_maskload_ps(from, mask))
+            }
+        }
+
+        #[inline(always)]
         fn mul_add(self, factor: Self, addend: Self) -> Self {
             // SAFETY: the invariant of this module.
             Self(unsafe { _mm256_fmadd_ps(self.0, factor.0, addend.0) })
@@ -239,6 +285,9 @@ mod x86 {
         }
     }
 
+    /// For each count of numbers from 0 to 8, eight lanes from `MASKS[8 - count]` on: those of the numbers are set.
+    static MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+
     /// Sixteen numbers in AVX-512.
     #[derive(Clone, Copy)]
     pub struct Avx512(__m512);
@@ -266,6 +315,26 @@ mod x86 {
         unsafe fn store(self, to: *mut f32) {
             // SAFETY: the invariant of this module, and the caller's promise.
             unsafe { _mm512_storeu_ps(to, self.0) }
+        }
+
+        #[inline(always)]
+        fn prefetch(place: *const f32) {
+            // SAFETY: a prefetch reads nothing that the program sees, from any address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_first(from: *const f32, count: usize) -> Self {
+            debug_assert!(count <= 16);
+            // SAFETY: the invariant of this module. The mask keeps the lanes behind the count from being read.
+            Self(unsafe { _mm512_maskz_loadu_ps(((1_u32 << count) - 1) as __mmask16, from) })
+        }
+
+        #[inline(always)]
+        unsafe fn store_first(self, to: *mut f32, count: usize) {
+            debug_assert!(count <= 16);
+            // SAFETY: the invariant of this module. The mask keeps the lanes behind the count from being written.
+            unsafe { _mm512_mask_storeu_ps(to, ((1_u32 << count) - 1) as __mmask16, self.0) }
         }
 
         #[inline(always)]

@@ -1,0 +1,215 @@
+//! Convolutions of one, two or three axes, in FP32, with channels before the axes (NCHW).
+//!
+//! A convolution is a matrix product: the weights `[channels of the result, taps]` with the input's numbers under each tap
+//! `[taps, places of the result]`. The second matrix is never made as a whole: for a few places at a time, its columns are
+//! gathered into a buffer that fits in the cache ([`gather`]), and multiplied with all weights ([`multiply`]).
+//!
+//! When each channel has a filter of its own, there is no such product: see [`depthwise`].
+
+mod depthwise;
+mod gather;
+mod multiply;
+
+use std::cell::RefCell;
+
+use super::functions::Function;
+use super::level::Level;
+
+/// The most axes of an input, without batch and channels.
+pub const AXES: usize = 3;
+
+/// The windows along one axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Axis {
+    /// The input's length.
+    pub input: usize,
+    /// The result's length.
+    pub output: usize,
+    /// The filter's length.
+    pub kernel: usize,
+    pub stride: usize,
+    pub dilation: usize,
+    /// Zeros before the first number of the input.
+    pub before: usize,
+}
+
+impl Axis {
+    /// An axis of length 1 that changes nothing.
+    const ONE: Axis = Axis { input: 1, output: 1, kernel: 1, stride: 1, dilation: 1, before: 0 };
+
+    /// Whether each number of the result has one number of the input under it, at the same place.
+    fn is_plain(self) -> bool {
+        self.kernel == 1 && self.stride == 1 && self.before == 0 && self.input == self.output
+    }
+}
+
+/// The weights of a convolution, in the form in which they are multiplied.
+#[derive(Debug, Clone)]
+pub struct Filters {
+    /// Channels of the input of a group.
+    read: usize,
+    /// Channels of the result of a group.
+    made: usize,
+    groups: usize,
+    /// Numbers of a filter for one channel of the input.
+    taps: usize,
+    /// Of each group, `[blocks, read · taps, rows]`; of a depthwise convolution, `[made, taps]`.
+    weights: Vec<f32>,
+    /// The channels that are computed together.
+    rows: usize,
+    bias: Vec<f32>,
+    level: Level,
+}
+
+/// What happens to each number of the result before it is stored: first the other tensor is added, then the function.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct After<'a> {
+    /// A tensor of the shape of the result.
+    pub add: Option<&'a [f32]>,
+    pub function: Option<Function>,
+}
+
+thread_local! {
+    /// Memory for gathered numbers. It is kept from run to run.
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+#[derive(Default)]
+struct Scratch {
+    /// The input with its last axis split by the stride, or planes with padding.
+    planes: Vec<f32>,
+    /// The numbers under the taps for a few places.
+    columns: Vec<f32>,
+    spans: gather::Spans,
+}
+
+impl Filters {
+    /// Packs the weights `[made, read, taps]` and the bias, which has a number for each channel of the result, or none.
+    ///
+    /// Panics: the lengths do not fit.
+    pub fn new(groups: usize, made: usize, read: usize, weights: &[f32], bias: Option<&[f32]>) -> Filters {
+        Filters::at(Level::best(), groups, made, read, weights, bias)
+    }
+
+    fn at(level: Level, groups: usize, made: usize, read: usize, weights: &[f32], bias: Option<&[f32]>) -> Filters {
+        assert!(groups > 0 && made.is_multiple_of(groups) && made > 0 && read > 0, "groups and channels do not fit");
+        let taps = weights.len() / (made * read);
+        assert_eq!(weights.len(), made * read * taps, "the weights do not fit their channels");
+        let bias = bias.map_or_else(|| vec![0.0; made], <[f32]>::to_vec);
+        assert_eq!(bias.len(), made, "the bias does not fit the channels");
+        let made = made / groups;
+        let mut filters = Filters { read, made, groups, taps, weights: Vec::new(), rows: 1, bias, level };
+        if filters.is_depthwise() {
+            filters.weights = weights.to_vec();
+            return filters;
+        }
+        filters.rows = multiply::rows(level, made);
+        let depth = read * taps;
+        for group in weights.chunks_exact(made * depth) {
+            for first in (0..made).step_by(filters.rows) {
+                for at in 0..depth {
+                    let rows = first..first + filters.rows;
+                    filters.weights.extend(rows.map(|row| if row < made { group[row * depth + at] } else { 0.0 }));
+                }
+            }
+        }
+        filters
+    }
+
+    /// Whether each channel has a filter of its own.
+    fn is_depthwise(&self) -> bool {
+        self.read == 1 && self.made == 1 && self.groups > 1
+    }
+
+    /// The channels of the input.
+    pub fn input_channels(&self) -> usize {
+        self.read * self.groups
+    }
+
+    /// The channels of the result.
+    pub fn output_channels(&self) -> usize {
+        self.made * self.groups
+    }
+
+    /// The bytes of the packed weights.
+    pub fn bytes(&self) -> usize {
+        self.weights.len() * size_of::<f32>()
+    }
+
+    /// Computes a convolution. `axes` has one to three axes; `input` is `[batch, channels, axes]` and so is `output`.
+    ///
+    /// Panics: the lengths do not fit.
+    pub fn run(&self, axes: &[Axis], input: &[f32], output: &mut [f32], after: After) {
+        assert!((1..=AXES).contains(&axes.len()), "{} axes: expected 1 to {AXES}", axes.len());
+        let mut all = [Axis::ONE; AXES];
+        all[AXES - axes.len()..].copy_from_slice(axes);
+        let lengths = |length: fn(&Axis) -> usize| -> usize { all.iter().map(length).product() };
+        let (from, to) = (lengths(|axis| axis.input), lengths(|axis| axis.output));
+        assert_eq!(lengths(|axis| axis.kernel), self.taps, "the filters have another shape");
+        let (input_size, output_size) = (from * self.input_channels(), to * self.output_channels());
+        if output_size == 0 || output.is_empty() {
+            return;
+        }
+        let batch = output.len() / output_size;
+        assert_eq!((input.len(), output.len()), (batch * input_size, batch * output_size), "the lengths do not fit");
+        assert!(after.add.is_none_or(|other| other.len() == output.len()), "the added tensor has another length");
+        for axis in &all {
+            assert!(axis.stride > 0 && axis.dilation > 0, "strides and dilations are 1 or more");
+        }
+        if all.iter().all(|axis| axis.is_plain()) {
+            // One long row.
+            all = [Axis::ONE, Axis::ONE, Axis { input: from, output: to, ..Axis::ONE }];
+        }
+        if input_size == 0 {
+            return self.without_input(to, output, after);
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            let items = input.chunks_exact(input_size).zip(output.chunks_exact_mut(output_size));
+            for (at, (input, output)) in items.enumerate() {
+                let add = after.add.map(|other| &other[at * output_size..][..output_size]);
+                let after = After { add, ..after };
+                match self.is_depthwise() {
+                    true => depthwise::run(self, &all, input, output, after, scratch),
+                    false => self.groups(&all, input, output, after, scratch),
+                }
+            }
+        });
+    }
+
+    /// The result of an input of length 0: only padding is under the taps.
+    fn without_input(&self, to: usize, output: &mut [f32], after: After) {
+        for (channel, plane) in output.chunks_exact_mut(to).enumerate() {
+            plane.fill(self.bias[channel % self.bias.len()]);
+        }
+        for (number, other) in output.iter_mut().zip(after.add.unwrap_or_default()) {
+            *number += other;
+        }
+        if let Some(function) = after.function {
+            super::functions::apply(function, output);
+        }
+    }
+
+    /// One item of a batch, group by group.
+    fn groups(&self, axes: &[Axis; AXES], input: &[f32], output: &mut [f32], after: After, scratch: &mut Scratch) {
+        let (from, to) = (input.len() / self.groups, output.len() / self.groups);
+        let weights = self.weights.len() / self.groups;
+        for group in 0..self.groups {
+            let part = multiply::Part {
+                axes,
+                read: self.read,
+                made: self.made,
+                taps: self.taps,
+                rows: self.rows,
+                weights: &self.weights[group * weights..][..weights],
+                bias: &self.bias[group * self.made..][..self.made],
+                input: &input[group * from..][..from],
+                add: after.add.map(|other| &other[group * to..][..to]),
+                function: after.function,
+            };
+            multiply::run(self.level, &part, &mut output[group * to..][..to], scratch);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! Convolutions with one filter for each channel.
+//!
+//! The planes of a channel get their padding in a buffer, so that each tap is a fixed distance. The result is computed along
+//! the padded rows, in which the places between two rows have no meaning, and its rows are then copied out.
+
+use super::gather::every;
+use super::{AXES, After, Axis, Filters, Scratch};
+use crate::functions;
+use crate::level::for_levels;
+use crate::simd::Simd;
+
+/// The vectors of places that are computed together.
+const VECTORS: usize = 4;
+
+pub fn run(filters: &Filters, axes: &[Axis; AXES], input: &[f32], output: &mut [f32], after: After, scratch: &mut Scratch) {
+    run_at(filters.level, filters, axes, input, output, after, scratch);
+}
+
+for_levels! {
+    fn run_at(
+        filters: &Filters,
+        axes: &[Axis; AXES],
+        input: &[f32],
+        output: &mut [f32],
+        after: After,
+        scratch: &mut Scratch,
+    ) = run_in;
+}
+
+/// The padded plane: for each remainder of a place by the strides, the numbers of these places, in rows.
+struct Padded {
+    /// The lengths along each axis for one remainder.
+    lengths: [usize; AXES],
+    strides: [usize; AXES],
+    /// The first number of each tap.
+    taps: Vec<usize>,
+    /// From the first place of the result to the last one, along the padded rows.
+    run: usize,
+}
+
+impl Padded {
+    fn new(axes: &[Axis; AXES]) -> Padded {
+        let reach = |axis: &Axis| (axis.output - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1;
+        let lengths = axes.map(|axis| reach(&axis).div_ceil(axis.stride));
+        let strides = axes.map(|axis| axis.stride);
+        let mut padded = Padded { lengths, strides, taps: Vec::new(), run: 0 };
+        let [depth, height, row] = axes;
+        for tap in 0..depth.kernel * height.kernel * row.kernel {
+            let (line, x) = (tap / row.kernel, tap % row.kernel);
+            let place = [line / height.kernel * depth.dilation, line % height.kernel * height.dilation, x * row.dilation];
+            padded.taps.push(padded.place(place));
+        }
+        padded.run = ((depth.output - 1) * lengths[1] + height.output - 1) * lengths[2] + row.output;
+        padded
+    }
+
+    /// Where the number at a place of the padded input is.
+    fn place(&self, place: [usize; AXES]) -> usize {
+        let (mut phase, mut at) = (0, 0);
+        for axis in 0..AXES {
+            phase = phase * self.strides[axis] + place[axis] % self.strides[axis];
+            at = at * self.lengths[axis] + place[axis] / self.strides[axis];
+        }
+        phase * self.lengths.iter().product::<usize>() + at
+    }
+
+    fn size(&self) -> usize {
+        self.lengths.iter().chain(&self.strides).product()
+    }
+
+    /// Copies a plane to its places. What is not copied is padding and stays.
+    #[inline(always)]
+    fn fill<V: Simd>(&self, axes: &[Axis; AXES], plane: &[f32], buffer: &mut [f32]) {
+        let [depth, height, row] = axes;
+        let stride = row.stride;
+        // Numbers behind the last window are not needed.
+        let used = |axis: usize| {
+            let axes = &axes[axis];
+            axes.input.min((self.lengths[axis] * axes.stride).saturating_sub(axes.before))
+        };
+        let phase_size: usize = self.lengths.iter().product();
+        for z in 0..used(0) {
+            for y in 0..used(1) {
+                let line = &plane[(z * height.input + y) * row.input..][..used(2)];
+                let start = self.place([z + depth.before, y + height.before, 0]);
+                if stride == 1 {
+                    copy::<V>(line, &mut buffer[start + row.before..]);
+                    continue;
+                }
+                for phase in 0..stride {
+                    // The first number of the line whose place in the padded row has this remainder.
+                    let first = (phase + stride - row.before % stride) % stride;
+                    let Some(numbers) = line.get(first..) else { continue };
+                    let place = start + phase * phase_size + (row.before + first) / stride;
+                    every(stride, numbers, &mut buffer[place..place + numbers.len().div_ceil(stride)]);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn run_in<V: Simd>(
+    filters: &Filters,
+    axes: &[Axis; AXES],
+    input: &[f32],
+    output: &mut [f32],
+    after: After,
+    scratch: &mut Scratch,
+) {
+    let padded = Padded::new(axes);
+    let (size, block) = (padded.size(), VECTORS * V::LANES);
+    let Scratch { planes, columns, .. } = scratch;
+    planes.clear();
+    // The last vectors may read behind the plane.
+    planes.resize(size + block, 0.0);
+    columns.resize(columns.len().max(padded.run.next_multiple_of(block)), 0.0);
+    let (from, to) = (input.len() / filters.groups, output.len() / filters.groups);
+    for (channel, (input, output)) in input.chunks_exact(from).zip(output.chunks_exact_mut(to)).enumerate() {
+        padded.fill::<V>(axes, input, planes);
+        let weights = &filters.weights[channel * filters.taps..][..filters.taps];
+        let bias = filters.bias[channel];
+        for first in (0..padded.run).step_by(block) {
+            let to = &mut columns[first..first + block];
+            match (padded.run - first).div_ceil(V::LANES) {
+                1 => sums::<V, 1>(planes, &padded.taps, weights, bias, first, to),
+                2 => sums::<V, 2>(planes, &padded.taps, weights, bias, first, to),
+                _ => sums::<V, VECTORS>(planes, &padded.taps, weights, bias, first, to),
+            }
+        }
+        let [depth, height, row] = axes;
+        let lines = output.chunks_exact_mut(row.output).enumerate();
+        for (line, to) in lines.take(depth.output * height.output) {
+            let start = (line / height.output * padded.lengths[1] + line % height.output) * padded.lengths[2];
+            copy::<V>(&columns[start..start + row.output], to);
+        }
+        if let Some(other) = after.add {
+            let other = &other[channel * to..][..to];
+            for (to, other) in output.chunks_mut(V::LANES).zip(other.chunks(V::LANES)) {
+                V::load_part(to).add(V::load_part(other)).store_part(to);
+            }
+        }
+        if let Some(function) = after.function {
+            functions::apply_in::<V>(function, output);
+        }
+    }
+}
+
+/// Copies numbers, with vectors: most rows are so short that a call takes longer.
+#[inline(always)]
+fn copy<V: Simd>(from: &[f32], to: &mut [f32]) {
+    for (to, from) in to[..from.len()].chunks_mut(V::LANES).zip(from.chunks(V::LANES)) {
+        V::load_part(from).store_part(to);
+    }
+}
+
+/// Computes a block of the result along the padded rows.
+#[inline(always)]
+fn sums<V: Simd, const N: usize>(plane: &[f32], taps: &[usize], weights: &[f32], bias: f32, first: usize, to: &mut [f32]) {
+    let block = N * V::LANES;
+    let furthest = taps.iter().max().map_or(0, |tap| tap + first + block);
+    assert!(plane.len() >= furthest && to.len() >= block && taps.len() == weights.len());
+    let mut sums = [V::splat(bias); N];
+    for (tap, weight) in taps.iter().zip(weights) {
+        let weight = V::splat(*weight);
+        for (at, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: by the assertion, all vectors of all taps are inside the plane.
+            let numbers = unsafe { V::load(plane.as_ptr().add(tap + first + at * V::LANES)) };
+            *sum = numbers.mul_add(weight, *sum);
+        }
+    }
+    for (sum, to) in sums.iter().zip(to.chunks_exact_mut(V::LANES)) {
+        sum.store_part(to);
+    }
+}
