@@ -91,8 +91,18 @@ impl Filters {
         Filters::at(Level::best(), groups, made, read, weights, bias)
     }
 
-    fn at(level: Level, groups: usize, made: usize, read: usize, weights: &[f32], bias: Option<&[f32]>) -> Filters {
-        assert!(groups > 0 && made.is_multiple_of(groups) && made > 0 && read > 0, "groups and channels do not fit");
+    fn at(
+        level: Level,
+        groups: usize,
+        made: usize,
+        read: usize,
+        weights: &[f32],
+        bias: Option<&[f32]>,
+    ) -> Filters {
+        assert!(
+            groups > 0 && made.is_multiple_of(groups) && made > 0 && read > 0,
+            "groups and channels do not fit"
+        );
         let taps = weights.len() / (made * read);
         assert_eq!(weights.len(), made * read * taps, "the weights do not fit their channels");
         let bias = bias.map_or_else(|| vec![0.0; made], <[f32]>::to_vec);
@@ -109,7 +119,9 @@ impl Filters {
             for first in (0..made).step_by(filters.rows) {
                 for at in 0..depth {
                     let rows = first..first + filters.rows;
-                    filters.weights.extend(rows.map(|row| if row < made { group[row * depth + at] } else { 0.0 }));
+                    filters
+                        .weights
+                        .extend(rows.map(|row| if row < made { group[row * depth + at] } else { 0.0 }));
                 }
             }
         }
@@ -136,6 +148,31 @@ impl Filters {
         self.weights.len() * size_of::<f32>()
     }
 
+    /// The same, with each channel of the result multiplied by its factor and then increased by its offset.
+    ///
+    /// Panics: there is not one factor and one offset for each channel.
+    pub fn scaled(&self, factors: &[f32], offsets: &[f32]) -> Filters {
+        assert_eq!(
+            (factors.len(), offsets.len()),
+            (self.bias.len(), self.bias.len()),
+            "one for each channel is needed"
+        );
+        let mut scaled = self.clone();
+        for ((bias, factor), offset) in scaled.bias.iter_mut().zip(factors).zip(offsets) {
+            *bias = *bias * factor + offset;
+        }
+        let blocks = self.made.div_ceil(self.rows);
+        let depth = self.read * self.taps;
+        for (at, block) in scaled.weights.chunks_exact_mut(depth * self.rows).enumerate() {
+            let first = at / blocks * self.made + at % blocks * self.rows;
+            let end = (first + self.rows).min((at / blocks + 1) * self.made);
+            for weights in block.chunks_exact_mut(self.rows) {
+                weights.iter_mut().zip(&factors[first..end]).for_each(|(weight, factor)| *weight *= factor);
+            }
+        }
+        scaled
+    }
+
     /// Computes a convolution. `axes` has one to three axes; `input` is `[batch, channels, axes]` and so is `output`.
     ///
     /// Panics: the lengths do not fit.
@@ -151,8 +188,15 @@ impl Filters {
             return;
         }
         let batch = output.len() / output_size;
-        assert_eq!((input.len(), output.len()), (batch * input_size, batch * output_size), "the lengths do not fit");
-        assert!(after.add.is_none_or(|other| other.len() == output.len()), "the added tensor has another length");
+        assert_eq!(
+            (input.len(), output.len()),
+            (batch * input_size, batch * output_size),
+            "the lengths do not fit"
+        );
+        assert!(
+            after.add.is_none_or(|other| other.len() == output.len()),
+            "the added tensor has another length"
+        );
         for axis in &all {
             assert!(axis.stride > 0 && axis.dilation > 0, "strides and dilations are 1 or more");
         }
@@ -190,7 +234,14 @@ impl Filters {
     }
 
     /// One item of a batch, group by group.
-    fn groups(&self, axes: &[Axis; AXES], input: &[f32], output: &mut [f32], after: After, scratch: &mut Scratch) {
+    fn groups(
+        &self,
+        axes: &[Axis; AXES],
+        input: &[f32],
+        output: &mut [f32],
+        after: After,
+        scratch: &mut Scratch,
+    ) {
         let (from, to) = (input.len() / self.groups, output.len() / self.groups);
         let weights = self.weights.len() / self.groups;
         for group in 0..self.groups {

@@ -6,14 +6,42 @@ use super::level::{Level, for_levels};
 use super::simd::Simd;
 
 /// A function of one number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Function {
     Exp,
+    /// The error function.
+    Erf,
     /// 1 ÷ (1 + e⁻ˣ)
     Sigmoid,
     Tanh,
     /// The number itself, but 0 for negative ones.
     Relu,
+    /// `slope` · x for negative numbers.
+    LeakyRelu {
+        slope: f32,
+    },
+    /// The nearest number from `least` to `most`.
+    Between {
+        least: f32,
+        most: f32,
+    },
+    /// max(0, min(1, alpha · x + beta))
+    HardSigmoid {
+        alpha: f32,
+        beta: f32,
+    },
+    /// x · max(0, min(1, x ÷ 6 + ½))
+    HardSwish,
+    /// x · sigmoid(alpha · x)
+    Swish {
+        alpha: f32,
+    },
+    /// x · tanh(ln(1 + eˣ))
+    Mish,
+    /// x · Φ(x), where Φ is the normal distribution.
+    Gelu,
+    /// The same with an approximation of Φ by a hyperbolic tangent.
+    GeluTanh,
 }
 
 /// Replaces each number by the function of it.
@@ -29,9 +57,20 @@ for_levels! {
 pub(crate) fn apply_in<V: Simd>(function: Function, numbers: &mut [f32]) {
     match function {
         Function::Exp => each::<V>(numbers, exp),
+        Function::Erf => each::<V>(numbers, erf),
         Function::Sigmoid => each::<V>(numbers, sigmoid),
         Function::Tanh => each::<V>(numbers, tanh),
         Function::Relu => each::<V>(numbers, |x| V::splat(0.0).max(x)),
+        Function::LeakyRelu { slope } => {
+            each::<V>(numbers, |x| x.if_less(V::splat(0.0), x.mul(V::splat(slope)), x));
+        }
+        Function::Between { least, most } => each::<V>(numbers, |x| between(least, x, most)),
+        Function::HardSigmoid { alpha, beta } => each::<V>(numbers, |x| hard_sigmoid(alpha, beta, x)),
+        Function::HardSwish => each::<V>(numbers, |x| x.mul(hard_sigmoid(1.0 / 6.0, 0.5, x))),
+        Function::Swish { alpha } => each::<V>(numbers, |x| x.mul(sigmoid(x.mul(V::splat(alpha))))),
+        Function::Mish => each::<V>(numbers, mish),
+        Function::Gelu => each::<V>(numbers, gelu),
+        Function::GeluTanh => each::<V>(numbers, gelu_tanh),
     }
 }
 
@@ -98,6 +137,80 @@ pub(crate) fn tanh<V: Simd>(x: V) -> V {
     magnitude.if_less(V::splat(0.625), near, far)
 }
 
+#[inline(always)]
+fn hard_sigmoid<V: Simd>(alpha: f32, beta: f32, x: V) -> V {
+    between(0.0, x.mul_add(V::splat(alpha), V::splat(beta)), 1.0)
+}
+
+#[inline(always)]
+fn mish<V: Simd>(x: V) -> V {
+    // tanh(ln(1 + e)) = e (e + 2) ÷ (e (e + 2) + 2), which is 1 for large numbers.
+    let (power, n) = exp_parts(between(-87.0, x, 30.0));
+    let e = power.mul(n.power_of_two());
+    let product = e.mul(e.add(V::splat(2.0)));
+    x.mul(product.div(product.add(V::splat(2.0))))
+}
+
+/// The error function of numbers with a magnitude up to 1, without the factor x. `square` is x².
+#[inline(always)]
+fn erf_near<V: Simd>(square: V) -> V {
+    // A fit at Chebyshev points.
+    let terms =
+        [7.933_495e-5, -8.034_847e-4, 5.191_219e-3, -2.685_54e-2, 1.128_362_6e-1, -3.761_263e-1, 1.128_379_2];
+    polynomial(square, terms)
+}
+
+/// 1 − erf of numbers from 1 up. From 10 on, the result is that of 10.
+#[inline(always)]
+fn erf_far<V: Simd>(x: V) -> V {
+    // A fit of e^(x²) · (1 − erf x) by powers of 1 ÷ x, at Chebyshev points.
+    let terms = [
+        -5.016_847_3e-2,
+        2.466_735_4e-1,
+        -4.314_781_7e-1,
+        1.398_527_3e-1,
+        6.423_516_3e-1,
+        -1.144_854_8,
+        8.135_763_4e-1,
+        -7.953_23e-2,
+        -2.723_961_2e-1,
+        -6.486_264_5e-4,
+        5.642_077_3e-1,
+    ];
+    let x = between(1.0, x, 9.2);
+    let inverse = V::splat(1.0).div(x);
+    let (power, n) = exp_parts(V::splat(0.0).sub(x.mul(x)));
+    polynomial(inverse, terms).mul(inverse).mul(power).mul(n.power_of_two())
+}
+
+#[inline(always)]
+fn erf<V: Simd>(x: V) -> V {
+    let (one, size) = (V::splat(1.0), x.abs());
+    let near = erf_near(x.mul(x)).mul(x);
+    let far = one.sub(erf_far(size)).with_sign(x);
+    one.if_less(size, far, near)
+}
+
+#[inline(always)]
+fn gelu<V: Simd>(x: V) -> V {
+    let (half, one) = (V::splat(0.5), V::splat(1.0));
+    let scaled = x.mul(V::splat(std::f32::consts::FRAC_1_SQRT_2));
+    let size = scaled.abs();
+    let near = erf_near(scaled.mul(scaled)).mul(scaled).mul_add(half, half);
+    // The part of the normal distribution that is further away than x.
+    let rest = erf_far(size).mul(half);
+    let far = x.if_less(V::splat(0.0), rest, one.sub(rest));
+    x.mul(one.if_less(size, far, near))
+}
+
+#[inline(always)]
+fn gelu_tanh<V: Simd>(x: V) -> V {
+    let root = V::splat((2.0 / std::f32::consts::PI).sqrt());
+    let cubic = x.mul(x).mul(x).mul_add(V::splat(0.044_715), x);
+    // 1 + tanh(y) = 2 · sigmoid(2 y).
+    x.mul(sigmoid(root.mul(cubic).mul(V::splat(2.0))))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,6 +243,60 @@ mod tests {
         assert!(sigmoid_worst < 2.5, "{sigmoid_worst}");
         let tanh_worst = worst(Function::Tanh, 20.0, f64::tanh);
         assert!(tanh_worst < 2.0, "{tanh_worst}");
+        let erf_worst = worst(Function::Erf, 6.0, erf_by_series);
+        assert!(erf_worst < 4.0, "{erf_worst}");
+    }
+
+    /// The error function as a sum that converges everywhere.
+    fn erf_by_series(x: f64) -> f64 {
+        let (mut term, mut sum) = (x, x);
+        for n in 1..200 {
+            term *= 2.0 * x * x / f64::from(2 * n + 1);
+            sum += term;
+        }
+        sum * 2.0 / std::f64::consts::PI.sqrt() * (-x * x).exp()
+    }
+
+    /// The largest difference of a function, relative to results above 1 and absolute below.
+    fn difference(function: Function, exact: impl Fn(f64) -> f64) -> f64 {
+        let numbers: Vec<f32> = (-30_000..=30_000).map(|at| at as f32 * 0.0029).collect();
+        let mut worst = 0_f64;
+        for level in Level::all() {
+            let mut results = numbers.clone();
+            apply_at(level, function, &mut results);
+            for (number, result) in numbers.iter().zip(&results) {
+                let exact = exact(f64::from(*number));
+                worst = worst.max((f64::from(*result) - exact).abs() / exact.abs().max(1.0));
+            }
+        }
+        worst
+    }
+
+    #[test]
+    fn activations_are_those_of_their_formulas() {
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let limit = 5e-7;
+        let normal = |x: f64| match x {
+            x if x.abs() > 8.0 => f64::from(u8::from(x > 0.0)),
+            x => 0.5 + 0.5 * erf_by_series(x / 2_f64.sqrt()),
+        };
+        let formulas: [(Function, &dyn Fn(f64) -> f64); 9] = [
+            (Function::LeakyRelu { slope: 0.125 }, &|x| if x < 0.0 { 0.125 * x } else { x }),
+            (Function::Between { least: -1.5, most: 6.0 }, &|x| x.clamp(-1.5, 6.0)),
+            (Function::HardSigmoid { alpha: 0.25, beta: 0.375 }, &|x| (0.25 * x + 0.375).clamp(0.0, 1.0)),
+            (Function::HardSwish, &|x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0)),
+            (Function::Swish { alpha: 1.5 }, &|x| x * sigmoid(1.5 * x)),
+            (Function::Mish, &|x| x * x.exp().ln_1p().tanh()),
+            (Function::Gelu, &|x| x * normal(x)),
+            (Function::GeluTanh, &|x| {
+                x * sigmoid((8.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3)))
+            }),
+            (Function::Relu, &|x| x.max(0.0)),
+        ];
+        for (function, exact) in formulas {
+            let found = difference(function, exact);
+            assert!(found < limit, "{function:?}: {found}");
+        }
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub mod external;
 mod family;
 mod footprint;
 mod functions;
+mod fuse;
 pub mod graph;
 mod guard;
 mod late;

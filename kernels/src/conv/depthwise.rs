@@ -12,7 +12,14 @@ use crate::simd::Simd;
 /// The vectors of places that are computed together.
 const VECTORS: usize = 4;
 
-pub fn run(filters: &Filters, axes: &[Axis; AXES], input: &[f32], output: &mut [f32], after: After, scratch: &mut Scratch) {
+pub fn run(
+    filters: &Filters,
+    axes: &[Axis; AXES],
+    input: &[f32],
+    output: &mut [f32],
+    after: After,
+    scratch: &mut Scratch,
+) {
     run_at(filters.level, filters, axes, input, output, after, scratch);
 }
 
@@ -47,7 +54,11 @@ impl Padded {
         let [depth, height, row] = axes;
         for tap in 0..depth.kernel * height.kernel * row.kernel {
             let (line, x) = (tap / row.kernel, tap % row.kernel);
-            let place = [line / height.kernel * depth.dilation, line % height.kernel * height.dilation, x * row.dilation];
+            let place = [
+                line / height.kernel * depth.dilation,
+                line % height.kernel * height.dilation,
+                x * row.dilation,
+            ];
             padded.taps.push(padded.place(place));
         }
         padded.run = ((depth.output - 1) * lengths[1] + height.output - 1) * lengths[2] + row.output;
@@ -156,7 +167,14 @@ fn copy<V: Simd>(from: &[f32], to: &mut [f32]) {
 
 /// Computes a block of the result along the padded rows.
 #[inline(always)]
-fn sums<V: Simd, const N: usize>(plane: &[f32], taps: &[usize], weights: &[f32], bias: f32, first: usize, to: &mut [f32]) {
+fn sums<V: Simd, const N: usize>(
+    plane: &[f32],
+    taps: &[usize],
+    weights: &[f32],
+    bias: f32,
+    first: usize,
+    to: &mut [f32],
+) {
     let block = N * V::LANES;
     let furthest = taps.iter().max().map_or(0, |tap| tap + first + block);
     assert!(plane.len() >= furthest && to.len() >= block && taps.len() == weights.len());

@@ -35,7 +35,9 @@ impl<'a> Planes<'a> {
             if !is_read(height, line % height.input) {
                 continue;
             }
-            for (phase, to) in to.chunks_exact_mut(width).enumerate().filter(|(phase, _)| is_read(row, *phase)) {
+            for (phase, to) in
+                to.chunks_exact_mut(width).enumerate().filter(|(phase, _)| is_read(row, *phase))
+            {
                 every(row.stride, from.get(phase..).unwrap_or_default(), to);
             }
         }
@@ -94,7 +96,8 @@ impl Spans {
             let (z, y) = (tap_row / height.kernel, tap_row % height.kernel);
             // The place of the first window's number in its row, which is `shift · stride + phase`.
             let place = (x * row.dilation) as isize - row.before as isize;
-            let (shift, phase) = (place.div_euclid(row.stride as isize), place.rem_euclid(row.stride as isize) as usize);
+            let (shift, phase) =
+                (place.div_euclid(row.stride as isize), place.rem_euclid(row.stride as isize) as usize);
             let in_phase = row.input.saturating_sub(phase).div_ceil(row.stride);
             let mut covered = 0;
             let mut at = 0;
@@ -106,7 +109,8 @@ impl Spans {
                 let source = slice.zip(source(height, y, line % height.output));
                 if let Some((slice, line)) = source {
                     let begin = (-shift - start as isize).clamp(0, length as isize) as usize;
-                    let end = (in_phase as isize - shift - start as isize).clamp(begin as isize, length as isize) as usize;
+                    let end = (in_phase as isize - shift - start as isize)
+                        .clamp(begin as isize, length as isize) as usize;
                     if begin < end {
                         let from = ((slice * height.input + line) * row.stride + phase) * width;
                         let from = from + (start as isize + begin as isize + shift) as usize;
@@ -132,7 +136,13 @@ pub fn source(axis: &Axis, tap: usize, window: usize) -> Option<usize> {
 /// # Safety
 /// `spans` are those of these planes, and of no more than `width` places, which is a multiple of the lanes.
 #[inline(always)]
-pub unsafe fn tile<V: Simd>(planes: &Planes, channels: std::ops::Range<usize>, spans: &Spans, width: usize, to: &mut [f32]) {
+pub unsafe fn tile<V: Simd>(
+    planes: &Planes,
+    channels: std::ops::Range<usize>,
+    spans: &Spans,
+    width: usize,
+    to: &mut [f32],
+) {
     let count = channels.len() * spans.taps.len() * width;
     assert!(to.len() >= count + V::LANES && planes.numbers.len() >= channels.end * planes.size);
     let mut to = to.as_mut_ptr();

@@ -18,7 +18,13 @@ const DEPTH: usize = 1024;
 /// The most rows of a tile: the sums, the numbers of the places and one weight are in registers.
 fn most_rows(level: Level) -> usize {
     match level.0 {
-        Kind::Baseline => if cfg!(target_arch = "aarch64") { 12 } else { 6 },
+        Kind::Baseline => {
+            if cfg!(target_arch = "aarch64") {
+                12
+            } else {
+                6
+            }
+        }
         #[cfg(target_arch = "x86_64")]
         Kind::Avx2 => 6,
         #[cfg(target_arch = "x86_64")]
@@ -73,9 +79,18 @@ fn run_in<V: Simd>(part: &Part, output: &mut [f32], scratch: &mut Scratch) {
             for (at, start) in (first..end).step_by(tile).enumerate() {
                 spans.find(part.axes, planes.width, start, tile.min(end - start));
                 // SAFETY: the spans are those of these planes, and of at most one tile.
-                unsafe { gather::tile::<V>(&planes, some.clone(), spans, tile, &mut columns[at * depth * tile..]) };
+                unsafe {
+                    gather::tile::<V>(&planes, some.clone(), spans, tile, &mut columns[at * depth * tile..])
+                };
             }
-            let step = Step { places, first, end, depth, before: channel * part.taps, is_last: some.end == part.read };
+            let step = Step {
+                places,
+                first,
+                end,
+                depth,
+                before: channel * part.taps,
+                is_last: some.end == part.read,
+            };
             for block in 0..part.made.div_ceil(part.rows) {
                 block_of_rows::<V>(part, &step, block, columns, output);
             }
@@ -115,7 +130,13 @@ fn block_of_rows<V: Simd>(part: &Part, step: &Step, block: usize, columns: &[f32
 }
 
 #[inline(always)]
-fn rows_of<V: Simd, const ROWS: usize>(part: &Part, step: &Step, block: usize, columns: &[f32], output: &mut [f32]) {
+fn rows_of<V: Simd, const ROWS: usize>(
+    part: &Part,
+    step: &Step,
+    block: usize,
+    columns: &[f32],
+    output: &mut [f32],
+) {
     let tile = VECTORS * V::LANES;
     let depth = part.read * part.taps;
     let weights = &part.weights[block * depth * ROWS..][step.before * ROWS..][..step.depth * ROWS];

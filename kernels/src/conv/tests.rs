@@ -2,10 +2,19 @@ use super::*;
 use crate::random::Random;
 
 /// A convolution by the definition. Sums are in FP64.
-fn plain(axes: &[Axis; 3], groups: usize, weights: &[f32], bias: &[f32], input: &[f32], made: usize) -> Vec<f32> {
+fn plain(
+    axes: &[Axis; 3],
+    groups: usize,
+    weights: &[f32],
+    bias: &[f32],
+    input: &[f32],
+    made: usize,
+) -> Vec<f32> {
     let read = input.len() / axes.iter().map(|axis| axis.input).product::<usize>();
     let taps: usize = axes.iter().map(|axis| axis.kernel).product();
-    let split = |at: usize, lengths: [usize; 3]| [at / lengths[2] / lengths[1], at / lengths[2] % lengths[1], at % lengths[2]];
+    let split = |at: usize, lengths: [usize; 3]| {
+        [at / lengths[2] / lengths[1], at / lengths[2] % lengths[1], at % lengths[2]]
+    };
     let mut output = Vec::new();
     for channel in 0..made {
         for place in 0..axes.iter().map(|axis| axis.output).product() {
@@ -50,12 +59,14 @@ fn compare(random: &mut Random, axes: &[Axis; 3], groups: usize, read: usize, ma
         // What was in the output before does not matter.
         let mut output = vec![f32::NAN; add.len()];
         filters.run(axes, &input, &mut output, After::default());
-        let differs = output.iter().zip(&expected).position(|(found, expected)| !((found - expected).abs() < bound));
+        let differs =
+            output.iter().zip(&expected).position(|(found, expected)| !((found - expected).abs() < bound));
         assert_eq!(differs, None, "{level:?} {axes:?} {groups} groups of {read} → {made}");
         let after = After { add: Some(&add), function: Some(Function::Relu) };
         filters.run(axes, &input, &mut output, after);
         let expected = expected.iter().zip(&add).map(|(number, other)| (number + other).max(0.0));
-        let differs = output.iter().zip(expected).position(|(found, expected)| !((found - expected).abs() < bound));
+        let differs =
+            output.iter().zip(expected).position(|(found, expected)| !((found - expected).abs() < bound));
         assert_eq!(differs, None, "{level:?} with ReLU: {axes:?} {groups} groups of {read} → {made}");
     }
 }
@@ -101,7 +112,8 @@ fn filters_without_strides_or_padding_see_one_long_row() {
 fn the_items_of_a_batch_do_not_mix() {
     let mut random = Random::new(9);
     let axes = [Axis { input: 9, output: 7, kernel: 3, ..Axis::ONE }];
-    let (weights, input, add) = (random.numbers(5 * 3 * 3), random.numbers(4 * 3 * 9), random.numbers(4 * 5 * 7));
+    let (weights, input, add) =
+        (random.numbers(5 * 3 * 3), random.numbers(4 * 3 * 9), random.numbers(4 * 5 * 7));
     let filters = Filters::new(1, 5, 3, &weights, None);
     let after = |add| After { add: Some(add), function: None };
     let mut all = vec![0.0; 4 * 5 * 7];
@@ -110,6 +122,24 @@ fn the_items_of_a_batch_do_not_mix() {
         let mut one = vec![0.0; 5 * 7];
         filters.run(&axes, &input[item * 27..][..27], &mut one, after(&add[item * 35..][..35]));
         assert_eq!(one, all[item * 35..][..35]);
+    }
+}
+
+#[test]
+fn scaled_filters_scale_the_result() {
+    let mut random = Random::new(11);
+    for (groups, read, made) in [(1, 2, 17), (3, 2, 5), (4, 1, 1)] {
+        let axes = [Axis { input: 9, output: 7, kernel: 3, ..Axis::ONE }];
+        let (made, input) = (groups * made, random.numbers(groups * read * 9));
+        let (weights, bias) = (random.numbers(made * read * 3), random.numbers(made));
+        let (factors, offsets) = (random.numbers(made), random.numbers(made));
+        let filters = Filters::new(groups, made, read, &weights, Some(&bias));
+        let (mut plain, mut scaled) = (vec![0.0; made * 7], vec![0.0; made * 7]);
+        filters.run(&axes, &input, &mut plain, After::default());
+        filters.scaled(&factors, &offsets).run(&axes, &input, &mut scaled, After::default());
+        for (at, (plain, scaled)) in plain.iter().zip(&scaled).enumerate() {
+            assert!((plain * factors[at / 7] + offsets[at / 7] - scaled).abs() < 1e-5, "{groups} {at}");
+        }
     }
 }
 

@@ -468,6 +468,7 @@ impl<'a> Lowering<'a> {
             let name = name_of(node);
             return outputs.into_iter().map(|output| self.constant(name, output.into_arc_tensor())).collect();
         }
-        self.wire(name_of(node), own, inputs)
+        let (own, read) = own.without_unread(inputs);
+        self.wire(name_of(node), own, &read)
     }
 }

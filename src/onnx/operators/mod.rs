@@ -9,7 +9,7 @@
 //! standard, and onnxruntime where the standard leaves something open. It checks shapes itself: a wrong input is an error,
 //! never a panic.
 
-mod activation;
+pub mod activation;
 pub mod attention;
 pub mod attributes;
 pub mod axes;

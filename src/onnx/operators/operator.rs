@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use onnxd_kernels::functions::Function;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::{DimLike, SymbolScope};
 
@@ -182,6 +183,17 @@ impl LateLengths {
     }
 }
 
+/// What an operator can do with its result before it stores it, so that no other operator has to.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// A function of each element.
+    Function(Function),
+    /// Elements are multiplied by the factor of their channel, and then its offset is added. Channels are axis 1.
+    Scale { factors: Arc<[f32]>, offsets: Arc<[f32]> },
+    /// A tensor of the same shape is added. It becomes the last input.
+    Add,
+}
+
 /// An operator that keeps nothing from one run to the next.
 pub trait Operator: fmt::Debug + Send + Sync + 'static {
     /// The name in the ONNX standard.
@@ -207,6 +219,27 @@ pub trait Operator: fmt::Debug + Send + Sync + 'static {
     /// The same operator, prepared for inputs of these kinds. `None`: this operator runs as it is.
     fn prepared(&self, _inputs: &Inputs<Kind>) -> TractResult<Option<Arc<dyn Operator>>> {
         Ok(None)
+    }
+
+    /// False for an input that a prepared operator does not read any more. Then it gets `None`, and the graph does not keep
+    /// the input for it.
+    fn needs(&self, _input: usize) -> bool {
+        true
+    }
+
+    /// The bytes of weights that the operator itself holds.
+    fn weight_bytes(&self) -> usize {
+        0
+    }
+
+    /// What this operator does, if it is nothing but a step on its input 0 and could be done by the operator before it.
+    fn as_step(&self, _inputs: &Inputs<Kind>) -> Option<Step> {
+        None
+    }
+
+    /// This operator with a step after it. `None`: it cannot do the step.
+    fn then(&self, _step: &Step) -> Option<Arc<dyn Operator>> {
+        None
     }
 
     /// The most bytes that the outputs can have, for an operator whose lengths stay late even when all values are

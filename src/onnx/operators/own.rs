@@ -11,7 +11,7 @@ use tract_onnx::tract_hir::internal::{
 };
 
 use super::invalid;
-use super::operator::{Inputs, Kind, LateLengths, Operator, elements};
+use super::operator::{Inputs, Kind, LateLengths, Operator, Step, elements};
 
 /// One of our operators, in the form that tract needs.
 #[derive(Debug, Clone)]
@@ -47,6 +47,39 @@ impl Own {
         let kinds = kinds_of(facts)?;
         let prepared = self.operator.prepared(&self.inputs(kinds.iter())?)?;
         Ok(Own { operator: prepared.unwrap_or_else(|| self.operator.clone()), ..self.clone() })
+    }
+
+    /// Leaves out the inputs that the operator does not read. `inputs` has those of the node; the others remain.
+    pub fn without_unread(mut self, inputs: &[OutletId]) -> (Own, TVec<OutletId>) {
+        let mut outlets = inputs.iter();
+        let mut read = tvec![];
+        for (at, is_there) in self.present.iter_mut().enumerate().filter(|(_, is_there)| **is_there) {
+            let outlet = outlets.next();
+            *is_there = self.operator.needs(at);
+            read.extend(outlet.copied().filter(|_| *is_there));
+        }
+        (self, read)
+    }
+
+    /// What the operator does, if it is nothing but a step on its first input, and has no other input that is not constant.
+    pub fn as_step(&self, facts: &[&TypedFact]) -> Option<Step> {
+        let kinds = kinds_of(facts).ok()?;
+        if self.kept[..] != [0] || kinds.iter().skip(1).any(|kind| kind.value.is_none()) {
+            return None;
+        }
+        self.operator.as_step(&self.inputs(kinds.iter()).ok()?)
+    }
+
+    /// The operator with a step after it. `None`: it cannot do the step.
+    pub fn then(&self, step: &Step) -> Option<Own> {
+        let operator = self.operator.then(step).filter(|_| self.kept[..] == [0])?;
+        let more = matches!(step, Step::Add).then_some(true);
+        Some(Own { operator, present: self.present.iter().copied().chain(more).collect(), ..self.clone() })
+    }
+
+    /// The bytes of weights that the operator itself holds.
+    pub fn weight_bytes(&self) -> usize {
+        self.operator.weight_bytes()
     }
 
     /// True when two runs with the same inputs differ.

@@ -1,9 +1,10 @@
 //! `Clip` and `Relu`: limits, for all numbers. NaN stays NaN. Where the limits are in the wrong order, the result is `max`.
 
+use onnxd_kernels::functions::Function;
 use tract_onnx::prelude::*;
 
 use super::super::attributes::Attributes;
-use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
+use super::super::operator::{Inputs, Kind, LateLengths, Operator, Step, elements};
 use super::{Built, built};
 
 /// The operator.
@@ -70,6 +71,24 @@ impl Operator for Clip {
             }
         }
         Ok(tvec![Kind::new(input.datum_type, input.shape.clone())])
+    }
+
+    fn as_step(&self, inputs: &Inputs<Kind>) -> Option<Step> {
+        let is_single = |kind: &&Kind| kind.datum_type == DatumType::F32;
+        inputs.optional(0).filter(is_single)?;
+        let value = |at: usize| inputs.optional(at).and_then(|kind| kind.value.as_deref());
+        let (least, most) = match self.limits {
+            Limits::Attributes { min, max } => (min, max),
+            Limits::Inputs => (single::<f32>(value(1)).ok()?, single::<f32>(value(2)).ok()?),
+        };
+        match (least, most) {
+            (None, None) => None,
+            (Some(0.0), None) => Some(Step::Function(Function::Relu)),
+            (least, most) => {
+                let (least, most) = (least.unwrap_or(f32::NEG_INFINITY), most.unwrap_or(f32::INFINITY));
+                Some(Step::Function(Function::Between { least, most })).filter(|_| least <= most)
+            }
+        }
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {

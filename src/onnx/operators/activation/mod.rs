@@ -54,6 +54,11 @@ pub const TABLE: &[Entry] = &[
 /// What the functions that build an operator return.
 type Built = TractResult<Arc<dyn Operator>>;
 
+/// The operator of a function without parameters that a file could not write.
+pub fn operator(function: Function) -> Built {
+    unary::unary("Swish", function)
+}
+
 fn built(operator: impl Operator) -> Built {
     Ok(Arc::new(operator))
 }

@@ -2,12 +2,13 @@
 //!
 //! `BiasGelu` and `FastGelu` of `com.microsoft` add a bias along the last axis first.
 
+use onnxd_kernels::functions as kernels;
 use tract_onnx::prelude::*;
 
 use super::super::attributes::Attributes;
 use super::super::curves::Curves;
 use super::super::floats::{expect_float, rounded, wide};
-use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
+use super::super::operator::{Inputs, Kind, LateLengths, Operator, Step, elements};
 use super::{Built, built};
 
 /// A function of one element.
@@ -52,8 +53,29 @@ pub enum Function {
 }
 
 impl Function {
+    /// The kernel of this function, which computes in FP32.
+    pub fn kernel(self) -> Option<kernels::Function> {
+        Some(match self {
+            Function::Clip { min, max } if min <= max => kernels::Function::Between { least: min, most: max },
+            Function::Gelu => kernels::Function::Gelu,
+            Function::GeluTanh => kernels::Function::GeluTanh,
+            Function::HardSigmoid { alpha, beta } => kernels::Function::HardSigmoid { alpha, beta },
+            Function::HardSwish => kernels::Function::HardSwish,
+            Function::LeakyRelu { alpha } => kernels::Function::LeakyRelu { slope: alpha },
+            Function::Mish => kernels::Function::Mish,
+            Function::Relu => kernels::Function::Relu,
+            Function::Sigmoid => kernels::Function::Sigmoid,
+            Function::Swish { alpha } => kernels::Function::Swish { alpha },
+            Function::Tanh => kernels::Function::Tanh,
+            _ => return None,
+        })
+    }
+
     /// Replaces each element by the function of it.
     pub fn apply<T: Curves>(self, values: &mut [T]) {
+        if let (Some(function), Some(singles)) = (self.kernel(), T::singles(values)) {
+            return kernels::apply(function, singles);
+        }
         let (zero, one) = (T::zero(), T::one());
         let of = |parameter: f32| T::of(f64::from(parameter));
         match self {
@@ -189,6 +211,12 @@ impl Operator for Unary {
         Ok(tvec![Kind::new(input.datum_type, input.shape.clone())])
     }
 
+    fn as_step(&self, inputs: &Inputs<Kind>) -> Option<Step> {
+        let is_single = inputs.0.iter().flatten().all(|kind| kind.datum_type == DatumType::F32);
+        let kernel = self.function.kernel().filter(|_| is_single && inputs.optional(1).is_none())?;
+        Some(Step::Function(kernel))
+    }
+
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
         match inputs.required(0, "X")?.datum_type() {
             DatumType::F16 | DatumType::F32 => self.compute::<f32>(inputs),
@@ -227,7 +255,7 @@ fn add_bias<T: Curves>(values: &mut [T], bias: &Tensor, shape: &[usize]) -> Trac
     Ok(())
 }
 
-fn unary(name: &'static str, function: Function) -> Built {
+pub fn unary(name: &'static str, function: Function) -> Built {
     built(Unary { name, function, bias: Bias::Never })
 }
 

@@ -4,15 +4,17 @@
 //! result. The transposed convolution does the same with input and result exchanged. This is right for every form, and
 //! needs no memory besides the result. It is slower than tract's matrix products, which serve the common forms.
 
+use std::sync::Arc;
+
 use tract_onnx::prelude::*;
-use tract_onnx::tract_hir::internal::DimLike;
+use tract_onnx::tract_hir::internal::{DimLike, SymbolScope};
 
 use super::super::attributes::Attributes;
 use super::super::floats::{Real, expect_float, in_reals};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
 use super::transposed::Transposed;
 use super::window::{Axis, Window, rows};
-use super::{Built, built};
+use super::{Built, built, fast};
 
 /// One of the two operators.
 #[derive(Debug)]
@@ -112,6 +114,16 @@ impl Operator for Conv {
         };
         let shape = [input.shape[0].clone(), channels].into_iter().chain(lengths);
         Ok(tvec![Kind::new(input.datum_type, shape)])
+    }
+
+    fn prepared(&self, inputs: &Inputs<Kind>) -> TractResult<Option<Arc<dyn Operator>>> {
+        match self.direction {
+            Direction::Forward => {
+                self.outputs(inputs, &LateLengths::new(SymbolScope::default()))?;
+                fast::prepared(&self.window, self.group, inputs)
+            }
+            Direction::Transposed(_) => Ok(None),
+        }
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {

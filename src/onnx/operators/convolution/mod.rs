@@ -1,7 +1,8 @@
 //! Convolutions and pools: operators whose results come from windows of their input.
 //!
-//! tract serves the common forms of `Conv` and `ConvTranspose`. All pools are ours: they are
-//! as fast as tract's or faster, and tract's differ in details (NaN, −∞, sums in FP16).
+//! `Conv` in FP32 with constant weights is ours ([`fast`]). tract serves the other common forms of `Conv`, and those of
+//! `ConvTranspose`. All pools are ours: they are as fast as tract's or faster, and tract's differ in details (NaN, −∞, sums
+//! in FP16).
 //!
 //! The operators follow the ONNX standard, and onnxruntime where the standard leaves something open. Each file says where the
 //! two differ.
@@ -9,6 +10,7 @@
 mod common;
 mod conv;
 mod deform;
+mod fast;
 mod global;
 mod max;
 mod pool;

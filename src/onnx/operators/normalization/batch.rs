@@ -1,12 +1,14 @@
 //! `BatchNormalization` with given means and variances, as models are served. The training mode computes them from the
 //! batch, so that the answer to a request would depend on other requests: it is refused.
 
+use std::sync::Arc;
+
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::DimLike;
 
 use super::super::attributes::Attributes;
 use super::super::floats::{Real, expect_float, rounded, wide};
-use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
+use super::super::operator::{Inputs, Kind, LateLengths, Operator, Step, elements};
 use super::{Built, built, expect_per_channel};
 
 /// The names of the parameters in the standard, from input 1 on.
@@ -41,22 +43,6 @@ fn check(attributes: &Attributes) -> Result<(), String> {
     Ok(())
 }
 
-/// The nodes that tract computes: all inputs have one type.
-pub fn is_common(attributes: &Attributes, inputs: &Inputs<Kind>) -> Result<(), String> {
-    check(attributes)?;
-    let first = inputs.optional(0).ok_or("its first input is missing")?;
-    let channels = first.shape.get(1).and_then(|length| length.to_usize().ok());
-    let fits = |at: usize| {
-        inputs.optional(at).is_some_and(|input| {
-            input.datum_type == first.datum_type && input.rank() == 1 && input.count() == channels
-        })
-    };
-    match first.datum_type.is_float() && channels.is_some() && (1..5).all(fits) {
-        true => Ok(()),
-        false => Err("its inputs are of different types, or do not have one number for each channel".into()),
-    }
-}
-
 impl Operator for Batch {
     fn name(&self) -> &'static str {
         "BatchNormalization"
@@ -71,6 +57,23 @@ impl Operator for Batch {
         Ok(tvec![Kind::new(input.datum_type, input.shape.clone())])
     }
 
+    fn as_step(&self, inputs: &Inputs<Kind>) -> Option<Step> {
+        let input = inputs.optional(0).filter(|input| input.datum_type == DatumType::F32)?;
+        let channels = input.shape.get(1)?.to_usize().ok()?;
+        let values: Option<TVec<Arc<Tensor>>> =
+            (1..5).map(|at| inputs.optional(at).and_then(|kind| kind.value.clone())).collect();
+        let values = values?;
+        let first: TVec<Option<&Tensor>> = std::iter::once(None).chain(values.iter().map(|value| Some(&**value))).collect();
+        let [scale, bias, mean, variance] = parameters(&Inputs(first), channels).ok()?;
+        let factors: Vec<f64> =
+            scale.iter().zip(&variance).map(|(scale, variance)| scale / (variance + self.epsilon).sqrt()).collect();
+        let offsets = factors.iter().zip(mean.iter().zip(&bias)).map(|(factor, (mean, bias))| bias - mean * factor);
+        Some(Step::Scale {
+            offsets: offsets.map(|offset| offset as f32).collect(),
+            factors: factors.iter().map(|factor| *factor as f32).collect(),
+        })
+    }
+
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
         match inputs.required(0, "X")?.datum_type() {
             DatumType::F64 => self.compute::<f64>(inputs),
@@ -79,23 +82,27 @@ impl Operator for Batch {
     }
 }
 
+/// The parameters, with a number for each channel.
+fn parameters(inputs: &Inputs<Tensor>, channels: usize) -> TractResult<[Vec<f64>; 4]> {
+    let parameters = (1..5).map(|at| {
+        let parameter = wide::<f64>(inputs.required(at, PARAMETERS[at - 1])?)?.into_owned();
+        match parameter.len() == channels {
+            true => Ok(elements::<f64>(&parameter)?.to_vec()),
+            false => Err(TractError::msg(format!(
+                "its input `{}` has {} elements: expected those of the channels, {channels}",
+                PARAMETERS[at - 1],
+                parameter.len()
+            ))),
+        }
+    });
+    Ok(parameters.collect::<TractResult<Vec<_>>>()?.try_into().expect("there are four parameters"))
+}
+
 impl Batch {
     fn compute<T: Real>(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
         let input = inputs.required(0, "X")?;
         let channels = input.shape().get(1).copied().unwrap_or(1);
-        let parameters = (1..5).map(|at| {
-            let parameter = wide::<f64>(inputs.required(at, PARAMETERS[at - 1])?)?.into_owned();
-            match parameter.len() == channels {
-                true => Ok(elements::<f64>(&parameter)?.to_vec()),
-                false => Err(TractError::msg(format!(
-                    "its input `{}` has {} elements: expected those of the channels, {channels}",
-                    PARAMETERS[at - 1],
-                    parameter.len()
-                ))),
-            }
-        });
-        let [scale, bias, mean, variance]: [Vec<f64>; 4] =
-            parameters.collect::<TractResult<Vec<_>>>()?.try_into().expect("there are four parameters");
+        let [scale, bias, mean, variance] = parameters(inputs, channels)?;
         let plane: usize = input.shape().iter().skip(2).product();
         let mut output = wide::<T>(input)?.into_owned();
         let mut plain = output.try_as_plain_ram_mut()?;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use tract_onnx::prelude::*;
 
-use super::entry::{Entry, Form};
+use super::entry::Entry;
 use super::floats::expect_float;
 use super::operator::{Kind, Operator};
 
@@ -38,7 +38,6 @@ pub const TABLE: &[Entry] = &[
         // `momentum` is only for training.
         &["consumed_inputs", "epsilon", "is_test", "momentum", "spatial", "training_mode"],
     )
-    .engine(Form::ALL.constants(&[1, 2, 3, 4]).when(batch::is_common))
     .own(batch::batch),
     Entry::onnx("GroupNormalization", &["epsilon", "num_groups", "stash_type"]).own(plane::group),
     Entry::onnx("InstanceNormalization", &["consumed_inputs", "epsilon"]).own(plane::instance),

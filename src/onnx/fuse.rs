@@ -1,0 +1,167 @@
+//! Rewrites a typed graph before tract optimises it: an operator also does what the operators after it would do with its
+//! result, while it stores the result ([`Step`]).
+//!
+//! What belongs here: which nodes become one. What does not: which operators can do a step, and how (`operators`).
+//!
+//! Invariant: a node is only left out if nothing else reads its result.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use onnxd_kernels::functions::Function;
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::ops::binary::TypedBinOp;
+use tract_onnx::tract_core::ops::math::{Add, Mul};
+use tract_onnx::tract_core::optim::Optimizer;
+use tract_onnx::tract_hir::internal::DimLike;
+
+use super::operators::activation;
+use super::operators::operator::{Step, elements};
+use super::operators::own::Own;
+
+/// Makes one node of several, wherever that is possible.
+pub(super) fn fuse(model: &mut TypedModel) -> TractResult<()> {
+    // The constants of a step may be made by other nodes.
+    Optimizer::prop_consts().optimize(model)?;
+    let mut fusing = Fusing { model, left_out: HashSet::new() };
+    for id in 0..fusing.model.nodes().len() {
+        fusing.gate(id)?;
+    }
+    // A new node is the last one: it is looked at again.
+    let mut id = 0;
+    while id < fusing.model.nodes().len() {
+        fusing.step(id)?;
+        id += 1;
+    }
+    Ok(())
+}
+
+struct Fusing<'a> {
+    model: &'a mut TypedModel,
+    /// Nodes that are not part of the graph any more.
+    left_out: HashSet<usize>,
+}
+
+impl Fusing<'_> {
+    /// The nodes that read an output, with the number of their input.
+    fn readers(&self, outlet: OutletId) -> TVec<(usize, usize)> {
+        let all = self.model.node(outlet.node).outputs[outlet.slot].successors.iter();
+        all.map(|inlet| (inlet.node, inlet.slot)).filter(|(node, _)| !self.left_out.contains(node)).collect()
+    }
+
+    /// The only node that reads a node's only output. `None`: there are several, or it is an output of the graph.
+    fn reader(&self, id: usize) -> Option<(usize, usize)> {
+        let is_output = self.model.outputs.iter().any(|output| output.node == id);
+        let has_one_output = self.model.node(id).outputs.len() == 1;
+        match self.readers(id.into())[..] {
+            [reader] if has_one_output && !is_output => Some(reader),
+            _ => None,
+        }
+    }
+
+    /// The facts of a node's inputs.
+    fn facts(&self, id: usize) -> TractResult<TVec<&TypedFact>> {
+        self.model.node(id).inputs.iter().map(|input| self.model.outlet_fact(*input)).collect()
+    }
+
+    /// Puts a node in the place of another one. All nodes of `left_out` are left out.
+    fn replace(
+        &mut self,
+        id: usize,
+        op: impl Into<Box<dyn TypedOp>>,
+        inputs: &[OutletId],
+        left_out: &[usize],
+    ) -> TractResult<()> {
+        let mut patch = TypedModelPatch::default();
+        let inputs = patch.taps(self.model, inputs)?;
+        let name = self.model.node(id).name.clone();
+        let outputs = patch.wire_node(name, op, &inputs)?;
+        patch.shunt_outside(self.model, id.into(), outputs[0])?;
+        patch.apply(self.model)?;
+        self.left_out.extend(left_out);
+        Ok(())
+    }
+
+    /// x · sigmoid(x), as exporters write `Swish`, becomes one operator; so does x · hard_sigmoid(x).
+    fn gate(&mut self, id: usize) -> TractResult<()> {
+        let Some((reader, slot)) = self.reader(id) else { return Ok(()) };
+        let Some(own) = self.model.node(id).op_as::<Own>() else { return Ok(()) };
+        let Some(Step::Function(function)) = own.as_step(&self.facts(id)?) else { return Ok(()) };
+        let gated = match function {
+            Function::Sigmoid => activation::Function::Swish { alpha: 1.0 },
+            Function::HardSigmoid { alpha, beta } if (alpha, beta) == (1.0 / 6.0, 0.5) => {
+                activation::Function::HardSwish
+            }
+            _ => return Ok(()),
+        };
+        let input = self.model.node(id).inputs[0];
+        let is_product = binary(self.model.node(reader)).is_some_and(|op| op.0.is::<Mul>());
+        if !is_product || self.model.node(reader).inputs[1 - slot] != input {
+            return Ok(());
+        }
+        let own = Own::of_one(activation::operator(gated)?, &self.model.symbols);
+        self.replace(reader, own, &[input], &[id, reader])
+    }
+
+    /// Lets a node do what the node after it does.
+    fn step(&mut self, id: usize) -> TractResult<()> {
+        if self.left_out.contains(&id) {
+            return Ok(());
+        }
+        let (Some(own), Some((reader, slot))) = (self.model.node(id).op_as::<Own>(), self.reader(id)) else {
+            return Ok(());
+        };
+        let Some((step, more)) = self.as_step(reader, slot)? else { return Ok(()) };
+        let Some(fused) = own.then(&step) else { return Ok(()) };
+        let inputs: TVec<OutletId> = self.model.node(id).inputs.iter().copied().chain(more).collect();
+        self.replace(reader, fused, &inputs, &[id, reader])
+    }
+
+    /// What a node does with its input `slot`, and the other input if it is needed.
+    fn as_step(&self, id: usize, slot: usize) -> TractResult<Option<(Step, Option<OutletId>)>> {
+        let node = self.model.node(id);
+        if let Some(own) = node.op_as::<Own>() {
+            let step = if slot == 0 { own.as_step(&self.facts(id)?) } else { None };
+            return Ok(step.map(|step| (step, None)));
+        }
+        let (Some(op), [_, _]) = (binary(node), &node.inputs[..]) else { return Ok(None) };
+        let other = node.inputs[1 - slot];
+        let (fact, constant) = (self.model.outlet_fact(node.inputs[slot])?, self.model.outlet_fact(other)?);
+        if fact.datum_type != DatumType::F32 || constant.datum_type != DatumType::F32 {
+            return Ok(None);
+        }
+        let is_sum = op.0.is::<Add>();
+        if let Some(value) = &constant.konst {
+            let numbers = per_channel(fact, value)?;
+            let step = |numbers: Vec<f32>| match is_sum {
+                true => Step::Scale { factors: vec![1.0; numbers.len()].into(), offsets: numbers.into() },
+                false => Step::Scale { offsets: vec![0.0; numbers.len()].into(), factors: numbers.into() },
+            };
+            return Ok(numbers.filter(|_| is_sum || op.0.is::<Mul>()).map(|numbers| (step(numbers), None)));
+        }
+        let is_same = fact.shape == constant.shape;
+        Ok((is_sum && is_same).then_some((Step::Add, Some(other))))
+    }
+}
+
+/// A node's operator, if it has two operands and a result of their type.
+fn binary(node: &TypedNode) -> Option<&TypedBinOp> {
+    node.op_as::<TypedBinOp>().filter(|op| op.1.is_none())
+}
+
+/// A constant as one number for each channel of a tensor. `None`: it is not that.
+fn per_channel(fact: &TypedFact, value: &Arc<Tensor>) -> TractResult<Option<Vec<f32>>> {
+    let Some(Ok(channels)) = fact.shape.get(1).map(DimLike::to_usize) else { return Ok(None) };
+    if value.rank() > fact.rank() {
+        return Ok(None);
+    }
+    let numbers = elements::<f32>(value)?;
+    let from_end = fact.rank() - 1;
+    let is_per_channel =
+        value.rank() >= from_end && value.shape()[value.rank() - from_end] == channels && value.len() == channels;
+    Ok(match numbers {
+        [one] => Some(vec![*one; channels]),
+        all if is_per_channel => Some(all.to_vec()),
+        _ => None,
+    })
+}
