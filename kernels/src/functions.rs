@@ -55,29 +55,29 @@ for_levels! {
 
 #[inline(always)]
 pub(crate) fn apply_in<V: Simd>(function: Function, numbers: &mut [f32]) {
-    match function {
-        Function::Exp => each::<V>(numbers, exp),
-        Function::Erf => each::<V>(numbers, erf),
-        Function::Sigmoid => each::<V>(numbers, sigmoid),
-        Function::Tanh => each::<V>(numbers, tanh),
-        Function::Relu => each::<V>(numbers, |x| V::splat(0.0).max(x)),
-        Function::LeakyRelu { slope } => {
-            each::<V>(numbers, |x| x.if_less(V::splat(0.0), x.mul(V::splat(slope)), x));
-        }
-        Function::Between { least, most } => each::<V>(numbers, |x| between(least, x, most)),
-        Function::HardSigmoid { alpha, beta } => each::<V>(numbers, |x| hard_sigmoid(alpha, beta, x)),
-        Function::HardSwish => each::<V>(numbers, |x| x.mul(hard_sigmoid(1.0 / 6.0, 0.5, x))),
-        Function::Swish { alpha } => each::<V>(numbers, |x| x.mul(sigmoid(x.mul(V::splat(alpha))))),
-        Function::Mish => each::<V>(numbers, mish),
-        Function::Gelu => each::<V>(numbers, gelu),
-        Function::GeluTanh => each::<V>(numbers, gelu_tanh),
+    // A macro and not a closure: the compiler must put all of it into the loop.
+    macro_rules! each {
+        ($x:ident => $value:expr) => {
+            for some in numbers.chunks_mut(V::LANES) {
+                let $x = V::load_part(some);
+                $value.store_part(some);
+            }
+        };
     }
-}
-
-#[inline(always)]
-fn each<V: Simd>(numbers: &mut [f32], function: impl Fn(V) -> V) {
-    for some in numbers.chunks_mut(V::LANES) {
-        function(V::load_part(some)).store_part(some);
+    match function {
+        Function::Exp => each!(x => exp(x)),
+        Function::Erf => each!(x => erf(x)),
+        Function::Sigmoid => each!(x => sigmoid(x)),
+        Function::Tanh => each!(x => tanh(x)),
+        Function::Relu => each!(x => V::splat(0.0).max(x)),
+        Function::LeakyRelu { slope } => each!(x => x.if_less(V::splat(0.0), x.mul(V::splat(slope)), x)),
+        Function::Between { least, most } => each!(x => between(least, x, most)),
+        Function::HardSigmoid { alpha, beta } => each!(x => hard_sigmoid(alpha, beta, x)),
+        Function::HardSwish => each!(x => x.mul(hard_sigmoid(1.0 / 6.0, 0.5, x))),
+        Function::Swish { alpha } => each!(x => x.mul(sigmoid(x.mul(V::splat(alpha))))),
+        Function::Mish => each!(x => mish(x)),
+        Function::Gelu => each!(x => gelu(x)),
+        Function::GeluTanh => each!(x => gelu_tanh(x)),
     }
 }
 
@@ -120,7 +120,8 @@ pub(crate) fn exp<V: Simd>(x: V) -> V {
 #[inline(always)]
 pub(crate) fn sigmoid<V: Simd>(x: V) -> V {
     let one = V::splat(1.0);
-    let (power, n) = exp_parts(V::splat(0.0).sub(between(-87.0, x, 87.0)));
+    // From 88.4 on, the power of two is infinite, and the result is 0.
+    let (power, n) = exp_parts(between(-87.0, V::splat(0.0).sub(x), 89.0));
     one.div(power.mul_add(n.power_of_two(), one))
 }
 
@@ -145,8 +146,7 @@ fn hard_sigmoid<V: Simd>(alpha: f32, beta: f32, x: V) -> V {
 #[inline(always)]
 fn mish<V: Simd>(x: V) -> V {
     // tanh(ln(1 + e)) = e (e + 2) ÷ (e (e + 2) + 2), which is 1 for large numbers.
-    let (power, n) = exp_parts(between(-87.0, x, 30.0));
-    let e = power.mul(n.power_of_two());
+    let e = exp(V::splat(30.0).min(x));
     let product = e.mul(e.add(V::splat(2.0)));
     x.mul(product.div(product.add(V::splat(2.0))))
 }
@@ -160,7 +160,7 @@ fn erf_near<V: Simd>(square: V) -> V {
     polynomial(square, terms)
 }
 
-/// 1 − erf of numbers from 1 up. From 10 on, the result is that of 10.
+/// 1 − erf of numbers from 1 up. It is 0 above 9.2.
 #[inline(always)]
 fn erf_far<V: Simd>(x: V) -> V {
     // A fit of e^(x²) · (1 − erf x) by powers of 1 ÷ x, at Chebyshev points.
@@ -177,10 +177,12 @@ fn erf_far<V: Simd>(x: V) -> V {
         -6.486_264_5e-4,
         5.642_077_3e-1,
     ];
-    let x = between(1.0, x, 9.2);
-    let inverse = V::splat(1.0).div(x);
-    let (power, n) = exp_parts(V::splat(0.0).sub(x.mul(x)));
-    polynomial(inverse, terms).mul(inverse).mul(power).mul(n.power_of_two())
+    let most = V::splat(9.2);
+    let near = between(1.0, x, 9.2);
+    let inverse = V::splat(1.0).div(near);
+    let (power, n) = exp_parts(V::splat(0.0).sub(near.mul(near)));
+    let value = polynomial(inverse, terms).mul(inverse).mul(power).mul(n.power_of_two());
+    most.if_less(x, V::splat(0.0), value)
 }
 
 #[inline(always)]

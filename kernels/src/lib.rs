@@ -1,6 +1,7 @@
 //! Loops over numbers: matrix products, convolutions, functions of many numbers at once.
 //!
-//! The only crate of onnxd with `unsafe` code. It knows slices and sizes, not tensors, graphs or ONNX.
+//! The only crate of onnxd with `unsafe` code. Kernels know slices and sizes, not graphs or ONNX; [`tensor`] makes the
+//! tensors into which they write.
 //!
 //! - [`simd`] is a vector of FP32 numbers; there is one type for each set of vector instructions.
 //! - [`level`] finds out once which instructions the processor has. A kernel is generic code over [`simd`]; the macro
@@ -16,6 +17,7 @@ mod simd;
 pub mod conv;
 pub mod functions;
 pub mod product;
+pub mod tensor;
 
 #[cfg(test)]
 mod random;

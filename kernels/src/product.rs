@@ -139,8 +139,10 @@ fn tile<V: Simd, const ROWS: usize, const VECTORS: usize>(
     for at in 0..depth {
         // SAFETY: `at` is below `depth`, so by the assertion all these numbers are in the slices.
         unsafe {
-            let weights: [V; VECTORS] =
-                std::array::from_fn(|vector| V::load(panel.add(at * PANEL + vector * V::LANES)));
+            let mut weights = [V::splat(0.0); VECTORS];
+            for (vector, weight) in weights.iter_mut().enumerate() {
+                *weight = V::load(panel.add(at * PANEL + vector * V::LANES));
+            }
             for (row, sums) in sums.iter_mut().enumerate() {
                 let number = V::splat(*rows.add(row * depth + at));
                 for (sum, weight) in sums.iter_mut().zip(weights) {

@@ -45,7 +45,9 @@ struct Fusing<'a> {
 impl Fusing<'_> {
     /// The nodes that read an output, with the number of their input.
     fn readers(&self, outlet: OutletId) -> TVec<(usize, usize)> {
-        let all = self.model.node(outlet.node).outputs[outlet.slot].successors.iter();
+        // A node that was replaced has no outputs any more.
+        let output = self.model.node(outlet.node).outputs.get(outlet.slot);
+        let all = output.into_iter().flat_map(|output| &output.successors);
         all.map(|inlet| (inlet.node, inlet.slot)).filter(|(node, _)| !self.left_out.contains(node)).collect()
     }
 
@@ -157,8 +159,9 @@ fn per_channel(fact: &TypedFact, value: &Arc<Tensor>) -> TractResult<Option<Vec<
     }
     let numbers = elements::<f32>(value)?;
     let from_end = fact.rank() - 1;
-    let is_per_channel =
-        value.rank() >= from_end && value.shape()[value.rank() - from_end] == channels && value.len() == channels;
+    let is_per_channel = value.rank() >= from_end
+        && value.shape()[value.rank() - from_end] == channels
+        && value.len() == channels;
     Ok(match numbers {
         [one] => Some(vec![*one; channels]),
         all if is_per_channel => Some(all.to_vec()),

@@ -9,8 +9,8 @@ use crate::functions;
 use crate::level::for_levels;
 use crate::simd::Simd;
 
-/// The vectors of places that are computed together.
-const VECTORS: usize = 4;
+/// The most vectors of places that are computed together.
+const VECTORS: usize = 8;
 
 pub fn run(
     filters: &Filters,
@@ -120,11 +120,13 @@ fn run_in<V: Simd>(
     scratch: &mut Scratch,
 ) {
     let padded = Padded::new(axes);
-    let (size, block) = (padded.size(), VECTORS * V::LANES);
+    let block = if V::REGISTERS == 32 { VECTORS } else { 4 } * V::LANES;
+    let size = padded.size();
     let Scratch { planes, columns, .. } = scratch;
     planes.clear();
     // The last vectors may read behind the plane.
     planes.resize(size + block, 0.0);
+
     columns.resize(columns.len().max(padded.run.next_multiple_of(block)), 0.0);
     let (from, to) = (input.len() / filters.groups, output.len() / filters.groups);
     for (channel, (input, output)) in input.chunks_exact(from).zip(output.chunks_exact_mut(to)).enumerate() {
@@ -134,9 +136,12 @@ fn run_in<V: Simd>(
         for first in (0..padded.run).step_by(block) {
             let to = &mut columns[first..first + block];
             match (padded.run - first).div_ceil(V::LANES) {
+                5.. if V::REGISTERS == 32 => {
+                    sums::<V, VECTORS>(planes, &padded.taps, weights, bias, first, to)
+                }
                 1 => sums::<V, 1>(planes, &padded.taps, weights, bias, first, to),
                 2 => sums::<V, 2>(planes, &padded.taps, weights, bias, first, to),
-                _ => sums::<V, VECTORS>(planes, &padded.taps, weights, bias, first, to),
+                _ => sums::<V, 4>(planes, &padded.taps, weights, bias, first, to),
             }
         }
         let [depth, height, row] = axes;
@@ -175,16 +180,14 @@ fn sums<V: Simd, const N: usize>(
     first: usize,
     to: &mut [f32],
 ) {
-    let block = N * V::LANES;
-    let furthest = taps.iter().max().map_or(0, |tap| tap + first + block);
-    assert!(plane.len() >= furthest && to.len() >= block && taps.len() == weights.len());
     let mut sums = [V::splat(bias); N];
     for (tap, weight) in taps.iter().zip(weights) {
+        let numbers = &plane[tap + first..][..N * V::LANES];
         let weight = V::splat(*weight);
         for (at, sum) in sums.iter_mut().enumerate() {
-            // SAFETY: by the assertion, all vectors of all taps are inside the plane.
-            let numbers = unsafe { V::load(plane.as_ptr().add(tap + first + at * V::LANES)) };
-            *sum = numbers.mul_add(weight, *sum);
+            // SAFETY: the slice has `N` vectors.
+            let number = unsafe { V::load(numbers.as_ptr().add(at * V::LANES)) };
+            *sum = number.mul_add(weight, *sum);
         }
     }
     for (sum, to) in sums.iter().zip(to.chunks_exact_mut(V::LANES)) {

@@ -191,7 +191,10 @@ fn products<V: Simd, const ROWS: usize, const N: usize>(
     for _ in 0..depth {
         // SAFETY: there are `depth` rows of both, by the assertion and the definition of `depth`.
         unsafe {
-            let numbers: [V; N] = std::array::from_fn(|at| V::load(columns.add(at * V::LANES)));
+            let mut numbers = [V::splat(0.0); N];
+            for (at, number) in numbers.iter_mut().enumerate() {
+                *number = V::load(columns.add(at * V::LANES));
+            }
             for (row, sums) in sums.iter_mut().enumerate() {
                 let weight = V::splat(*weights.add(row));
                 for (sum, number) in sums.iter_mut().zip(numbers) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use onnxd_kernels::conv::{AXES, After, Axis, Filters};
 use onnxd_kernels::functions::Function;
+use onnxd_kernels::tensor::filled;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::DimLike;
 
@@ -61,8 +62,7 @@ pub fn prepared(
     let bias = bias.and_then(|bias| bias.value.as_ref()).map(|bias| elements::<f32>(bias)).transpose()?;
     let filters = Arc::new(Filters::new(group, made, read, elements(value)?, bias));
     let kernel = kernel(window, &weights.shape)?;
-    let mut fast =
-        Fast { window: window.clone(), kernel, filters, adds: false, function: None, axes: None };
+    let mut fast = Fast { window: window.clone(), kernel, filters, adds: false, function: None, axes: None };
     let lengths: Option<TVec<usize>> = input.shape[2..].iter().map(|length| length.to_usize().ok()).collect();
     fast.axes = lengths.map(|lengths| fast.axes(&lengths)).transpose()?;
     Ok(Some(Arc::new(fast)))
@@ -143,7 +143,9 @@ impl Operator for Fast {
         };
         self.check_channels(*channels)?;
         let axes = match &self.axes {
-            Some(axes) if axes.iter().zip(lengths).all(|(axis, length)| axis.input == *length) => axes.clone(),
+            Some(axes) if axes.iter().zip(lengths).all(|(axis, length)| axis.input == *length) => {
+                axes.clone()
+            }
             _ => self.axes(lengths)?,
         };
         let made = axes.iter().map(|axis| axis.output);
@@ -155,10 +157,8 @@ impl Operator for Fast {
                 add.shape()
             )));
         }
-        let mut output = Tensor::zero::<f32>(&shape)?;
         let after = After { add: add.map(elements::<f32>).transpose()?, function: self.function };
-        let mut plain = output.try_as_plain_ram_mut()?;
-        self.filters.run(&axes, elements(input)?, plain.as_slice_mut()?, after);
-        Ok(tvec![output])
+        let input = elements(input)?;
+        Ok(tvec![filled(&shape, |output| self.filters.run(&axes, input, output, after))?])
     }
 }

@@ -63,11 +63,16 @@ impl Operator for Batch {
         let values: Option<TVec<Arc<Tensor>>> =
             (1..5).map(|at| inputs.optional(at).and_then(|kind| kind.value.clone())).collect();
         let values = values?;
-        let first: TVec<Option<&Tensor>> = std::iter::once(None).chain(values.iter().map(|value| Some(&**value))).collect();
+        let first: TVec<Option<&Tensor>> =
+            std::iter::once(None).chain(values.iter().map(|value| Some(&**value))).collect();
         let [scale, bias, mean, variance] = parameters(&Inputs(first), channels).ok()?;
-        let factors: Vec<f64> =
-            scale.iter().zip(&variance).map(|(scale, variance)| scale / (variance + self.epsilon).sqrt()).collect();
-        let offsets = factors.iter().zip(mean.iter().zip(&bias)).map(|(factor, (mean, bias))| bias - mean * factor);
+        let factors: Vec<f64> = scale
+            .iter()
+            .zip(&variance)
+            .map(|(scale, variance)| scale / (variance + self.epsilon).sqrt())
+            .collect();
+        let offsets =
+            factors.iter().zip(mean.iter().zip(&bias)).map(|(factor, (mean, bias))| bias - mean * factor);
         Some(Step::Scale {
             offsets: offsets.map(|offset| offset as f32).collect(),
             factors: factors.iter().map(|factor| *factor as f32).collect(),
