@@ -12,7 +12,7 @@ mod multiply;
 
 use std::cell::RefCell;
 
-use super::functions::Function;
+use super::functions::{self, Function};
 use super::level::Level;
 
 /// The most axes of an input, without batch and channels.
@@ -61,12 +61,14 @@ pub struct Filters {
     level: Level,
 }
 
-/// What happens to each number of the result before it is stored: first the other tensor is added, then the function.
+/// What happens to each number of the result before it is stored: some functions, the sum with another tensor, and some
+/// more functions.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct After<'a> {
+    pub first: &'a [Function],
     /// A tensor of the shape of the result.
     pub add: Option<&'a [f32]>,
-    pub function: Option<Function>,
+    pub then: &'a [Function],
 }
 
 thread_local! {
@@ -225,12 +227,11 @@ impl Filters {
         for (channel, plane) in output.chunks_exact_mut(to).enumerate() {
             plane.fill(self.bias[channel % self.bias.len()]);
         }
+        after.first.iter().for_each(|function| functions::apply(*function, output));
         for (number, other) in output.iter_mut().zip(after.add.unwrap_or_default()) {
             *number += other;
         }
-        if let Some(function) = after.function {
-            super::functions::apply(function, output);
-        }
+        after.then.iter().for_each(|function| functions::apply(*function, output));
     }
 
     /// One item of a batch, group by group.
@@ -254,8 +255,7 @@ impl Filters {
                 weights: &self.weights[group * weights..][..weights],
                 bias: &self.bias[group * self.made..][..self.made],
                 input: &input[group * from..][..from],
-                add: after.add.map(|other| &other[group * to..][..to]),
-                function: after.function,
+                after: After { add: after.add.map(|other| &other[group * to..][..to]), ..after },
             };
             multiply::run(self.level, &part, &mut output[group * to..][..to], scratch);
         }

@@ -42,6 +42,13 @@ pub enum Function {
     Gelu,
     /// The same with an approximation of Φ by a hyperbolic tangent.
     GeluTanh,
+    /// The nearest multiple of `scale`, to even ones from the middle, of those with factors from `least` to `most`, whole
+    /// numbers of up to 16 bits. NaN becomes the least one.
+    Stepped {
+        scale: f32,
+        least: f32,
+        most: f32,
+    },
 }
 
 /// Replaces each number by the function of it.
@@ -78,6 +85,11 @@ pub(crate) fn apply_in<V: Simd>(function: Function, numbers: &mut [f32]) {
         Function::Mish => each!(x => mish(x)),
         Function::Gelu => each!(x => gelu(x)),
         Function::GeluTanh => each!(x => gelu_tanh(x)),
+        Function::Stepped { scale, least, most } => {
+            let (scale, least, most) = (V::splat(scale), V::splat(least), V::splat(most));
+            // A NaN is not greater than the least one.
+            each!(x => x.div(scale).max(least).min(most).round().mul(scale));
+        }
     }
 }
 
@@ -282,7 +294,9 @@ mod tests {
             x if x.abs() > 8.0 => f64::from(u8::from(x > 0.0)),
             x => 0.5 + 0.5 * erf_by_series(x / 2_f64.sqrt()),
         };
-        let formulas: [(Function, &dyn Fn(f64) -> f64); 9] = [
+        let stepped = Function::Stepped { scale: 0.5, least: -100.0, most: 27.0 };
+        let formulas: [(Function, &dyn Fn(f64) -> f64); 10] = [
+            (stepped, &|x| (x * 2.0).clamp(-100.0, 27.0).round_ties_even() / 2.0),
             (Function::LeakyRelu { slope: 0.125 }, &|x| if x < 0.0 { 0.125 * x } else { x }),
             (Function::Between { least: -1.5, most: 6.0 }, &|x| x.clamp(-1.5, 6.0)),
             (Function::HardSigmoid { alpha: 0.25, beta: 0.375 }, &|x| (0.25 * x + 0.375).clamp(0.0, 1.0)),

@@ -16,7 +16,7 @@ use tract_onnx::tract_core::optim::Optimizer;
 use tract_onnx::tract_hir::internal::DimLike;
 
 use super::operators::activation;
-use super::operators::operator::{Step, elements};
+use super::operators::operator::{Quantization, Step, elements};
 use super::operators::own::Own;
 
 /// Makes one node of several, wherever that is possible.
@@ -26,6 +26,7 @@ pub(super) fn fuse(model: &mut TypedModel) -> TractResult<()> {
     let mut fusing = Fusing { model, left_out: HashSet::new() };
     for id in 0..fusing.model.nodes().len() {
         fusing.gate(id)?;
+        fusing.rounding(id)?;
     }
     // A new node is the last one: it is looked at again.
     let mut id = 0;
@@ -89,10 +90,10 @@ impl Fusing<'_> {
         let Some((reader, slot)) = self.reader(id) else { return Ok(()) };
         let Some(own) = self.model.node(id).op_as::<Own>() else { return Ok(()) };
         let Some(Step::Function(function)) = own.as_step(&self.facts(id)?) else { return Ok(()) };
-        let gated = match function {
-            Function::Sigmoid => activation::Function::Swish { alpha: 1.0 },
+        let (name, gated) = match function {
+            Function::Sigmoid => ("Swish", activation::Function::Swish { alpha: 1.0 }),
             Function::HardSigmoid { alpha, beta } if (alpha, beta) == (1.0 / 6.0, 0.5) => {
-                activation::Function::HardSwish
+                ("HardSwish", activation::Function::HardSwish)
             }
             _ => return Ok(()),
         };
@@ -101,8 +102,43 @@ impl Fusing<'_> {
         if !is_product || self.model.node(reader).inputs[1 - slot] != input {
             return Ok(());
         }
-        let own = Own::of_one(activation::operator(gated)?, &self.model.symbols);
+        let own = Own::of_one(activation::operator(name, gated)?, &self.model.symbols);
         self.replace(reader, own, &[input], &[id, reader])
+    }
+
+    /// Numbers that become integers and then numbers again are rounded, without the integers.
+    fn rounding(&mut self, id: usize) -> TractResult<()> {
+        let quantization = |id: usize| -> TractResult<Option<Quantization>> {
+            let own = self.model.node(id).op_as::<Own>();
+            Ok(own.map(|own| Ok::<_, TractError>(own.quantization(&self.facts(id)?))).transpose()?.flatten())
+        };
+        let Some(Quantization { scale, zero, limits: Some((low, high)) }) = quantization(id)? else {
+            return Ok(());
+        };
+        let readers = self.readers(id.into());
+        let back = Quantization { scale, zero, limits: None };
+        for (reader, slot) in &readers {
+            if *slot != 0 || quantization(*reader)? != Some(back) {
+                return Ok(());
+            }
+        }
+        let Some((first, others)) = readers.split_first() else { return Ok(()) };
+        if self.model.outputs.iter().any(|output| output.node == id) {
+            return Ok(());
+        }
+        let (least, most) = ((low - zero) as f32, (high - zero) as f32);
+        let stepped = activation::Function::Stepped { scale, least, most };
+        let own = Own::of_one(activation::operator("QuantizeLinear", stepped)?, &self.model.symbols);
+        let input = self.model.node(id).inputs[0];
+        let mut patch = TypedModelPatch::default();
+        let inputs = patch.taps(self.model, &[input])?;
+        let outputs = patch.wire_node(self.model.node(first.0).name.clone(), own, &inputs)?;
+        for (reader, _) in [first].into_iter().chain(others) {
+            patch.shunt_outside(self.model, (*reader).into(), outputs[0])?;
+        }
+        patch.apply(self.model)?;
+        self.left_out.extend(readers.iter().map(|(reader, _)| *reader).chain([id]));
+        Ok(())
     }
 
     /// Lets a node do what the node after it does.

@@ -4,8 +4,8 @@
 //! the padded rows, in which the places between two rows have no meaning, and its rows are then copied out.
 
 use super::gather::every;
+use super::multiply::finish;
 use super::{AXES, After, Axis, Filters, Scratch};
-use crate::functions;
 use crate::level::for_levels;
 use crate::simd::Simd;
 
@@ -150,15 +150,7 @@ fn run_in<V: Simd>(
             let start = (line / height.output * padded.lengths[1] + line % height.output) * padded.lengths[2];
             copy::<V>(&columns[start..start + row.output], to);
         }
-        if let Some(other) = after.add {
-            let other = &other[channel * to..][..to];
-            for (to, other) in output.chunks_mut(V::LANES).zip(other.chunks(V::LANES)) {
-                V::load_part(to).add(V::load_part(other)).store_part(to);
-            }
-        }
-        if let Some(function) = after.function {
-            functions::apply_in::<V>(function, output);
-        }
+        finish::<V>(&after, channel * to, output);
     }
 }
 

@@ -1,8 +1,8 @@
 //! The product of a convolution's weights with the numbers under its taps.
 
 use super::gather::{self, Planes};
-use super::{AXES, Axis, Scratch};
-use crate::functions::{self, Function};
+use super::{AXES, After, Axis, Scratch};
+use crate::functions;
 use crate::level::{Kind, Level, for_levels};
 use crate::simd::Simd;
 
@@ -52,8 +52,7 @@ pub struct Part<'a> {
     pub weights: &'a [f32],
     pub bias: &'a [f32],
     pub input: &'a [f32],
-    pub add: Option<&'a [f32]>,
-    pub function: Option<Function>,
+    pub after: After<'a>,
 }
 
 for_levels! {
@@ -163,17 +162,30 @@ fn rows_of<V: Simd, const ROWS: usize>(
         for (sums, row) in sums.into_iter().zip(rows.clone()) {
             let place = row * step.places + start;
             let to = &mut output[place..][..count];
-            for (at, to) in to.chunks_mut(V::LANES).enumerate() {
-                let sum = match part.add.filter(|_| step.is_last) {
-                    Some(other) => sums[at].add(V::load_part(&other[place + at * V::LANES..][..to.len()])),
-                    None => sums[at],
-                };
+            for (sum, to) in sums.into_iter().zip(to.chunks_mut(V::LANES)) {
                 sum.store_part(to);
             }
-            if let Some(function) = part.function.filter(|_| step.is_last) {
-                functions::apply_in::<V>(function, to);
+            if step.is_last {
+                finish::<V>(&part.after, place, to);
             }
         }
+    }
+}
+
+/// Does to a part of the result what comes after the sums. It is in the first cache. `place` is where it begins.
+#[inline(always)]
+pub fn finish<V: Simd>(after: &After, place: usize, to: &mut [f32]) {
+    for function in after.first {
+        functions::apply_in::<V>(*function, to);
+    }
+    if let Some(other) = after.add {
+        let other = &other[place..][..to.len()];
+        for (to, other) in to.chunks_mut(V::LANES).zip(other.chunks(V::LANES)) {
+            V::load_part(to).add(V::load_part(other)).store_part(to);
+        }
+    }
+    for function in after.then {
+        functions::apply_in::<V>(*function, to);
     }
 }
 

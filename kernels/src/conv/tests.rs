@@ -62,9 +62,11 @@ fn compare(random: &mut Random, axes: &[Axis; 3], groups: usize, read: usize, ma
         let differs =
             output.iter().zip(&expected).position(|(found, expected)| !((found - expected).abs() < bound));
         assert_eq!(differs, None, "{level:?} {axes:?} {groups} groups of {read} → {made}");
-        let after = After { add: Some(&add), function: Some(Function::Relu) };
+        let limit = Function::Between { least: -0.5, most: 1.0 };
+        let after = After { first: &[limit], add: Some(&add), then: &[Function::Relu] };
         filters.run(axes, &input, &mut output, after);
-        let expected = expected.iter().zip(&add).map(|(number, other)| (number + other).max(0.0));
+        let expected =
+            expected.iter().zip(&add).map(|(number, other)| (number.clamp(-0.5, 1.0) + other).max(0.0));
         let differs =
             output.iter().zip(expected).position(|(found, expected)| !((found - expected).abs() < bound));
         assert_eq!(differs, None, "{level:?} with ReLU: {axes:?} {groups} groups of {read} → {made}");
@@ -115,7 +117,7 @@ fn the_items_of_a_batch_do_not_mix() {
     let (weights, input, add) =
         (random.numbers(5 * 3 * 3), random.numbers(4 * 3 * 9), random.numbers(4 * 5 * 7));
     let filters = Filters::new(1, 5, 3, &weights, None);
-    let after = |add| After { add: Some(add), function: None };
+    let after = |add| After { add: Some(add), ..After::default() };
     let mut all = vec![0.0; 4 * 5 * 7];
     filters.run(&axes, &input, &mut all, after(&add));
     for item in 0..4 {
@@ -148,7 +150,7 @@ fn an_input_of_length_0_gives_the_bias() {
     let filters = Filters::new(1, 2, 1, &[1.0; 6], Some(&[3.0, -4.0]));
     let axes = [Axis { input: 0, output: 2, kernel: 3, before: 2, ..Axis::ONE }];
     let mut output = vec![0.0; 4];
-    filters.run(&axes, &[], &mut output, After { add: None, function: Some(Function::Relu) });
+    filters.run(&axes, &[], &mut output, After { then: &[Function::Relu], ..After::default() });
     assert_eq!(output, [3.0, 3.0, 0.0, 0.0]);
 }
 

@@ -194,6 +194,16 @@ pub enum Step {
     Add,
 }
 
+/// How an operator converts between numbers and integers, if there is one scale for all of them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Quantization {
+    pub scale: f32,
+    /// The integer of the number 0.
+    pub zero: i32,
+    /// The least and the largest integer that numbers become. `None`: the operator makes numbers of integers.
+    pub limits: Option<(i32, i32)>,
+}
+
 /// An operator that keeps nothing from one run to the next.
 pub trait Operator: fmt::Debug + Send + Sync + 'static {
     /// The name in the ONNX standard.
@@ -234,6 +244,11 @@ pub trait Operator: fmt::Debug + Send + Sync + 'static {
 
     /// What this operator does, if it is nothing but a step on its input 0 and could be done by the operator before it.
     fn as_step(&self, _inputs: &Inputs<Kind>) -> Option<Step> {
+        None
+    }
+
+    /// How this operator converts FP32 to integers or integers to FP32, if it does only that.
+    fn quantization(&self, _inputs: &Inputs<Kind>) -> Option<Quantization> {
         None
     }
 

@@ -11,7 +11,7 @@ use tract_onnx::tract_hir::internal::{
 };
 
 use super::invalid;
-use super::operator::{Inputs, Kind, LateLengths, Operator, Step, elements};
+use super::operator::{Inputs, Kind, LateLengths, Operator, Quantization, Step, elements};
 
 /// One of our operators, in the form that tract needs.
 #[derive(Debug, Clone)]
@@ -68,6 +68,12 @@ impl Own {
             return None;
         }
         self.operator.as_step(&self.inputs(kinds.iter()).ok()?)
+    }
+
+    /// How the operator converts between FP32 and integers, if it does only that and the scale is constant.
+    pub fn quantization(&self, facts: &[&TypedFact]) -> Option<Quantization> {
+        let kinds = kinds_of(facts).ok()?;
+        self.operator.quantization(&self.inputs(kinds.iter()).ok()?)
     }
 
     /// The operator with a step after it. `None`: it cannot do the step.

@@ -54,9 +54,9 @@ pub const TABLE: &[Entry] = &[
 /// What the functions that build an operator return.
 type Built = TractResult<Arc<dyn Operator>>;
 
-/// The operator of a function without parameters that a file could not write.
-pub fn operator(function: Function) -> Built {
-    unary::unary("Swish", function)
+/// The operator of a function that the file writes as several nodes.
+pub fn operator(name: &'static str, function: Function) -> Built {
+    unary::unary(name, function)
 }
 
 fn built(operator: impl Operator) -> Built {

@@ -46,6 +46,8 @@ pub enum Function {
     Softsign,
     /// x × sigmoid(alpha × x).
     Swish { alpha: f32 },
+    /// x rounded to `scale` times a whole number from `least` to `most`.
+    Stepped { scale: f32, least: f32, most: f32 },
     /// The hyperbolic tangent.
     Tanh,
     /// x above alpha, and 0 elsewhere.
@@ -65,6 +67,7 @@ impl Function {
             Function::Mish => kernels::Function::Mish,
             Function::Relu => kernels::Function::Relu,
             Function::Sigmoid => kernels::Function::Sigmoid,
+            Function::Stepped { scale, least, most } => kernels::Function::Stepped { scale, least, most },
             Function::Swish { alpha } => kernels::Function::Swish { alpha },
             Function::Tanh => kernels::Function::Tanh,
             _ => return None,
@@ -142,6 +145,19 @@ impl Function {
                 each(values, |x| (if x < zero { zero } else { x }) + (-x.abs()).exp().ln_1p())
             }
             Function::Softsign => each(values, |x| x / (one + x.abs())),
+            Function::Stepped { scale, least, most } => {
+                let (scale, least, most) = (of(scale), of(least), of(most));
+                each(values, |x| {
+                    let step = x / scale;
+                    let step = if step > least { step } else { least };
+                    // Halves to even ones, as the kernel does.
+                    let step = if step < most { step } else { most };
+                    let rounded = step.round();
+                    let is_half = (step - step.trunc()).abs() == T::of(0.5);
+                    let is_odd = rounded % T::of(2.0) != zero;
+                    scale * if is_half && is_odd { rounded - step.signum() } else { rounded }
+                });
+            }
             Function::Swish { alpha } => {
                 let alpha = of(alpha);
                 each(values, |x| x * (alpha * x).logistic());

@@ -23,10 +23,12 @@ struct Fast {
     /// The lengths of a filter.
     kernel: TVec<usize>,
     filters: Arc<Filters>,
-    /// Whether another tensor is added, the last input.
+    /// What each number goes through first.
+    first: TVec<Function>,
+    /// Whether another tensor is added then, the last input.
     adds: bool,
     /// What follows the sum.
-    function: Option<Function>,
+    then: TVec<Function>,
     /// The windows, if the input has no open lengths.
     axes: Option<TVec<Axis>>,
 }
@@ -62,7 +64,15 @@ pub fn prepared(
     let bias = bias.and_then(|bias| bias.value.as_ref()).map(|bias| elements::<f32>(bias)).transpose()?;
     let filters = Arc::new(Filters::new(group, made, read, elements(value)?, bias));
     let kernel = kernel(window, &weights.shape)?;
-    let mut fast = Fast { window: window.clone(), kernel, filters, adds: false, function: None, axes: None };
+    let mut fast = Fast {
+        window: window.clone(),
+        kernel,
+        filters,
+        first: tvec![],
+        adds: false,
+        then: tvec![],
+        axes: None,
+    };
     let lengths: Option<TVec<usize>> = input.shape[2..].iter().map(|length| length.to_usize().ok()).collect();
     fast.axes = lengths.map(|lengths| fast.axes(&lengths)).transpose()?;
     Ok(Some(Arc::new(fast)))
@@ -121,13 +131,13 @@ impl Operator for Fast {
 
     fn then(&self, step: &Step) -> Option<Arc<dyn Operator>> {
         let mut more = self.clone();
+        let is_plain = self.first.is_empty() && !self.adds;
         match step {
-            Step::Function(function) if self.function.is_none() => more.function = Some(*function),
-            Step::Add if self.function.is_none() && !self.adds => more.adds = true,
+            Step::Function(function) if self.adds => more.then.push(*function),
+            Step::Function(function) => more.first.push(*function),
+            Step::Add if !self.adds => more.adds = true,
             Step::Scale { factors, offsets }
-                if self.function.is_none()
-                    && !self.adds
-                    && factors.len() == self.filters.output_channels() =>
+                if is_plain && factors.len() == self.filters.output_channels() =>
             {
                 more.filters = Arc::new(self.filters.scaled(factors, offsets));
             }
@@ -157,7 +167,8 @@ impl Operator for Fast {
                 add.shape()
             )));
         }
-        let after = After { add: add.map(elements::<f32>).transpose()?, function: self.function };
+        let add = add.map(elements::<f32>).transpose()?;
+        let after = After { first: &self.first, add, then: &self.then };
         let input = elements(input)?;
         Ok(tvec![filled(&shape, |output| self.filters.run(&axes, input, output, after))?])
     }

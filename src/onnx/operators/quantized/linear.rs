@@ -8,7 +8,7 @@ use half::slice::HalfFloatSliceExt;
 use tract_onnx::prelude::*;
 
 use super::super::attributes::Attributes;
-use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
+use super::super::operator::{Inputs, Kind, LateLengths, Operator, Quantization, elements};
 use super::grid::Grid;
 use super::steps::{Steps, Stored, expect_stored, floats, integers, tensor_of, with_stored};
 use super::{Built, built};
@@ -121,6 +121,14 @@ impl Operator for Quantize {
         Ok(tvec![Kind::new(steps.datum_type, x.shape.clone())])
     }
 
+    fn quantization(&self, inputs: &Inputs<Kind>) -> Option<Quantization> {
+        let (x, scale) = (inputs.optional(0)?, inputs.optional(1)?);
+        let precision = self.precision(x.datum_type, scale.datum_type).ok()?;
+        let is_single = x.datum_type == DatumType::F32 && matches!(precision, Precision::Single);
+        let steps = self.steps(inputs.optional(2).map(|zero| zero.datum_type)).ok()?;
+        quantization(inputs, Some((steps.low, steps.high))).filter(|_| is_single && self.axis.block == 0)
+    }
+
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
         let (x, scale, zero) = (inputs.required(0, "x")?, inputs.required(1, "y_scale")?, inputs.optional(2));
         let steps = self.steps(zero.map(Tensor::datum_type))?;
@@ -160,6 +168,19 @@ impl Operator for Quantize {
             Ok(tvec![Tensor::from_shape(x.shape(), &made)?])
         })
     }
+}
+
+/// The constant scale and zero point, if there is one of each and the scale is FP32.
+fn quantization(inputs: &Inputs<Kind>, limits: Option<(i32, i32)>) -> Option<Quantization> {
+    let [scale] = elements::<f32>(inputs.optional(1)?.value.as_ref()?).ok()? else { return None };
+    let zero = match inputs.optional(2) {
+        Some(zero) => match integers(zero.value.as_ref()?).ok()?[..] {
+            [zero] => zero,
+            _ => return None,
+        },
+        None => 0,
+    };
+    Some(Quantization { scale: *scale, zero, limits })
 }
 
 /// Quantizes numbers that have one scale, or one scale each.
@@ -227,6 +248,11 @@ impl Operator for Dequantize {
             )));
         }
         Ok(tvec![Kind::new(self.named.unwrap_or(scale.datum_type), x.shape.clone())])
+    }
+
+    fn quantization(&self, inputs: &Inputs<Kind>) -> Option<Quantization> {
+        let makes_single = self.named.is_none_or(|named| named == DatumType::F32);
+        quantization(inputs, None).filter(|_| makes_single && self.axis.block == 0)
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
