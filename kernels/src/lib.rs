@@ -16,6 +16,7 @@ mod simd;
 
 pub mod conv;
 pub mod functions;
+pub mod integer;
 pub mod product;
 pub mod tensor;
 

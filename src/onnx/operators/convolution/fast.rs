@@ -14,7 +14,7 @@ use tract_onnx::tract_hir::internal::DimLike;
 use super::super::attributes::Attributes;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, Step, elements};
 use super::conv::kernel;
-use super::window::Window;
+use super::window::{self, Window};
 
 /// The operator.
 #[derive(Debug, Clone)]
@@ -39,10 +39,9 @@ pub fn is_fast(attributes: &Attributes, inputs: &Inputs<Kind>) -> bool {
     let is_constant = |at: usize| inputs.optional(at).is_some_and(|kind| kind.value.is_some());
     let is_bias_constant = inputs.optional(2).is_none() || is_constant(2);
     let are_single = inputs.0.iter().flatten().all(|kind| kind.datum_type == DatumType::F32);
-    let is_cut = (0..AXES).any(|axis| window.explicit(axis).0 < 0);
     let is_empty = |kind: &Kind| kind.count() == Some(0);
     let weights = inputs.optional(1).filter(|kind| (3..=2 + AXES).contains(&kind.rank()) && !is_empty(kind));
-    is_constant(1) && is_bias_constant && are_single && !is_cut && weights.is_some()
+    is_constant(1) && is_bias_constant && are_single && !is_cut(&window) && weights.is_some()
 }
 
 /// The operator with packed weights. `None`: it does not have the form that the kernels compute. The inputs are checked.
@@ -53,11 +52,10 @@ pub fn prepared(
 ) -> TractResult<Option<Arc<dyn Operator>>> {
     let (input, weights) = (inputs.required(0, "X")?, inputs.required(1, "W")?);
     let bias = inputs.optional(2);
-    let is_cut = (0..AXES).any(|axis| window.explicit(axis).0 < 0);
     let are_single = inputs.0.iter().flatten().all(|kind| kind.datum_type == DatumType::F32);
     let is_open = bias.is_some_and(|bias| bias.value.is_none());
     let Some(value) = weights.value.as_ref().filter(|value| value.len() > 0) else { return Ok(None) };
-    if is_cut || !are_single || is_open || input.rank() > 2 + AXES {
+    if is_cut(window) || !are_single || is_open || input.rank() > 2 + AXES {
         return Ok(None);
     }
     let (made, read) = (value.shape()[0], value.shape()[1]);
@@ -78,19 +76,28 @@ pub fn prepared(
     Ok(Some(Arc::new(fast)))
 }
 
+/// The windows in the form that the kernels take. There are at most [`AXES`], and nothing is cut off.
+pub fn axes(axes: &[window::Axis]) -> TVec<Axis> {
+    let axis = |axis: &window::Axis| Axis {
+        input: axis.input,
+        output: axis.output,
+        kernel: axis.kernel,
+        stride: axis.stride,
+        dilation: axis.dilation,
+        before: axis.before as usize,
+    };
+    axes.iter().map(axis).collect()
+}
+
+/// Whether windows cut off the beginning of the input, which the kernels do not compute.
+pub fn is_cut(window: &Window) -> bool {
+    (0..AXES).any(|axis| window.explicit(axis).0 < 0)
+}
+
 impl Fast {
     /// The windows for an input of these lengths.
     fn axes(&self, lengths: &[usize]) -> TractResult<TVec<Axis>> {
-        let axes = self.window.axes(&self.kernel, lengths)?;
-        let axes = axes.into_iter().map(|axis| Axis {
-            input: axis.input,
-            output: axis.output,
-            kernel: axis.kernel,
-            stride: axis.stride,
-            dilation: axis.dilation,
-            before: axis.before as usize,
-        });
-        Ok(axes.collect())
+        Ok(axes(&self.window.axes(&self.kernel, lengths)?))
     }
 
     fn check_channels(&self, channels: usize) -> TractResult<()> {

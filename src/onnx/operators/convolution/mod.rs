@@ -10,7 +10,7 @@
 mod common;
 mod conv;
 mod deform;
-mod fast;
+pub mod fast;
 mod global;
 mod max;
 mod pool;

@@ -1,24 +1,46 @@
 //! ConvInteger and QLinearConv: convolutions of 8-bit integers with one, two or more spatial axes.
 //!
-//! The sums are exact. The input is padded with its zero point. The elements under the windows are copied into the columns
-//! of a matrix (a part of the output at a time, so that the copies stay small), which is multiplied with the weights.
+//! The sums are exact. The input is padded with its zero point.
+//!
+//! A sum of integers in FP32 is exact as long as no partial sum exceeds 2²⁴. So the float kernels compute the sums where the
+//! weights keep them that small, a part of the channels at a time if necessary. Otherwise the elements under the windows are
+//! copied into the rows of a matrix (a part of the output at a time, so that the copies stay small), which is multiplied
+//! with the weights.
 
 use std::ops::Range;
 use std::sync::Arc;
 
+use onnxd_kernels::conv::{AXES, After, Filters};
+use onnxd_kernels::integer::Matrix;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::DimLike;
 
 use super::super::attributes::Attributes;
+use super::super::convolution::fast::{axes, is_cut};
 use super::super::convolution::window::{Axis, Window};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
-use super::product::{Weights, distances};
+use super::product::distances;
 use super::right::{expect_lines, pick};
 use super::steps::{Steps, expect_bytes, floats, integers, scale, tensor_of, zero};
 use super::{Built, built};
 
 /// The most elements of the copies.
 const COPIES: usize = 1 << 18;
+
+/// Integers up to this size, and sums of them, are exact in FP32.
+const EXACT: i64 = 1 << 24;
+
+/// The largest distance of a number of 8 bits from its zero point.
+const FARTHEST: i64 = 255;
+
+/// The weights, without their zero points.
+#[derive(Debug)]
+enum Weights {
+    /// Filters for parts of the channels of the input, whose sums are exact in FP32.
+    Floats(Vec<(Range<usize>, Filters)>),
+    /// For each group, a matrix with a column for each channel of the output.
+    Integers(Vec<Matrix>),
+}
 
 /// What the operator makes of the sums.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -52,8 +74,8 @@ struct Conv {
     form: Form,
     windows: Window,
     groups: usize,
-    /// The weights of each group, when they are constant.
-    weights: Option<Arc<Vec<Weights>>>,
+    /// The weights, when they are constant.
+    weights: Option<Arc<Weights>>,
 }
 
 impl Conv {
@@ -65,8 +87,8 @@ impl Conv {
         }
     }
 
-    /// The weights of each group: a line for each channel of the output.
-    fn weights(&self, w: &Tensor, zero: Option<&Tensor>) -> TractResult<Vec<Weights>> {
+    /// The weights `[channels of the output, channels of the input of a group, …]` in the form in which they are multiplied.
+    fn weights(&self, w: &Tensor, zero: Option<&Tensor>) -> TractResult<Weights> {
         let channels = w.shape()[0];
         if !channels.is_multiple_of(self.groups) {
             return Err(TractError::msg(format!(
@@ -75,13 +97,29 @@ impl Conv {
             )));
         }
         let zeros = zero.map_or_else(|| Ok(vec![0]), integers)?;
-        let (width, rows) = (w.shape()[1..].iter().product(), channels / self.groups);
+        let (width, rows) = (w.shape()[1..].iter().product::<usize>(), channels / self.groups);
         let numbers = distances(w, width, |line| pick(&zeros, line))?;
+        let read = w.shape()[1];
+        if w.rank() <= 2 + AXES
+            && !is_cut(&self.windows)
+            && let Some(parts) = exact_parts(&numbers, channels, read)
+            && (parts.len() == 1 || self.groups == 1)
+        {
+            let taps = width / read;
+            let part = |part: Range<usize>| {
+                let lines = numbers.chunks_exact(width);
+                let lines = lines.flat_map(|line| &line[part.start * taps..part.end * taps]);
+                let weights: Vec<f32> = lines.map(|number| f32::from(*number)).collect();
+                let filters = Filters::new(self.groups, channels, part.len(), &weights, None);
+                (part, filters)
+            };
+            return Ok(Weights::Floats(parts.into_iter().map(part).collect()));
+        }
         let group = |at: usize| {
-            let numbers = numbers[at * rows * width..(at + 1) * rows * width].to_vec();
-            Weights::left(numbers, rows, width)
+            let numbers = &numbers[at * rows * width..(at + 1) * rows * width];
+            Matrix::new(width, rows, |k, row| numbers[row * width + k])
         };
-        Ok((0..self.groups).map(group).collect())
+        Ok(Weights::Integers((0..self.groups).map(group).collect()))
     }
 
     /// Checks the lengths of the windows, and returns them.
@@ -129,25 +167,24 @@ impl Conv {
     /// The sums for an image and a group, a part of the output positions at a time. `x` is the group's input.
     fn group(
         &self,
-        x: &[f32],
+        x: &[i16],
         along: &[Axis],
-        weights: &Weights,
+        (weights, width): (&Matrix, usize),
         mut done: impl FnMut(Range<usize>, &[i32]),
-    ) -> TractResult<()> {
+    ) {
         let positions: usize = along.iter().map(|along| along.output).product();
-        let most = (COPIES / weights.columns().max(1)).max(16);
-        let (mut columns, mut scratch) = (Vec::new(), Vec::new());
+        let most = (COPIES / width.max(1)).max(16);
+        let mut columns = Vec::new();
         let mut start = 0;
         while start < positions {
             let part = start..positions.min(start + most);
             columns.clear();
-            columns.resize(weights.columns() * part.len(), 0.0);
+            columns.resize(width * part.len(), 0);
             copy_windows(x, along, part.clone(), &mut columns);
-            let sums = weights.times_right(&columns, part.len(), &mut scratch)?;
+            let sums = weights.product(&turned(&columns, part.len()));
             start = part.end;
-            done(part, &sums);
+            done(part, &turned(&sums, weights.width()));
         }
-        Ok(())
     }
 
     /// Calls `done` with channels of the output and the sums of a part of their positions, until all are computed.
@@ -174,14 +211,34 @@ impl Conv {
         let numbers = distances(x, 1, |_| x_zero)?;
         let size = x.shape()[2..].iter().product::<usize>() * w.shape()[1];
         let channels = w.shape()[0] / self.groups;
+        let positions: usize = along.iter().map(|along| along.output).product();
+        if positions == 0 {
+            return Ok(());
+        }
+        let matrices = match &*weights {
+            Weights::Floats(parts) => {
+                let plane = size / w.shape()[1];
+                let numbers: Vec<f32> = numbers.iter().map(|number| f32::from(*number)).collect();
+                let images = numbers.chunks_exact((size * self.groups).max(1)).take(x.shape()[0]);
+                for (image, numbers) in images.enumerate() {
+                    let sums = sums_of_parts(parts, along, numbers, plane, w.shape()[0] * positions);
+                    for (channel, line) in sums.chunks(positions).enumerate() {
+                        done(image, channel, 0, line);
+                    }
+                }
+                return Ok(());
+            }
+            Weights::Integers(matrices) => matrices,
+        };
+        let width = w.shape()[1..].iter().product();
         for image in 0..x.shape()[0] {
-            for (group, weights) in weights.iter().enumerate() {
+            for (group, weights) in matrices.iter().enumerate() {
                 let at = (image * self.groups + group) * size;
-                self.group(&numbers[at..at + size], along, weights, |part, sums| {
+                self.group(&numbers[at..at + size], along, (weights, width), |part, sums| {
                     for (row, line) in sums.chunks(part.len()).enumerate() {
                         done(image, group * channels + row, part.start, line);
                     }
-                })?;
+                });
             }
         }
         Ok(())
@@ -262,9 +319,64 @@ impl Operator for Conv {
     }
 }
 
+/// Divides the channels of the input into parts whose sums in FP32 are exact. `None`: one channel alone has sums that are
+/// too large.
+fn exact_parts(numbers: &[i16], made: usize, read: usize) -> Option<Vec<Range<usize>>> {
+    let width = numbers.len() / made.max(1);
+    let taps = width / read.max(1);
+    let (mut parts, mut start) = (Vec::new(), 0);
+    let mut sums = vec![0_i64; made];
+    for channel in 0..read {
+        let size = |row: usize| -> i64 {
+            let taps = &numbers[row * width + channel * taps..][..taps];
+            taps.iter().map(|number| i64::from(*number).abs()).sum()
+        };
+        let sizes: Vec<i64> = (0..made).map(size).collect();
+        let most = |sums: &[i64]| sums.iter().max().copied().unwrap_or(0) * FARTHEST;
+        if most(&sizes) > EXACT {
+            return None;
+        }
+        sums.iter_mut().zip(&sizes).for_each(|(sum, size)| *sum += size);
+        if most(&sums) > EXACT {
+            parts.push(start..channel);
+            (start, sums) = (channel, sizes);
+        }
+    }
+    parts.push(start..read);
+    Some(parts)
+}
+
+/// The sums of one image: those of all parts of the channels, added as integers.
+fn sums_of_parts(
+    parts: &[(Range<usize>, Filters)],
+    along: &[Axis],
+    numbers: &[f32],
+    plane: usize,
+    count: usize,
+) -> Vec<i32> {
+    let mut sums = vec![0_i32; count];
+    let mut floats = vec![0.0; count];
+    for (channels, filters) in parts {
+        let numbers = match parts.len() {
+            1 => numbers,
+            _ => &numbers[channels.start * plane..channels.end * plane],
+        };
+        filters.run(&axes(along), numbers, &mut floats, After::default());
+        for (sum, float) in sums.iter_mut().zip(&floats) {
+            *sum = sum.wrapping_add(*float as i32);
+        }
+    }
+    sums
+}
+
+/// A matrix with rows of this width, with its axes exchanged.
+fn turned<T: Copy>(matrix: &[T], width: usize) -> Vec<T> {
+    (0..width).flat_map(|column| matrix.iter().skip(column).step_by(width.max(1)).copied()).collect()
+}
+
 /// Copies what is under the windows at these positions of the output: a line for each channel and element of a window.
 /// `columns` has zeros.
-fn copy_windows(x: &[f32], along: &[Axis], part: Range<usize>, columns: &mut [f32]) {
+fn copy_windows(x: &[i16], along: &[Axis], part: Range<usize>, columns: &mut [i16]) {
     let Some((last, outer)) = along.split_last() else { return };
     let size: usize = along.iter().map(|along| along.input).product();
     let taps: usize = along.iter().map(|along| along.kernel).product();

@@ -109,7 +109,7 @@ impl MatMul {
         expect_lines(optional(places.bias), columns, "bias")
     }
 
-    fn sums(&self, left: &[f32], inputs: &Inputs<Tensor>) -> TractResult<Sums> {
+    fn sums(&self, left: &[i16], inputs: &Inputs<Tensor>) -> TractResult<Sums> {
         let places = self.form.places();
         let (a, b) = (inputs.required(0, "A")?, inputs.required(places.b, "B")?);
         let made;
@@ -126,7 +126,7 @@ impl MatMul {
     }
 
     /// The left matrix without its zero points.
-    fn left(&self, inputs: &Inputs<Tensor>) -> TractResult<Vec<f32>> {
+    fn left(&self, inputs: &Inputs<Tensor>) -> TractResult<Vec<i16>> {
         let a = inputs.required(0, "A")?;
         let zeros = self.form.places().a_zero.and_then(|at| inputs.optional(at));
         let zeros = zeros.map_or_else(|| Ok(vec![0]), integers)?;
@@ -209,6 +209,10 @@ impl Operator for MatMul {
         Ok(Some(Arc::new(MatMul { form: self.form, right })))
     }
 
+    fn weight_bytes(&self) -> usize {
+        self.right.as_ref().map_or(0, |right| right.bytes())
+    }
+
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
         let (a, b) = (inputs.required(0, "A")?, inputs.required(self.form.places().b, "B")?);
         let shape = product_shape(a.shape(), b.shape())?;
@@ -217,7 +221,7 @@ impl Operator for MatMul {
                 let numbers = elements::<f32>(a)?;
                 let found = quantization(numbers);
                 let distance =
-                    |number: &f32| (BYTE.nearest(number / found.scale, found.zero) - found.zero) as f32;
+                    |number: &f32| (BYTE.nearest(number / found.scale, found.zero) - found.zero) as i16;
                 (numbers.iter().map(distance).collect(), vec![found.scale])
             }
             Form::Floats => (self.left(inputs)?, floats(inputs.required(2, "a_scale")?)?),

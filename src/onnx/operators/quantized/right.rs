@@ -1,11 +1,12 @@
 //! The right side of products of matrices of integers, and the shapes of such products.
 
+use onnxd_kernels::integer::Matrix;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::broadcast::multi_broadcast;
 use tract_onnx::tract_hir::internal::DimLike;
 
 use super::super::operator::Kind;
-use super::product::{Weights, distances};
+use super::product::distances;
 use super::steps::integers;
 
 /// The element of a line, of a list that has one element for each line or one for all.
@@ -54,7 +55,7 @@ pub fn product_shape<D: DimLike>(a: &[D], b: &[D]) -> TractResult<TVec<D>> {
 /// The right side of a product: one matrix or a stack of them.
 #[derive(Debug)]
 pub struct Right {
-    matrices: Vec<Weights>,
+    matrices: Vec<Matrix>,
     /// The shape without the last two lengths.
     stack: TVec<usize>,
     inner: usize,
@@ -74,14 +75,22 @@ impl Right {
         if zeros.iter().any(|zero| *zero != 0) {
             for line in numbers.chunks_mut(columns.max(1)) {
                 for (at, number) in line.iter_mut().enumerate() {
-                    *number -= pick(&zeros, at) as f32;
+                    *number -= pick(&zeros, at) as i16;
                 }
             }
         }
         let size = inner * columns;
         let count = stack.iter().product();
-        let matrix = |at: usize| Weights::right(numbers[at * size..(at + 1) * size].to_vec(), inner, columns);
+        let matrix = |at: usize| {
+            let numbers = &numbers[at * size..(at + 1) * size];
+            Matrix::new(inner, columns, |row, column| numbers[row * columns + column])
+        };
         Ok(Right { matrices: (0..count).map(matrix).collect(), stack: stack.into(), inner, columns })
+    }
+
+    /// The bytes of the matrices.
+    pub fn bytes(&self) -> usize {
+        self.matrices.iter().map(Matrix::bytes).sum()
     }
 
     /// The number of columns of each matrix.
@@ -90,7 +99,7 @@ impl Right {
     }
 
     /// The sums of the products with left matrices of this shape, whose zero points are subtracted.
-    pub fn times(&self, left: &[f32], shape: &[usize]) -> TractResult<Vec<i32>> {
+    pub fn times(&self, left: &[i16], shape: &[usize]) -> TractResult<Vec<i32>> {
         let (rows, inner) = match shape {
             [] => return Err(TractError::msg("`A` is a scalar: expected a matrix")),
             [inner] => (1, *inner),
@@ -102,20 +111,25 @@ impl Right {
                 self.inner
             )));
         }
-        let mut scratch = Vec::new();
         let stack = &shape[..shape.len().saturating_sub(2)];
         if let [matrix] = &self.matrices[..] {
-            return matrix.times_left(left, rows * stack.iter().product::<usize>(), &mut scratch);
+            let count = rows * stack.iter().product::<usize>();
+            return Ok(product(matrix, left, count));
         }
         let whole = multi_broadcast(&[TVec::from(stack), self.stack.clone()])?;
         let mut sums = Vec::new();
         for at in 0..whole.iter().product() {
             let from = place(at, &whole, stack) * rows * inner;
             let matrix = &self.matrices[place(at, &whole, &self.stack)];
-            sums.extend(matrix.times_left(&left[from..from + rows * inner], rows, &mut scratch)?);
+            sums.extend(product(matrix, &left[from..from + rows * inner], rows));
         }
         Ok(sums)
     }
+}
+
+/// `rows` rows times a matrix. Without terms, all sums are 0.
+fn product(matrix: &Matrix, left: &[i16], rows: usize) -> Vec<i32> {
+    if left.is_empty() { vec![0; rows * matrix.width()] } else { matrix.product(left) }
 }
 
 /// The index in a tensor of the shape `part` that is broadcast to the shape `whole`, for an index there.
