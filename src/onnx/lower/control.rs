@@ -38,12 +38,9 @@ pub(super) fn branch<'a>(lowering: &mut Lowering<'a>, node: &'a NodeProto) -> Tr
     let no = lowering.body(no, &[]).map_err(in_branch("else_branch"))?;
     let facts = common(lowering, &yes, &no, &outer)?;
     let mut inputs = tvec![condition];
-    let op = Branch {
-        yes: arm(yes, &mut inputs, lowering.max_tensor_bytes)?,
-        no: arm(no, &mut inputs, lowering.max_tensor_bytes)?,
-        facts,
-    };
-    let outputs = lowering.wire(name_of(node), op, &inputs)?;
+    let yes = arm(yes, &mut inputs, lowering.max_tensor_bytes)?;
+    let no = arm(no, &mut inputs, lowering.max_tensor_bytes)?;
+    let outputs = lowering.wire_bodies(name_of(node), &inputs, &facts, |facts| Branch { yes, no, facts })?;
     Ok(outputs.into_iter().map(Value::Tensor).collect())
 }
 
@@ -67,12 +64,11 @@ fn common(
     no: &BodyGraph,
     outer: &HashSet<Symbol>,
 ) -> TractResult<TVec<TypedFact>> {
-    let (yes, no) = (&yes.graph, &no.graph);
-    if yes.outputs.len() != no.outputs.len() {
+    let counts = (yes.graph.outputs.len(), no.graph.outputs.len());
+    if counts.0 != counts.1 {
         return Err(TractError::msg(format!(
             "its branches have {} and {} outputs: expected equal numbers",
-            yes.outputs.len(),
-            no.outputs.len()
+            counts.0, counts.1
         )));
     }
     let fact = |at: usize| -> TractResult<TypedFact> {
@@ -102,7 +98,7 @@ fn common(
             .collect();
         Ok(TypedFact::dt_shape(yes.datum_type, shape))
     };
-    (0..yes.outputs.len()).map(fact).collect()
+    (0..counts.0).map(fact).collect()
 }
 
 impl Lowering<'_> {

@@ -7,7 +7,6 @@ use tract_onnx::tract_hir::internal::{DimLike, EvalOp, TypedOp};
 
 use super::super::operators::operator::Kind;
 use super::super::operators::own::Own;
-use super::Lowering;
 
 /// A constant is computed while the graph is made if it has at most so many bytes, or not more than
 /// [`FOLD_GROWTH`] times its inputs. So weights that are stored in eight bits are widened once.
@@ -17,22 +16,18 @@ const FOLD_GROWTH: usize = 8;
 /// An operator on sizes with symbols is computed while the graph is made if it has at most so many elements.
 const MOST_SIZES: usize = 1 << 10;
 
-impl Lowering<'_> {
-    /// The outputs of an operator, if all its inputs are constant and the outputs are not too large.
-    pub(super) fn folded(&self, op: &dyn TypedOp, inputs: &[OutletId]) -> TractResult<Option<TVec<TValue>>> {
-        let facts: Vec<&TypedFact> =
-            inputs.iter().map(|outlet| self.fact(*outlet)).collect::<TractResult<_>>()?;
-        let constants: Option<TVec<TValue>> =
-            facts.iter().map(|fact| fact.konst.clone().map(IntoTValue::into_tvalue)).collect();
-        let Some(constants) = constants.filter(|constants| !constants.is_empty()) else { return Ok(None) };
-        let bytes: Option<usize> =
-            op.output_facts(&facts)?.iter().map(|fact| fact.mem_size().to_usize().ok()).sum();
-        if bytes.is_none_or(|bytes| bytes > most_folded(&constants)) {
-            return Ok(None);
-        }
-        // A constant with a symbol has no value before the run, and that is an error of the operator.
-        Ok(op.eval_out_of_plan(constants).unwrap_or(None))
+/// The outputs of an operator, if all its inputs are constant and the outputs are not too large.
+pub(super) fn folded(op: &dyn TypedOp, facts: &[&TypedFact]) -> TractResult<Option<TVec<TValue>>> {
+    let constants: Option<TVec<TValue>> =
+        facts.iter().map(|fact| fact.konst.clone().map(IntoTValue::into_tvalue)).collect();
+    let Some(constants) = constants.filter(|constants| !constants.is_empty()) else { return Ok(None) };
+    let bytes: Option<usize> =
+        op.output_facts(facts)?.iter().map(|fact| fact.mem_size().to_usize().ok()).sum();
+    if bytes.is_none_or(|bytes| bytes > most_folded(&constants)) {
+        return Ok(None);
     }
+    // A constant with a symbol has no value before the run, and that is an error of the operator.
+    Ok(op.eval_out_of_plan(constants).unwrap_or(None))
 }
 
 /// The outputs for constant inputs. `None` when they are computed in each run.

@@ -75,6 +75,19 @@ pub struct BodyGraph {
     pub graph: TypedModel,
     /// The outer tensors that the body reads, in the order of its last inputs.
     pub captured: Vec<OutletId>,
+    /// For each output: whether it is FP16 in the file. It is FP32 in the graph.
+    pub halves: Vec<bool>,
+}
+
+impl BodyGraph {
+    /// The type and shape of an output, as the file has it.
+    pub fn output_fact(&self, at: usize) -> TractResult<TypedFact> {
+        let mut fact = self.graph.output_fact(at)?.without_value();
+        if self.halves[at] {
+            fact.datum_type = DatumType::F16;
+        }
+        Ok(fact)
+    }
 }
 
 /// A graph that is being made.
@@ -88,6 +101,8 @@ struct Frame {
     names: HashSet<String>,
     /// The FP32 tensors that belong to FP16 tensors.
     wide: HashMap<OutletId, half::Wide>,
+    /// The FP32 tensors that are computed from FP16 values only.
+    of_halves: HashSet<OutletId>,
 }
 
 /// The making of a typed graph.
@@ -165,6 +180,7 @@ impl<'a> Lowering<'a> {
             captured: Vec::new(),
             names: HashSet::new(),
             wide: HashMap::new(),
+            of_halves: HashSet::new(),
         });
     }
 
@@ -216,13 +232,15 @@ impl<'a> Lowering<'a> {
             ),
             Value::Tensor(outlet) => {
                 let fact = self.frames[frame - 1].graph.outlet_fact(*outlet)?.clone();
-                let name = self.unique_in(frame, name);
-                let inner = &mut self.frames[frame];
                 Value::Tensor(match fact.konst {
-                    Some(konst) => inner.graph.add_const(name, konst)?,
+                    Some(konst) => {
+                        let name = self.unique_in(frame, name);
+                        self.frames[frame].graph.add_const(name, konst)?
+                    }
                     None => {
-                        inner.captured.push(*outlet);
-                        inner.graph.add_source(name, fact.without_value())?
+                        let outer = self.wide_in(frame - 1, *outlet)?;
+                        self.frames[frame].captured.push(outer);
+                        self.source_in(frame, name, &fact.without_value())?
                     }
                 })
             }
@@ -291,12 +309,29 @@ impl<'a> Lowering<'a> {
         op: impl Into<Box<dyn TypedOp>>,
         inputs: &[OutletId],
     ) -> TractResult<TVec<OutletId>> {
+        self.wire_in(self.frames.len() - 1, name, op, inputs)
+    }
+
+    fn wire_in(
+        &mut self,
+        frame: usize,
+        name: &str,
+        op: impl Into<Box<dyn TypedOp>>,
+        inputs: &[OutletId],
+    ) -> TractResult<TVec<OutletId>> {
         let op: Box<dyn TypedOp> = op.into();
-        if let Some(outputs) = self.folded(&*op, inputs)? {
-            return outputs.into_iter().map(|output| self.constant(name, output.into_arc_tensor())).collect();
-        }
-        let name = self.unique(name);
-        self.frame().graph.wire_node(name, op, inputs)
+        let graph = &self.frames[frame].graph;
+        let facts: Vec<&TypedFact> =
+            inputs.iter().map(|outlet| graph.outlet_fact(*outlet)).collect::<TractResult<_>>()?;
+        let Some(outputs) = fold::folded(&*op, &facts)? else {
+            let name = self.unique_in(frame, name);
+            return self.frames[frame].graph.wire_node(name, op, inputs);
+        };
+        let constant = |output: TValue| {
+            let name = self.unique_in(frame, name);
+            self.frames[frame].graph.add_const(name, output.into_arc_tensor())
+        };
+        outputs.into_iter().map(constant).collect()
     }
 
     /// The same tensor with symbolic integers (`TDim`) as `I64`. Between iterations or branches, the type must not depend on
@@ -335,10 +370,16 @@ impl<'a> Lowering<'a> {
         make: impl FnOnce(&mut Self) -> TractResult<Vec<OutletId>>,
     ) -> TractResult<BodyGraph> {
         self.push_frame();
-        let made = make(self);
+        let made = make(self).and_then(|made| {
+            let wide: TractResult<Vec<OutletId>> = made.iter().map(|outlet| self.wide(*outlet)).collect();
+            Ok((made, wide?))
+        });
         let Frame { mut graph, captured, .. } = self.pop_frame();
-        graph.select_output_outlets(&made?)?;
-        Ok(BodyGraph { graph, captured })
+        let (made, wide) = made?;
+        let is_half = |outlet: &OutletId| Ok(graph.outlet_fact(*outlet)?.datum_type == DatumType::F16);
+        let halves = made.iter().map(is_half).collect::<TractResult<_>>()?;
+        graph.select_output_outlets(&wide)?;
+        Ok(BodyGraph { graph, captured, halves })
     }
 
     fn body_nodes(&mut self, graph: &'a GraphProto, inputs: &[Given]) -> TractResult<Vec<Value>> {
@@ -351,10 +392,7 @@ impl<'a> Lowering<'a> {
         }
         for (input, given) in graph.input.iter().zip(inputs) {
             let outlet = match given {
-                Given::Tensor(fact) => {
-                    let name = self.unique(&input.name);
-                    self.frame().graph.add_source(name, fact.clone())?
-                }
+                Given::Tensor(fact) => self.source(&input.name, fact)?,
                 Given::Constant(value) => self.constant(&input.name, value.clone())?,
             };
             self.bind(&input.name, Value::Tensor(outlet));

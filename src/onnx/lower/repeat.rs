@@ -75,6 +75,7 @@ fn wire(
     let asks = !always.is_some_and(|always| always.cast_to_scalar::<bool>().is_ok_and(|always| always));
     if !asks {
         stable.graph.graph.outputs.remove(0);
+        stable.graph.halves.remove(0);
     }
     let length = it.length(lowering, asks)?.unwrap_or_else(|| lowering.late_length());
     let mut inputs: TVec<OutletId> = it.trips.iter().chain(&it.condition).copied().collect();
@@ -123,7 +124,7 @@ pub(super) fn stable<'a>(
         let graph = lowering.body(body, &given(&carried))?;
         let mut is_stable = true;
         for (at, fact) in carried.iter_mut().enumerate() {
-            let made = graph.graph.output_fact(before + at)?;
+            let made = graph.output_fact(before + at)?;
             if made.datum_type != fact.datum_type || made.rank() != fact.rank() {
                 return Err(TractError::msg(format!(
                     "its body makes the value `{}` of {:?} with {} axes from one of {:?} with {}: expected the same type and \
@@ -183,22 +184,23 @@ impl NewRepeat {
             facts.push(TypedFact::dt_shape(fact.datum_type, shape));
         }
         for (at, along) in self.joined.iter().enumerate() {
-            let fact = body.graph.output_fact(self.before + self.carried.len() + at)?;
+            let fact = body.output_fact(self.before + self.carried.len() + at)?;
             let mut shape: TVec<TDim> = fact.shape.iter().map(of_outer).collect();
             shape.insert(along.axis, self.length.clone());
             facts.push(TypedFact::dt_shape(fact.datum_type, shape));
         }
         let mut inputs = self.inputs;
         inputs.extend(body.captured);
-        let op = Repeat {
+        let max_tensor_bytes = lowering.max_tensor_bytes;
+        let body = Arc::new(Body::of(body.graph, max_tensor_bytes)?);
+        lowering.wire_bodies(name_of(node), &inputs, &facts, |facts| Repeat {
             node: name_of(node).to_owned(),
-            body: Arc::new(Body::of(body.graph, lowering.max_tensor_bytes)?),
+            body,
             course: self.course,
             carried: self.carried.len(),
             joined: self.joined,
             facts,
-            max_tensor_bytes: lowering.max_tensor_bytes,
-        };
-        lowering.wire(name_of(node), op, &inputs)
+            max_tensor_bytes,
+        })
     }
 }

@@ -53,6 +53,11 @@ fn cast<'a>(lowering: &mut Lowering<'a>, node: &'a NodeProto, entry: &Entry) -> 
     if from == to && !is_bfloat(&lowering.attributes(node)) {
         return Ok(vec![Value::Tensor(input)]);
     }
+    if !is_bfloat(&lowering.attributes(node))
+        && let Some(outlet) = lowering.cast_in_singles(input, from, to)?
+    {
+        return Ok(vec![Value::Tensor(outlet)]);
+    }
     let outlets = lowering.operator(node, entry)?;
     Ok(outlets.into_iter().map(Value::Tensor).collect())
 }

@@ -107,8 +107,7 @@ fn batch<'a>(
     let graph = lowering.apart(|lowering| {
         let mut sources = Vec::new();
         for fact in rows {
-            let name = lowering.unique("row");
-            sources.push(lowering.frame().graph.add_source(name, fact)?);
+            sources.push(lowering.source("row", &fact)?);
         }
         Ok(wire(lowering, walk, sources)?.to_vec())
     })?;

@@ -119,13 +119,18 @@ fn split(lowering: &mut Lowering, node: &NodeProto) -> TractResult<Value> {
         )));
     }
     let removes = !keeps && split.is_none();
+    let is_half = fact.datum_type == DatumType::F16;
+    let wide = lowering.wide(input)?;
     let mut start = 0;
     let mut all = Vec::with_capacity(sizes.len());
     for size in sizes {
         let slice = Slice { axis: at, start: start.to_dim(), end: (start + size).to_dim() };
-        let mut part = lowering.wire(name_of(node), slice, &[input])?[0];
+        let mut part = lowering.wire(name_of(node), slice, &[wide])?[0];
         if removes {
             part = lowering.wire(name_of(node), AxisOp::Rm(at), &[part])?[0];
+        }
+        if is_half {
+            part = lowering.narrowed(part)?;
         }
         all.push(Value::Tensor(part));
         start += size;
@@ -181,14 +186,11 @@ pub(super) fn join(
     axis: usize,
     is_new: bool,
 ) -> TractResult<OutletId> {
-    let mut parts: TVec<OutletId> = TVec::new();
-    for tensor in tensors {
-        let tensor = lowering.without_symbols(*tensor)?;
-        parts.push(if is_new { lowering.wire(name, AxisOp::Add(axis), &[tensor])?[0] } else { tensor });
-    }
-    let rank = lowering.fact(parts[0])?.rank();
-    for part in &parts {
-        let (first, other) = (lowering.fact(parts[0])?, lowering.fact(*part)?);
+    let tensors: TVec<OutletId> =
+        tensors.iter().map(|tensor| lowering.without_symbols(*tensor)).collect::<TractResult<_>>()?;
+    let rank = lowering.fact(tensors[0])?.rank();
+    for tensor in &tensors {
+        let (first, other) = (lowering.fact(tensors[0])?, lowering.fact(*tensor)?);
         if other.rank() != rank || other.datum_type != first.datum_type {
             return Err(TractError::msg(format!(
                 "it joins a tensor of {:?} with {rank} axes and one of {:?} with {}: expected one type and equal numbers of axes",
@@ -198,7 +200,14 @@ pub(super) fn join(
             )));
         }
     }
-    Ok(lowering.wire(name, TypedConcat::new(axis), &parts)?[0])
+    let is_half = lowering.fact(tensors[0])?.datum_type == DatumType::F16;
+    let mut parts: TVec<OutletId> = TVec::new();
+    for tensor in tensors {
+        let wide = lowering.wide(tensor)?;
+        parts.push(if is_new { lowering.wire(name, AxisOp::Add(axis), &[wide])?[0] } else { wide });
+    }
+    let joined = lowering.wire(name, TypedConcat::new(axis), &parts)?[0];
+    if is_half { lowering.narrowed(joined) } else { Ok(joined) }
 }
 
 /// Puts the body of a `SequenceMap` into the graph once for each element.
