@@ -145,7 +145,7 @@ pub(crate) fn tanh<V: Simd>(x: V) -> V {
     let far = one.sub(two.div(power.mul_add(n.power_of_two(), one))).with_sign(x);
     // Near 0 the difference above loses digits.
     let square = x.mul(x);
-    let terms = [-5.704_988_7e-3, 2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328_2e-1];
+    let terms = [-5.704_988_7e-3, 2.063_909e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1];
     let near = polynomial(square, terms).mul_add(square.mul(x), x);
     magnitude.if_less(V::splat(0.625), near, far)
 }
@@ -167,8 +167,15 @@ fn mish<V: Simd>(x: V) -> V {
 #[inline(always)]
 fn erf_near<V: Simd>(square: V) -> V {
     // A fit at Chebyshev points.
-    let terms =
-        [7.933_495e-5, -8.034_847e-4, 5.191_219e-3, -2.685_54e-2, 1.128_362_6e-1, -3.761_263e-1, 1.128_379_2];
+    let terms = [
+        7.933_495e-5,
+        -8.034_847e-4,
+        5.191_219e-3,
+        -2.685_54e-2,
+        1.128_362_6e-1,
+        -3.761_263e-1,
+        std::f32::consts::FRAC_2_SQRT_PI,
+    ];
     polynomial(square, terms)
 }
 
@@ -181,12 +188,12 @@ fn erf_far<V: Simd>(x: V) -> V {
         2.466_735_4e-1,
         -4.314_781_7e-1,
         1.398_527_3e-1,
-        6.423_516_3e-1,
+        6.423_516e-1,
         -1.144_854_8,
         8.135_763_4e-1,
         -7.953_23e-2,
         -2.723_961_2e-1,
-        -6.486_264_5e-4,
+        -6.486_265e-4,
         5.642_077_3e-1,
     ];
     let most = V::splat(9.2);

@@ -110,8 +110,8 @@ fn product(level: Level, matrix: &Matrix, rows: &[i16], sums: &mut [i32]) {
             Kind::Baseline => {}
             // SAFETY: a `Level` is only made for instructions that the processor has.
             Kind::Avx2 => return unsafe { avx2(matrix, rows, sums) },
-            // SAFETY: as above, and VNNI was looked for.
             Kind::Avx512 if is_x86_feature_detected!("avx512vnni") => {
+                // SAFETY: as above, and VNNI was looked for.
                 return unsafe { vnni(matrix, rows, sums) };
             }
             // SAFETY: as above.

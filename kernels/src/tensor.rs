@@ -2,14 +2,14 @@
 
 use tract_data::prelude::{Tensor, TractResult};
 
-/// A tensor of this shape whose numbers `fill` writes. They are not set to 0 first, which takes longer than many
+/// A tensor of this shape whose numbers `write` writes. They are not set to 0 first, which takes longer than many
 /// operators do.
 ///
-/// `fill` must write every number, and must not read one before. What it is given are numbers of an earlier use of the
+/// `write` must write every number, and must not read one before. What it is given are numbers of an earlier use of the
 /// memory.
-pub fn filled(shape: &[usize], fill: impl FnOnce(&mut [f32])) -> TractResult<Tensor> {
+pub fn written(shape: &[usize], write: impl FnOnce(&mut [f32])) -> TractResult<Tensor> {
     // SAFETY: every pattern of bits is a number of this type, and the allocator has no secrets from its own program.
     let mut tensor = unsafe { Tensor::uninitialized::<f32>(shape)? };
-    fill(tensor.try_as_plain_ram_mut()?.as_slice_mut()?);
+    write(tensor.try_as_plain_ram_mut()?.as_slice_mut()?);
     Ok(tensor)
 }

@@ -68,9 +68,9 @@ impl Padded {
     /// Where the number at a place of the padded input is.
     fn place(&self, place: [usize; AXES]) -> usize {
         let (mut phase, mut at) = (0, 0);
-        for axis in 0..AXES {
-            phase = phase * self.strides[axis] + place[axis] % self.strides[axis];
-            at = at * self.lengths[axis] + place[axis] / self.strides[axis];
+        for ((place, stride), length) in place.iter().zip(&self.strides).zip(&self.lengths) {
+            phase = phase * stride + place % stride;
+            at = at * length + place / stride;
         }
         phase * self.lengths.iter().product::<usize>() + at
     }

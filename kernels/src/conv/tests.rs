@@ -60,7 +60,7 @@ fn compare(random: &mut Random, axes: &[Axis; 3], groups: usize, read: usize, ma
         let mut output = vec![f32::NAN; add.len()];
         filters.run(axes, &input, &mut output, After::default());
         let differs =
-            output.iter().zip(&expected).position(|(found, expected)| !((found - expected).abs() < bound));
+            output.iter().zip(&expected).position(|(found, expected)| !is_near(*found, *expected, bound));
         assert_eq!(differs, None, "{level:?} {axes:?} {groups} groups of {read} → {made}");
         let limit = Function::Between { least: -0.5, most: 1.0 };
         let after = After { first: &[limit], add: Some(&add), then: &[Function::Relu] };
@@ -68,9 +68,14 @@ fn compare(random: &mut Random, axes: &[Axis; 3], groups: usize, read: usize, ma
         let expected =
             expected.iter().zip(&add).map(|(number, other)| (number.clamp(-0.5, 1.0) + other).max(0.0));
         let differs =
-            output.iter().zip(expected).position(|(found, expected)| !((found - expected).abs() < bound));
+            output.iter().zip(expected).position(|(found, expected)| !is_near(*found, expected, bound));
         assert_eq!(differs, None, "{level:?} with ReLU: {axes:?} {groups} groups of {read} → {made}");
     }
+}
+
+/// Whether a number is near the expected one. NaN is not.
+fn is_near(found: f32, expected: f32, bound: f32) -> bool {
+    (found - expected).abs() < bound
 }
 
 #[test]

@@ -122,15 +122,24 @@ impl Operator for Change {
         Ok(tvec![match self {
             Change::Widen => {
                 let halves = elements::<f16>(input)?;
-                filled(input.shape(), |wide| Ok(halves.convert_to_f32_slice(wide)))?
+                filled(input.shape(), |wide| {
+                    halves.convert_to_f32_slice(wide);
+                    Ok(())
+                })?
             }
             Change::Narrow => {
                 let wide = elements::<f32>(input)?;
-                filled(input.shape(), |halves: &mut [f16]| Ok(halves.convert_from_f32_slice(wide)))?
+                filled(input.shape(), |halves: &mut [f16]| {
+                    halves.convert_from_f32_slice(wide);
+                    Ok(())
+                })?
             }
             Change::Round => {
                 let wide = elements::<f32>(input)?;
-                filled(input.shape(), |rounded| Ok(round(wide, rounded)))?
+                filled(input.shape(), |rounded| {
+                    round(wide, rounded);
+                    Ok(())
+                })?
             }
         }])
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use onnxd_kernels::conv::{AXES, After, Axis, Filters};
 use onnxd_kernels::functions::Function;
-use onnxd_kernels::tensor::filled;
+use onnxd_kernels::tensor::written;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::DimLike;
 
@@ -177,6 +177,6 @@ impl Operator for Fast {
         let add = add.map(elements::<f32>).transpose()?;
         let after = After { first: &self.first, add, then: &self.then };
         let input = elements(input)?;
-        Ok(tvec![filled(&shape, |output| self.filters.run(&axes, input, output, after))?])
+        Ok(tvec![written(&shape, |output| self.filters.run(&axes, input, output, after))?])
     }
 }
