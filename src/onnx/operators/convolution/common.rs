@@ -8,9 +8,9 @@ use tract_onnx::tract_hir::internal::DimLike;
 
 use super::super::attributes::Attributes;
 use super::super::operator::{Inputs, Kind};
-use super::conv::{group, kernel};
+use super::conv::group;
 use super::fast;
-use super::window::{Padding, Window};
+use super::window::{Padding, Window, kernel};
 
 /// Whether tract computes this `Conv` correctly: its attributes are sound, and each window fits into the padded input. False
 /// for those that ours computes faster.

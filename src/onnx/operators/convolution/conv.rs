@@ -13,7 +13,7 @@ use super::super::attributes::Attributes;
 use super::super::floats::{Real, expect_float, in_reals};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
 use super::transposed::Transposed;
-use super::window::{Axis, Window, rows};
+use super::window::{Axis, Window, kernel, rows};
 use super::{Built, built, fast};
 
 /// One of the two operators.
@@ -53,25 +53,6 @@ pub fn group(attributes: &Attributes) -> TractResult<usize> {
         Ok(group) if group > 0 => Ok(group),
         _ => Err(attributes.wrong(format!("`group` is {group}: expected 1 or more"))),
     }
-}
-
-/// The lengths of a filter along the axes of a window. `weights` is its shape.
-pub fn kernel(window: &Window, weights: &[TDim]) -> TractResult<TVec<usize>> {
-    let lengths = weights.iter().skip(2).enumerate().map(|(axis, length)| {
-        let named = window.kernel.get(axis).map(|length| *length as usize);
-        match (length.to_usize().ok(), named) {
-            (Some(0), _) => Err(TractError::msg("its weights have no elements")),
-            (Some(length), Some(named)) if length != named => Err(TractError::msg(format!(
-                "`kernel_shape` has {named} for axis {}, but its weights have {length}",
-                axis + 2
-            ))),
-            (Some(length), _) | (None, Some(length)) => Ok(length),
-            (None, None) => Err(TractError::msg(
-                "the lengths of its weights are not known: the attribute `kernel_shape` is missing",
-            )),
-        }
-    });
-    lengths.collect()
 }
 
 impl Operator for Conv {

@@ -7,7 +7,7 @@ use tract_onnx::prelude::*;
 use super::super::attributes::Attributes;
 use super::super::floats::{Real, expect_float, in_reals};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
-use super::conv::{group, kernel};
+use super::conv::group;
 use super::window::{Axis, Window};
 use super::{Built, built};
 

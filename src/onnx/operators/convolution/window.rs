@@ -312,6 +312,25 @@ impl Window {
     }
 }
 
+/// The lengths of a filter along the axes of a window. `weights` is its shape.
+pub fn kernel(window: &Window, weights: &[TDim]) -> TractResult<TVec<usize>> {
+    let lengths = weights.iter().skip(2).enumerate().map(|(axis, length)| {
+        let named = window.kernel.get(axis).map(|length| *length as usize);
+        match (length.to_usize().ok(), named) {
+            (Some(0), _) => Err(TractError::msg("its weights have no elements")),
+            (Some(length), Some(named)) if length != named => Err(TractError::msg(format!(
+                "`kernel_shape` has {named} for axis {}, but its weights have {length}",
+                axis + 2
+            ))),
+            (Some(length), _) | (None, Some(length)) => Ok(length),
+            (None, None) => Err(TractError::msg(
+                "the lengths of its weights are not known: the attribute `kernel_shape` is missing",
+            )),
+        }
+    });
+    lengths.collect()
+}
+
 /// For each row of windows in a plane, the taps and the rows of the input that meet it. `outer` are the axes before the
 /// one along the rows. A tap is an index among the taps of these axes, a row one among the rows of the plane.
 pub fn rows(outer: &[Axis]) -> Vec<Vec<(usize, usize)>> {
