@@ -58,8 +58,7 @@ pub fn expect_float(kind: &Kind, name: &str) -> TractResult<()> {
     }
 }
 
-/// Runs a computation in the type of the first input. FP16 inputs are widened to FP32, and FP32 results are rounded to
-/// FP16 once.
+/// Runs a computation in the type of the first input.
 ///
 /// Errors: the first input is missing or has no floating-point numbers.
 pub fn in_reals(
@@ -71,27 +70,10 @@ pub fn in_reals(
     match first.datum_type() {
         DatumType::F32 => single(inputs),
         DatumType::F64 => double(inputs),
-        DatumType::F16 => {
-            let wide = inputs
-                .0
-                .iter()
-                .map(|input| input.map(|input| changed(input, DatumType::F16, DatumType::F32)));
-            let wide: Vec<Option<Tensor>> = wide.map(Option::transpose).collect::<TractResult<_>>()?;
-            let outputs = single(&Inputs(wide.iter().map(Option::as_ref).collect()))?;
-            outputs.iter().map(|output| changed(output, DatumType::F32, DatumType::F16)).collect()
-        }
         other => {
             Err(TractError::msg(format!("its first input is of type {other:?}: expected FP16, FP32 or FP64")))
         }
     }
-}
-
-/// A tensor of type `from` as one of type `to`; any other tensor as it is.
-fn changed(tensor: &Tensor, from: DatumType, to: DatumType) -> TractResult<Tensor> {
-    if tensor.datum_type() != from {
-        return Ok(tensor.clone());
-    }
-    Ok(tensor.cast_to_dt(to)?.into_owned())
 }
 
 /// The elements of a tensor in the type that an operator computes in.

@@ -3,14 +3,10 @@
 //! What belongs here: what several families of operators need for every datatype. What does not: shapes (`axes`,
 //! `broadcast`) and operators.
 //!
-//! Invariants: arithmetic of integers wraps and never panics. FP16 has no arithmetic here: operators compute it in FP32 and
-//! round once ([`widened`]).
-
-use std::borrow::Cow;
+//! Invariants: arithmetic of integers wraps and never panics. FP16 has no arithmetic here: operators are given FP32 in its place
+//! (see `lower::half`).
 
 use tract_onnx::prelude::*;
-
-use super::operator::Inputs;
 
 /// Evaluates `$body` with `$t` as the Rust type of a datatype: all integers, FP32 and FP64. Other datatypes give an error.
 macro_rules! on_numbers {
@@ -262,32 +258,6 @@ pub fn mapped<T: Datum, U: Datum + Default + Clone>(
         to.iter_mut().zip(from).for_each(|(to, from)| *to = change(from));
         Ok(())
     })
-}
-
-/// Computes with FP32 where the inputs are FP16: those are widened, and results of FP32 are rounded once.
-pub fn widened(
-    inputs: &Inputs<Tensor>,
-    compute: impl FnOnce(&Inputs<Tensor>) -> TractResult<TVec<Tensor>>,
-) -> TractResult<TVec<Tensor>> {
-    if !inputs.0.iter().flatten().any(|input| input.datum_type() == DatumType::F16) {
-        return compute(inputs);
-    }
-    let wide = |input: &Option<&'_ Tensor>| -> TractResult<Option<Tensor>> {
-        let half = input.filter(|input| input.datum_type() == DatumType::F16);
-        half.map(|input| Ok(input.cast_to::<f32>()?.into_owned())).transpose()
-    };
-    let wide: TVec<Option<Tensor>> = inputs.0.iter().map(wide).collect::<TractResult<_>>()?;
-    let places = inputs.0.iter().zip(&wide).map(|(input, wide)| wide.as_ref().or(*input));
-    let outputs = compute(&Inputs(places.collect()))?;
-    outputs.into_iter().map(narrow).collect()
-}
-
-/// FP32 as FP16; other tensors as they are.
-fn narrow(output: Tensor) -> TractResult<Tensor> {
-    match output.datum_type() {
-        DatumType::F32 => Ok(output.cast_to::<f16>().map(Cow::into_owned)?),
-        _ => Ok(output),
-    }
 }
 
 #[cfg(test)]

@@ -161,6 +161,14 @@ fn numbers_that_are_too_large_stay_finite_between_nodes() {
 }
 
 #[test]
+fn a_sum_does_not_overflow_and_a_small_divisor_is_not_0() {
+    let nodes = vec![node("ReduceMean", &["x"], &["y"])];
+    assert_eq!(run(nodes, &[60.0; 4000]), [60.0]);
+    let nodes = vec![node("Mul", &["x", "x"], &["square"]), node("Div", &["square", "square"], &["y"])];
+    assert_eq!(run(nodes, &[1e-5]), [1.0], "the square is 1e-10, for which FP16 has only 0");
+}
+
+#[test]
 fn a_node_that_jumps_is_given_rounded_values() {
     // 2049 is between 2048 and 2050 of FP16, and it becomes 2048.
     let sum = || node("Add", &["x", "x"], &["a"]);

@@ -112,13 +112,6 @@ mod tests {
     }
 
     #[test]
-    fn a_mean_in_half_precision_does_not_overflow() {
-        let input = Tensor::from_shape(&[1, 1, 100], &[f16::from_f32(60_000.0); 100]).unwrap();
-        let output = run("GlobalAveragePool", &[], input).unwrap();
-        assert_eq!(elements::<f16>(&output).unwrap(), [f16::from_f32(60_000.0)]);
-    }
-
-    #[test]
     fn an_empty_plane_is_an_error() {
         let input = Tensor::zero::<f32>(&[1, 2, 0, 3]).unwrap();
         let error = run("GlobalMaxPool", &[], input).unwrap_err().to_string();

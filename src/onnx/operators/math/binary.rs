@@ -7,7 +7,6 @@ use tract_onnx::prelude::*;
 use super::super::attributes::Attributes;
 use super::super::axes::axis;
 use super::super::broadcast;
-use super::super::numbers::widened;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator};
 use super::{Built, Elements, own_name};
 
@@ -78,15 +77,12 @@ impl Operator for Binary {
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
-        widened(inputs, |inputs| {
-            let (a, b) = (inputs.required(0, "A")?, inputs.required(1, "B")?);
-            let behind = self.behind(a.rank(), b.rank())?;
-            if behind == 0 {
-                return Ok(tvec![(self.compute)(a, b)?]);
-            }
-            let shape: TVec<usize> =
-                b.shape().iter().copied().chain(std::iter::repeat_n(1, behind)).collect();
-            Ok(tvec![(self.compute)(a, &b.clone().into_shape(&shape)?)?])
-        })
+        let (a, b) = (inputs.required(0, "A")?, inputs.required(1, "B")?);
+        let behind = self.behind(a.rank(), b.rank())?;
+        if behind == 0 {
+            return Ok(tvec![(self.compute)(a, b)?]);
+        }
+        let shape: TVec<usize> = b.shape().iter().copied().chain(std::iter::repeat_n(1, behind)).collect();
+        Ok(tvec![(self.compute)(a, &b.clone().into_shape(&shape)?)?])
     }
 }

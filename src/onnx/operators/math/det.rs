@@ -6,7 +6,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::DimLike;
 
 use super::super::attributes::Attributes;
-use super::super::numbers::{Number, filled, on_floats, widened};
+use super::super::numbers::{Number, filled, on_floats};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
 use super::{Built, Elements};
 
@@ -39,26 +39,24 @@ impl Operator for Det {
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
-        widened(inputs, |inputs| {
-            let input = inputs.single()?;
-            let (stack, &[rows, columns]) = input
-                .shape()
-                .split_last_chunk()
-                .ok_or_else(|| TractError::msg("its input is no matrix: expected 2 axes or more"))?;
-            if rows != columns {
-                return Err(not_square(rows, columns));
-            }
-            on_floats!(input.datum_type(), T => {
-                let all = elements::<T>(input)?;
-                let output = filled::<T>(stack, |to| {
-                    for (at, to) in to.iter_mut().enumerate() {
-                        let matrix = &all[at * rows * rows..][..rows * rows];
-                        *to = T::of_f64(determinant(matrix.iter().map(|x| x.to_f64()).collect(), rows));
-                    }
-                    Ok(())
-                })?;
-                Ok(tvec![output])
-            })
+        let input = inputs.single()?;
+        let (stack, &[rows, columns]) = input
+            .shape()
+            .split_last_chunk()
+            .ok_or_else(|| TractError::msg("its input is no matrix: expected 2 axes or more"))?;
+        if rows != columns {
+            return Err(not_square(rows, columns));
+        }
+        on_floats!(input.datum_type(), T => {
+            let all = elements::<T>(input)?;
+            let output = filled::<T>(stack, |to| {
+                for (at, to) in to.iter_mut().enumerate() {
+                    let matrix = &all[at * rows * rows..][..rows * rows];
+                    *to = T::of_f64(determinant(matrix.iter().map(|x| x.to_f64()).collect(), rows));
+                }
+                Ok(())
+            })?;
+            Ok(tvec![output])
         })
     }
 }

@@ -9,7 +9,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::DimLike;
 
 use super::super::attributes::Attributes;
-use super::super::numbers::{Number, filled, on_numbers, widened};
+use super::super::numbers::{Number, filled, on_numbers};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
 use super::equation::{Equation, Label};
 use super::labelled::{Labelled, Lengths};
@@ -88,11 +88,9 @@ impl Operator for Einsum {
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
-        widened(inputs, |inputs| {
-            let all = inputs.each()?;
-            let datum_type = inputs.required(0, "Inputs")?.datum_type();
-            on_numbers!(datum_type, T => Ok(tvec![self.compute::<T>(&all)?]))
-        })
+        let all = inputs.each()?;
+        let datum_type = inputs.required(0, "Inputs")?.datum_type();
+        on_numbers!(datum_type, T => Ok(tvec![self.compute::<T>(&all)?]))
     }
 }
 

@@ -9,7 +9,7 @@ use tract_onnx::tract_hir::internal::DimLike;
 
 use super::super::attributes::Attributes;
 use super::super::broadcast::{self, pairs};
-use super::super::numbers::{Number, filled, mapped, on_numbers, widened};
+use super::super::numbers::{Number, filled, mapped, on_numbers};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
 use super::product::add_product;
 use super::{Built, Elements};
@@ -84,10 +84,8 @@ impl Operator for MatMul {
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
-        widened(inputs, |inputs| {
-            let (a, b) = (inputs.required(0, "A")?, inputs.required(1, "B")?);
-            on_numbers!(a.datum_type(), T => Ok(tvec![product::<T>(a, b)?]))
-        })
+        let (a, b) = (inputs.required(0, "A")?, inputs.required(1, "B")?);
+        on_numbers!(a.datum_type(), T => Ok(tvec![product::<T>(a, b)?]))
     }
 }
 
@@ -209,23 +207,21 @@ impl Operator for Gemm {
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
-        widened(inputs, |inputs| {
-            let is_turned = [self.is_a_turned, self.is_b_turned];
-            let turned = |at: usize, name: &str| -> TractResult<Tensor> {
-                let factor = inputs.required(at, name)?.clone();
-                if is_turned[at] { factor.permute_axes(&[1, 0]) } else { Ok(factor) }
-            };
-            let (a, b) = (turned(0, "A")?, turned(1, "B")?);
-            on_numbers!(a.datum_type(), T => {
-                let result = scaled::<T>(product::<T>(&a, &b)?, self.alpha)?;
-                match inputs.optional(2).filter(|_| self.beta != 0.0) {
-                    Some(c) => {
-                        let c = scaled::<T>(c.clone(), self.beta)?;
-                        Ok(tvec![pairs::<T, T, T>(&result, &c, |a, b| a.plus(*b))?])
-                    }
-                    None => Ok(tvec![result]),
+        let is_turned = [self.is_a_turned, self.is_b_turned];
+        let turned = |at: usize, name: &str| -> TractResult<Tensor> {
+            let factor = inputs.required(at, name)?.clone();
+            if is_turned[at] { factor.permute_axes(&[1, 0]) } else { Ok(factor) }
+        };
+        let (a, b) = (turned(0, "A")?, turned(1, "B")?);
+        on_numbers!(a.datum_type(), T => {
+            let result = scaled::<T>(product::<T>(&a, &b)?, self.alpha)?;
+            match inputs.optional(2).filter(|_| self.beta != 0.0) {
+                Some(c) => {
+                    let c = scaled::<T>(c.clone(), self.beta)?;
+                    Ok(tvec![pairs::<T, T, T>(&result, &c, |a, b| a.plus(*b))?])
                 }
-            })
+                None => Ok(tvec![result]),
+            }
         })
     }
 }

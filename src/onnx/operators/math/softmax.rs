@@ -9,7 +9,7 @@ use tract_onnx::prelude::*;
 use super::super::attributes::Attributes;
 use super::super::axes::{Split, axis};
 use super::super::curves::Curves;
-use super::super::numbers::{Number, filled, on_floats, widened};
+use super::super::numbers::{Number, filled, on_floats};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
 
 use super::{Built, Elements, own_name};
@@ -76,19 +76,17 @@ impl Operator for Softmax {
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
-        widened(inputs, |inputs| {
-            let input = inputs.single()?;
-            let split = self.split(input.shape())?;
-            on_floats!(input.datum_type(), T => {
-                let from = elements::<T>(input)?;
-                let output = filled::<T>(input.shape(), |to| {
-                    if split.count() != 0 {
-                        self.fill(from, to, split);
-                    }
-                    Ok(())
-                })?;
-                Ok(tvec![output])
-            })
+        let input = inputs.single()?;
+        let split = self.split(input.shape())?;
+        on_floats!(input.datum_type(), T => {
+            let from = elements::<T>(input)?;
+            let output = filled::<T>(input.shape(), |to| {
+                if split.count() != 0 {
+                    self.fill(from, to, split);
+                }
+                Ok(())
+            })?;
+            Ok(tvec![output])
         })
     }
 }

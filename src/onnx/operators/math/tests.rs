@@ -45,7 +45,6 @@ fn integers_are_divided_toward_0_and_a_division_by_0_is_an_error() {
 #[test]
 fn a_quotient_of_floats_is_exact() {
     assert_eq!(of("Div", &[tensor0(49_f32), tensor0(49_f32)]), tensor0(1_f32));
-    assert_eq!(of("Div", &[halves(&[1e-5]), halves(&[1e-5])]), halves(&[1.0]));
 }
 
 #[test]
@@ -83,7 +82,10 @@ fn comparisons_take_text_and_truth_values() {
     let text = |all: &[&str]| tensor1(&all.iter().map(ToString::to_string).collect::<Vec<String>>());
     assert_eq!(of("Equal", &[text(&["a", "b"]), text(&["a", "c"])]), tensor1(&[true, false]));
     assert_eq!(of("Equal", &[tensor1(&[true, false]), tensor0(true)]), tensor1(&[true, false]));
-    assert_eq!(of("LessOrEqual", &[halves(&[1.0, f32::NAN]), halves(&[1.0])]), tensor1(&[true, false]));
+    assert_eq!(
+        of("LessOrEqual", &[tensor1(&[1.0_f32, f32::NAN]), tensor1(&[1.0_f32])]),
+        tensor1(&[true, false])
+    );
     assert!(run("Less", &[], &[text(&["a"]), text(&["b"])]).is_err());
     assert!(run("Equal", &[], &[tensor0(1_i32), tensor0(1_i64)]).is_err());
     assert_eq!(of("Where", &[tensor1(&[true, false]), text(&["a"]), text(&["b"])]), text(&["a", "b"]));
@@ -124,7 +126,7 @@ fn functions_follow_the_standard_at_the_edges() {
     assert_eq!(of("Abs", &[tensor1(&[i8::MIN, -3])]), tensor1(&[i8::MIN, 3]));
     assert_eq!(of("Neg", &[tensor1(&[3_i16])]), tensor1(&[-3_i16]));
     assert_eq!(
-        run("IsInf", &[int("detect_negative", 0)], &[halves(&[f32::INFINITY, f32::NEG_INFINITY])]).unwrap(),
+        run("IsInf", &[int("detect_negative", 0)], &[tensor1(&[f32::INFINITY, f32::NEG_INFINITY])]).unwrap(),
         tensor1(&[true, false])
     );
     assert_eq!(of("IsNaN", &[tensor1(&[f64::NAN, 1.0])]), tensor1(&[true, false]));

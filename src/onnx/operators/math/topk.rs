@@ -12,7 +12,7 @@ use tract_onnx::tract_hir::internal::DimLike;
 use super::super::attributes::Attributes;
 use super::super::axes::{Split, axis};
 use super::super::invalid;
-use super::super::numbers::{Number, on_numbers, widened};
+use super::super::numbers::{Number, on_numbers};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements, ints};
 use super::{Built, Elements};
 
@@ -78,30 +78,28 @@ impl Operator for TopK {
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
-        widened(inputs, |inputs| {
-            let input = inputs.required(0, "X")?;
-            let axis = axis(self.axis, input.rank())?;
-            let split = Split::at(input.shape(), axis);
-            let counts = match self.count {
-                Some(count) => vec![count],
-                None => ints(inputs.required(1, "K")?)?,
-            };
-            let count = checked(&counts, Some(split.length))?;
-            let mut shape = input.shape().to_vec();
-            shape[axis] = count;
-            on_numbers!(input.datum_type(), T => {
-                let mut values = Tensor::zero_dt(T::datum_type(), &shape)?;
-                let mut places = Tensor::zero_dt(i64::datum_type(), &shape)?;
-                let mut search = Search { first: self.first, lane: Vec::with_capacity(split.length) };
-                search.fill(
-                    elements::<T>(input)?,
-                    split,
-                    count,
-                    values.try_as_plain_ram_mut()?.as_slice_mut::<T>()?,
-                    places.try_as_plain_ram_mut()?.as_slice_mut::<i64>()?,
-                );
-                Ok(tvec![values, places])
-            })
+        let input = inputs.required(0, "X")?;
+        let axis = axis(self.axis, input.rank())?;
+        let split = Split::at(input.shape(), axis);
+        let counts = match self.count {
+            Some(count) => vec![count],
+            None => ints(inputs.required(1, "K")?)?,
+        };
+        let count = checked(&counts, Some(split.length))?;
+        let mut shape = input.shape().to_vec();
+        shape[axis] = count;
+        on_numbers!(input.datum_type(), T => {
+            let mut values = Tensor::zero_dt(T::datum_type(), &shape)?;
+            let mut places = Tensor::zero_dt(i64::datum_type(), &shape)?;
+            let mut search = Search { first: self.first, lane: Vec::with_capacity(split.length) };
+            search.fill(
+                elements::<T>(input)?,
+                split,
+                count,
+                values.try_as_plain_ram_mut()?.as_slice_mut::<T>()?,
+                places.try_as_plain_ram_mut()?.as_slice_mut::<i64>()?,
+            );
+            Ok(tvec![values, places])
         })
     }
 }

@@ -8,7 +8,7 @@ use tract_onnx::prelude::*;
 
 use super::super::attributes::Attributes;
 use super::super::error_function::erf;
-use super::super::numbers::{Number, mapped, on_numbers, widened};
+use super::super::numbers::{Number, mapped, on_numbers};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator};
 use super::binary::Outcome;
 use super::{Built, Elements, own_name};
@@ -60,15 +60,13 @@ impl Operator for Unary {
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
-        widened(inputs, |inputs| {
-            let input = inputs.single()?;
-            let output = match (self.compute, input.datum_type()) {
-                (Compute::Tensor(compute), _) => compute(input),
-                (Compute::Real(single, _), DatumType::F32) => mapped::<f32, f32>(input, |x| single(*x)),
-                (Compute::Real(_, double), _) => mapped::<f64, f64>(input, |x| double(*x)),
-            };
-            Ok(tvec![output?])
-        })
+        let input = inputs.single()?;
+        let output = match (self.compute, input.datum_type()) {
+            (Compute::Tensor(compute), _) => compute(input),
+            (Compute::Real(single, _), DatumType::F32) => mapped::<f32, f32>(input, |x| single(*x)),
+            (Compute::Real(_, double), _) => mapped::<f64, f64>(input, |x| double(*x)),
+        };
+        Ok(tvec![output?])
     }
 }
 

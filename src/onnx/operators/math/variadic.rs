@@ -8,7 +8,7 @@ use tract_onnx::prelude::*;
 
 use super::super::attributes::Attributes;
 use super::super::broadcast::{self, pairs};
-use super::super::numbers::{Number, mapped, on_floats, on_numbers, widened};
+use super::super::numbers::{Number, mapped, on_floats, on_numbers};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator};
 use super::{Built, Elements, own_name};
 
@@ -62,18 +62,15 @@ impl Operator for Variadic {
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
-        widened(inputs, |inputs| {
-            let all = inputs.each()?;
-            let mut result = inputs.required(0, "data_0")?.clone();
-            for other in &all[1..] {
-                result = (self.join)(&result, other)?;
-            }
-            if self.last == Last::Mean {
-                let count = all.len() as f32;
-                result =
-                    on_floats!(result.datum_type(), T => mapped::<T, T>(&result, |x| x / T::from(count)))?;
-            }
-            Ok(tvec![result])
-        })
+        let all = inputs.each()?;
+        let mut result = inputs.required(0, "data_0")?.clone();
+        for other in &all[1..] {
+            result = (self.join)(&result, other)?;
+        }
+        if self.last == Last::Mean {
+            let count = all.len() as f32;
+            result = on_floats!(result.datum_type(), T => mapped::<T, T>(&result, |x| x / T::from(count)))?;
+        }
+        Ok(tvec![result])
     }
 }

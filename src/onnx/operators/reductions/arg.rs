@@ -8,7 +8,7 @@ use tract_onnx::prelude::*;
 
 use super::super::attributes::Attributes;
 use super::super::axes::{Split, axis};
-use super::super::numbers::{Number, filled, on_numbers, widened};
+use super::super::numbers::{Number, filled, on_numbers};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
 
 /// Which element is searched.
@@ -67,26 +67,24 @@ impl Operator for Arg {
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
-        widened(inputs, |inputs| {
-            let input = inputs.single()?;
-            let axis = axis(self.axis, input.rank())?;
-            let split = Split::at(input.shape(), axis);
-            if split.length == 0 {
-                return Err(TractError::msg(format!("axis {axis} has no elements: expected at least one")));
-            }
-            let mut shape = input.shape().to_vec();
-            shape[axis] = 1;
-            let mut output = filled::<i64>(&shape, |to| {
-                on_numbers!(input.datum_type(), T => {
-                    self.search::<T>(elements(input)?, split, to);
-                    Ok(())
-                })
-            })?;
-            if !self.keeps_axis {
-                output.remove_axis(axis)?;
-            }
-            Ok(tvec![output])
-        })
+        let input = inputs.single()?;
+        let axis = axis(self.axis, input.rank())?;
+        let split = Split::at(input.shape(), axis);
+        if split.length == 0 {
+            return Err(TractError::msg(format!("axis {axis} has no elements: expected at least one")));
+        }
+        let mut shape = input.shape().to_vec();
+        shape[axis] = 1;
+        let mut output = filled::<i64>(&shape, |to| {
+            on_numbers!(input.datum_type(), T => {
+                self.search::<T>(elements(input)?, split, to);
+                Ok(())
+            })
+        })?;
+        if !self.keeps_axis {
+            output.remove_axis(axis)?;
+        }
+        Ok(tvec![output])
     }
 }
 

@@ -8,7 +8,7 @@ use tract_onnx::prelude::*;
 
 use super::super::attributes::Attributes;
 use super::super::axes::{Split, axis};
-use super::super::numbers::{Number, filled, on_numbers, widened};
+use super::super::numbers::{Number, filled, on_numbers};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements, ints};
 
 /// What is computed.
@@ -61,21 +61,19 @@ impl Operator for Cumulative {
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
-        widened(inputs, |inputs| {
-            let input = inputs.required(0, "x")?;
-            let axis = only(&ints(inputs.required(1, "axis")?)?, input.rank())?;
-            let split = Split::at(input.shape(), axis);
-            on_numbers!(input.datum_type(), T => {
-                let from = elements::<T>(input)?;
-                let output = filled::<T>(input.shape(), |to| {
-                    match self.of {
-                        Of::Sum => self.fill(from, to, split, T::ZERO, T::plus),
-                        Of::Product => self.fill(from, to, split, T::ONE, T::times),
-                    }
-                    Ok(())
-                })?;
-                Ok(tvec![output])
-            })
+        let input = inputs.required(0, "x")?;
+        let axis = only(&ints(inputs.required(1, "axis")?)?, input.rank())?;
+        let split = Split::at(input.shape(), axis);
+        on_numbers!(input.datum_type(), T => {
+            let from = elements::<T>(input)?;
+            let output = filled::<T>(input.shape(), |to| {
+                match self.of {
+                    Of::Sum => self.fill(from, to, split, T::ZERO, T::plus),
+                    Of::Product => self.fill(from, to, split, T::ONE, T::times),
+                }
+                Ok(())
+            })?;
+            Ok(tvec![output])
         })
     }
 }

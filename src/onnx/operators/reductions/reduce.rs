@@ -11,7 +11,7 @@ use tract_onnx::prelude::*;
 use super::super::attributes::Attributes;
 use super::super::axes::{Split, axes};
 use super::super::math::converted;
-use super::super::numbers::{Number, filled, mapped, on_floats, on_numbers, widened};
+use super::super::numbers::{Number, filled, mapped, on_floats, on_numbers};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements, ints};
 use super::fold::Fold;
 
@@ -165,14 +165,12 @@ impl Operator for Reduction {
         let listed = inputs.optional(1).map(ints).transpose()?;
         let rank = inputs.required(0, "data")?.rank();
         let reduced = self.reduced(listed.as_deref(), rank)?;
-        widened(&Inputs(inputs.0[..1].into()), |inputs| {
-            let input = inputs.required(0, "data")?;
-            let mut output = self.of_any(input, &reduced)?;
-            for axis in reduced.iter().rev().filter(|_| !self.keeps_axes) {
-                output.remove_axis(*axis)?;
-            }
-            Ok(tvec![output])
-        })
+        let input = inputs.required(0, "data")?;
+        let mut output = self.of_any(input, &reduced)?;
+        for axis in reduced.iter().rev().filter(|_| !self.keeps_axes) {
+            output.remove_axis(*axis)?;
+        }
+        Ok(tvec![output])
     }
 }
 
