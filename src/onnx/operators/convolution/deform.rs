@@ -8,7 +8,7 @@ use super::super::attributes::Attributes;
 use super::super::floats::{Real, expect_float, in_reals};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
 use super::conv::group;
-use super::window::{Axis, Window};
+use super::window::{Axis, Window, kernel};
 use super::{Built, built};
 
 /// The operator.
