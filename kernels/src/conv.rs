@@ -2,9 +2,9 @@
 //!
 //! A convolution is a matrix product: the weights `[channels of the result, taps]` with the input's numbers under each tap
 //! `[taps, places of the result]`. The second matrix is never made as a whole: for a few places at a time, its columns are
-//! gathered into a buffer that fits in the cache ([`gather`]), and multiplied with all weights ([`multiply`]).
+//! gathered into a buffer that fits in the cache (`gather`), and multiplied with all weights (`multiply`).
 //!
-//! When each channel has a filter of its own, there is no such product: see [`depthwise`].
+//! When each channel has a filter of its own, there is no such product: see `depthwise`.
 
 mod depthwise;
 mod gather;

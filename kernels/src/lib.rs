@@ -3,8 +3,8 @@
 //! The only crate of onnxd with `unsafe` code. Kernels know slices and sizes, not graphs or ONNX; [`tensor`] makes the
 //! tensors into which they write.
 //!
-//! - [`simd`] is a vector of FP32 numbers; there is one type for each set of vector instructions.
-//! - [`level`] finds out once which instructions the processor has. A kernel is generic code over [`simd`]; the macro
+//! - `simd` is a vector of FP32 numbers; there is one type for each set of vector instructions.
+//! - `level` finds out once which instructions the processor has. A kernel is generic code over `simd`; the macro
 //!   `for_levels` compiles it for each level and calls the best one.
 //! - The other modules are the kernels. Their public functions are safe: they check the lengths of the slices that they
 //!   are given.

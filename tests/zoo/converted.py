@@ -148,7 +148,7 @@ def share(name, kind):
     """The tolerance: see above."""
     if not name.startswith(("digits", "silero")):
         # Signed steps on both sides: half as many steps for numbers that are never negative.
-        return 1e-1 if kind == "qdq-s8s8" else 5e-2
+        return 2e-1 if kind == "qdq-s8s8" else 5e-2
     return 3e-3 if kind.startswith("fp16") else 2e-5
 
 
