@@ -35,13 +35,16 @@ struct Fast {
 
 /// Whether a `Conv` has the form that the kernels compute.
 pub fn is_fast(attributes: &Attributes, inputs: &Inputs<Kind>) -> bool {
-    let Ok(window) = Window::read(attributes) else { return false };
-    let is_constant = |at: usize| inputs.optional(at).is_some_and(|kind| kind.value.is_some());
-    let is_bias_constant = inputs.optional(2).is_none() || is_constant(2);
+    Window::read(attributes).is_ok_and(|window| weights(&window, inputs).is_some())
+}
+
+/// The constant weights of a `Conv` in FP32 that cuts nothing off, has a constant bias or none, and not too many axes.
+fn weights<'a>(window: &Window, inputs: &Inputs<'a, Kind>) -> Option<&'a Tensor> {
     let are_single = inputs.0.iter().flatten().all(|kind| kind.datum_type == DatumType::F32);
-    let is_empty = |kind: &Kind| kind.count() == Some(0);
-    let weights = inputs.optional(1).filter(|kind| (3..=2 + AXES).contains(&kind.rank()) && !is_empty(kind));
-    is_constant(1) && is_bias_constant && are_single && !is_cut(&window) && weights.is_some()
+    let is_bias_open = inputs.optional(2).is_some_and(|bias| bias.value.is_none());
+    let weights = inputs.optional(1)?.value.as_deref()?;
+    let fits = (3..=2 + AXES).contains(&weights.rank()) && weights.len() > 0;
+    Some(weights).filter(|_| fits && are_single && !is_bias_open && !is_cut(window))
 }
 
 /// The operator with packed weights. `None`: it does not have the form that the kernels compute. The inputs are checked.
@@ -50,14 +53,8 @@ pub fn prepared(
     group: usize,
     inputs: &Inputs<Kind>,
 ) -> TractResult<Option<Arc<dyn Operator>>> {
-    let (input, weights) = (inputs.required(0, "X")?, inputs.required(1, "W")?);
-    let bias = inputs.optional(2);
-    let are_single = inputs.0.iter().flatten().all(|kind| kind.datum_type == DatumType::F32);
-    let is_open = bias.is_some_and(|bias| bias.value.is_none());
-    let Some(value) = weights.value.as_ref().filter(|value| value.len() > 0) else { return Ok(None) };
-    if is_cut(window) || !are_single || is_open || input.rank() > 2 + AXES {
-        return Ok(None);
-    }
+    let Some(value) = weights(window, inputs) else { return Ok(None) };
+    let (input, weights, bias) = (inputs.required(0, "X")?, inputs.required(1, "W")?, inputs.optional(2));
     let (made, read) = (value.shape()[0], value.shape()[1]);
     let bias = bias.and_then(|bias| bias.value.as_ref()).map(|bias| elements::<f32>(bias)).transpose()?;
     let filters = Arc::new(Filters::new(group, made, read, elements(value)?, bias));
