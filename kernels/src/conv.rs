@@ -18,6 +18,9 @@ use super::level::Level;
 /// The most axes of an input, without batch and channels.
 pub const AXES: usize = 3;
 
+/// Numbers that always fit into the memory for gathered numbers.
+const SMALL: usize = 1 << 20;
+
 /// The windows along one axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Axis {
@@ -175,13 +178,27 @@ impl Filters {
         scaled
     }
 
+    /// Whether the memory for gathered numbers is in proportion to the input. It is not where strides or padding are much
+    /// longer than the input.
+    ///
+    /// Panics: there are no axes, or too many.
+    pub fn fits(&self, axes: &[Axis]) -> bool {
+        let all = all_axes(axes);
+        let plane: usize = axes.iter().map(|axis| axis.input).product();
+        let input = plane * self.input_channels();
+        let is_empty = all.iter().any(|axis| axis.output == 0);
+        let needed = match self.is_depthwise() {
+            true => depthwise::plane(&all),
+            false => gather::split(&all, input / self.groups),
+        };
+        is_empty || needed <= input.saturating_mul(4).saturating_add(SMALL)
+    }
+
     /// Computes a convolution. `axes` has one to three axes; `input` is `[batch, channels, axes]` and so is `output`.
     ///
     /// Panics: the lengths do not fit.
     pub fn run(&self, axes: &[Axis], input: &[f32], output: &mut [f32], after: After) {
-        assert!((1..=AXES).contains(&axes.len()), "{} axes: expected 1 to {AXES}", axes.len());
-        let mut all = [Axis::ONE; AXES];
-        all[AXES - axes.len()..].copy_from_slice(axes);
+        let mut all = all_axes(axes);
         let lengths = |length: fn(&Axis) -> usize| -> usize { all.iter().map(length).product() };
         let (from, to) = (lengths(|axis| axis.input), lengths(|axis| axis.output));
         assert_eq!(lengths(|axis| axis.kernel), self.taps, "the filters have another shape");
@@ -215,7 +232,7 @@ impl Filters {
                 let add = after.add.map(|other| &other[at * output_size..][..output_size]);
                 let after = After { add, ..after };
                 match self.is_depthwise() {
-                    true => depthwise::run(self, &all, input, output, after, scratch),
+                    true => depthwise::run(self.level, self, &all, input, output, after, scratch),
                     false => self.groups(&all, input, output, after, scratch),
                 }
             }
@@ -260,6 +277,14 @@ impl Filters {
             multiply::run(self.level, &part, &mut output[group * to..][..to], scratch);
         }
     }
+}
+
+/// The axes, with axes of length 1 before them.
+fn all_axes(axes: &[Axis]) -> [Axis; AXES] {
+    assert!((1..=AXES).contains(&axes.len()), "{} axes: expected 1 to {AXES}", axes.len());
+    let mut all = [Axis::ONE; AXES];
+    all[AXES - axes.len()..].copy_from_slice(axes);
+    all
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use tract_data::prelude::{Tensor, TractResult};
 /// `write` must write every number, and must not read one before. What it is given are numbers of an earlier use of the
 /// memory.
 pub fn written(shape: &[usize], write: impl FnOnce(&mut [f32])) -> TractResult<Tensor> {
-    // SAFETY: every pattern of bits is a number of this type, and the allocator has no secrets from its own program.
+    // SAFETY: every pattern of bits is a number of this type, and `write` writes all of them before they are read.
     let mut tensor = unsafe { Tensor::uninitialized::<f32>(shape)? };
     write(tensor.try_as_plain_ram_mut()?.as_slice_mut()?);
     Ok(tensor)

@@ -67,21 +67,23 @@ impl Fusing<'_> {
         self.model.node(id).inputs.iter().map(|input| self.model.outlet_fact(*input)).collect()
     }
 
-    /// Puts a node in the place of another one. All nodes of `left_out` are left out.
+    /// Puts one node in the place of others that have the same result. The nodes of `left_out` are left out.
     fn replace(
         &mut self,
-        id: usize,
+        ids: &[usize],
         op: impl Into<Box<dyn TypedOp>>,
         inputs: &[OutletId],
         left_out: &[usize],
     ) -> TractResult<()> {
         let mut patch = TypedModelPatch::default();
         let inputs = patch.taps(self.model, inputs)?;
-        let name = self.model.node(id).name.clone();
+        let name = self.model.node(ids[0]).name.clone();
         let outputs = patch.wire_node(name, op, &inputs)?;
-        patch.shunt_outside(self.model, id.into(), outputs[0])?;
+        for id in ids {
+            patch.shunt_outside(self.model, (*id).into(), outputs[0])?;
+        }
         patch.apply(self.model)?;
-        self.left_out.extend(left_out);
+        self.left_out.extend(ids.iter().chain(left_out));
         Ok(())
     }
 
@@ -103,7 +105,7 @@ impl Fusing<'_> {
             return Ok(());
         }
         let own = Own::of_one(activation::operator(name, gated)?, &self.model.symbols);
-        self.replace(reader, own, &[input], &[id, reader])
+        self.replace(&[reader], own, &[input], &[id])
     }
 
     /// Numbers that become integers and then numbers again are rounded, without the integers.
@@ -122,23 +124,15 @@ impl Fusing<'_> {
                 return Ok(());
             }
         }
-        let Some((first, others)) = readers.split_first() else { return Ok(()) };
-        if self.model.outputs.iter().any(|output| output.node == id) {
+        if readers.is_empty() || self.model.outputs.iter().any(|output| output.node == id) {
             return Ok(());
         }
         let (least, most) = ((low - zero) as f32, (high - zero) as f32);
         let stepped = activation::Function::Stepped { scale, least, most };
         let own = Own::of_one(activation::operator("QuantizeLinear", stepped)?, &self.model.symbols);
         let input = self.model.node(id).inputs[0];
-        let mut patch = TypedModelPatch::default();
-        let inputs = patch.taps(self.model, &[input])?;
-        let outputs = patch.wire_node(self.model.node(first.0).name.clone(), own, &inputs)?;
-        for (reader, _) in [first].into_iter().chain(others) {
-            patch.shunt_outside(self.model, (*reader).into(), outputs[0])?;
-        }
-        patch.apply(self.model)?;
-        self.left_out.extend(readers.iter().map(|(reader, _)| *reader).chain([id]));
-        Ok(())
+        let readers: TVec<usize> = readers.iter().map(|(reader, _)| *reader).collect();
+        self.replace(&readers, own, &[input], &[id])
     }
 
     /// Lets a node do what the node after it does.
@@ -152,7 +146,7 @@ impl Fusing<'_> {
         let Some((step, more)) = self.as_step(reader, slot)? else { return Ok(()) };
         let Some(fused) = own.then(&step) else { return Ok(()) };
         let inputs: TVec<OutletId> = self.model.node(id).inputs.iter().copied().chain(more).collect();
-        self.replace(reader, fused, &inputs, &[id, reader])
+        self.replace(&[reader], fused, &inputs, &[id])
     }
 
     /// What a node does with its input `slot`, and the other input if it is needed.
@@ -204,3 +198,6 @@ fn per_channel(fact: &TypedFact, value: &Arc<Tensor>) -> TractResult<Option<Vec<
         _ => None,
     })
 }
+
+#[cfg(test)]
+mod tests;

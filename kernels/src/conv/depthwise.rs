@@ -12,19 +12,8 @@ use crate::simd::Simd;
 /// The most vectors of places that are computed together.
 const VECTORS: usize = 8;
 
-pub fn run(
-    filters: &Filters,
-    axes: &[Axis; AXES],
-    input: &[f32],
-    output: &mut [f32],
-    after: After,
-    scratch: &mut Scratch,
-) {
-    run_at(filters.level, filters, axes, input, output, after, scratch);
-}
-
 for_levels! {
-    fn run_at(
+    pub fn run(
         filters: &Filters,
         axes: &[Axis; AXES],
         input: &[f32],
@@ -43,6 +32,13 @@ struct Padded {
     taps: Vec<usize>,
     /// From the first place of the result to the last one, along the padded rows.
     run: usize,
+}
+
+/// The numbers of the padded plane of one channel.
+pub fn plane(axes: &[Axis; AXES]) -> usize {
+    let reach = |axis: &Axis| (axis.output - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1;
+    let length = |axis: &Axis| reach(axis).next_multiple_of(axis.stride);
+    axes.iter().fold(1, |size, axis| size.saturating_mul(length(axis)))
 }
 
 impl Padded {
@@ -126,7 +122,6 @@ fn run_in<V: Simd>(
     planes.clear();
     // The last vectors may read behind the plane.
     planes.resize(size + block, 0.0);
-
     columns.resize(columns.len().max(padded.run.next_multiple_of(block)), 0.0);
     let (from, to) = (input.len() / filters.groups, output.len() / filters.groups);
     for (channel, (input, output)) in input.chunks_exact(from).zip(output.chunks_exact_mut(to)).enumerate() {

@@ -17,6 +17,14 @@ pub struct Planes<'a> {
     pub width: usize,
 }
 
+/// The numbers of the planes that are made for an input of this length.
+pub fn split(axes: &[Axis; AXES], input: usize) -> usize {
+    match &axes[AXES - 1] {
+        row if row.stride == 1 || row.input == 0 => 0,
+        row => (input / row.input).saturating_mul(row.input.next_multiple_of(row.stride)),
+    }
+}
+
 impl<'a> Planes<'a> {
     /// The planes of an input. They are made in `buffer` if the last axis has a stride.
     #[inline(always)]

@@ -159,6 +159,18 @@ fn an_input_of_length_0_gives_the_bias() {
     assert_eq!(output, [3.0, 3.0, 0.0, 0.0]);
 }
 
+#[test]
+fn memory_that_is_out_of_proportion_to_the_input_is_seen_before_it_is_taken() {
+    let usual = Axis { input: 9, output: 4, kernel: 3, stride: 2, ..Axis::ONE };
+    let far = Axis { input: 9, output: 2, kernel: 2, stride: 1 << 40, before: 4, ..Axis::ONE };
+    for groups in [1, 4] {
+        let fits = |axis: Axis| {
+            Filters::new(groups, 4, 4 / groups, &vec![1.0; 16 / groups * axis.kernel], None).fits(&[axis])
+        };
+        assert!(fits(usual) && !fits(far), "{groups} groups");
+    }
+}
+
 /// Prints what a few shapes reach: `cargo test --release -p onnxd-kernels speed -- --ignored --nocapture`.
 #[test]
 #[ignore = "prints figures"]

@@ -70,7 +70,8 @@ pub fn prepared(
     };
     let lengths: Option<TVec<usize>> = input.shape[2..].iter().map(|length| length.to_usize().ok()).collect();
     fast.axes = lengths.map(|lengths| fast.axes(&lengths)).transpose()?;
-    Ok(Some(Arc::new(fast)))
+    let fits = fast.axes.as_ref().is_none_or(|axes| fast.filters.fits(axes));
+    Ok(if fits { Some(Arc::new(fast)) } else { None })
 }
 
 /// The windows in the form that the kernels take. There are at most [`AXES`], and nothing is cut off.
@@ -84,6 +85,16 @@ pub fn axes(axes: &[window::Axis]) -> TVec<Axis> {
         before: axis.before as usize,
     };
     axes.iter().map(axis).collect()
+}
+
+/// Checks that the memory which the kernels need is in proportion to the input.
+pub fn expect_fitting(filters: &Filters, axes: &[Axis]) -> TractResult<()> {
+    match filters.fits(axes) {
+        true => Ok(()),
+        false => Err(TractError::msg(
+            "its strides, dilations or padding are much longer than its input: expected a longer input",
+        )),
+    }
 }
 
 /// Whether windows cut off the beginning of the input, which the kernels do not compute.
@@ -162,6 +173,7 @@ impl Operator for Fast {
             }
             _ => self.axes(lengths)?,
         };
+        expect_fitting(&self.filters, &axes)?;
         let made = axes.iter().map(|axis| axis.output);
         let shape: TVec<usize> = [*batch, self.filters.output_channels()].into_iter().chain(made).collect();
         let add = inputs.0.last().copied().flatten().filter(|_| self.adds);

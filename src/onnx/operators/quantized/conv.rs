@@ -16,7 +16,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::DimLike;
 
 use super::super::attributes::Attributes;
-use super::super::convolution::fast::{axes, is_cut};
+use super::super::convolution::fast::{axes, expect_fitting, is_cut};
 use super::super::convolution::window::{Axis, Window};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
 use super::product::distances;
@@ -217,6 +217,9 @@ impl Conv {
         }
         let matrices = match &*weights {
             Weights::Floats(parts) => {
+                for (_, filters) in parts {
+                    expect_fitting(filters, &axes(along))?;
+                }
                 let plane = size / w.shape()[1];
                 let numbers: Vec<f32> = numbers.iter().map(|number| f32::from(*number)).collect();
                 let images = numbers.chunks_exact((size * self.groups).max(1)).take(x.shape()[0]);

@@ -1,0 +1,118 @@
+//! Which nodes become one, and that their results stay the same.
+
+use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_hir::internal::SymbolScope;
+
+use super::super::Graph;
+use super::super::external::OnnxFile;
+use super::super::lower::lower;
+use super::super::lower::tests::{Model, f, floats, node};
+use super::*;
+
+/// The names of the operators of a model with the input `x` of the shape [1, 2, 3], without constants.
+fn operators(nodes: &[NodeProto], outputs: &[&str]) -> Vec<String> {
+    let model = Model::new(&["x: float[1,2,3]"], nodes.to_vec(), outputs);
+    let file = OnnxFile { proto: model.0, folder: Default::default(), defaults: vec![] };
+    let graph = Graph::of(file).unwrap();
+    let inputs = [("x".to_owned(), TypedFact::dt_shape(DatumType::F32, [1, 2, 3]))];
+    let mut typed = lower(&graph.source, &SymbolScope::default(), &inputs, &[], 1 << 20).unwrap();
+    fuse(&mut typed).unwrap();
+    let typed = typed.into_decluttered().unwrap();
+    let names = typed.nodes().iter().map(|node| node.op.name().into_owned());
+    names.filter(|name| !["Source", "Const"].contains(&&**name)).collect()
+}
+
+/// The numbers of the first output.
+fn run(nodes: &[NodeProto], numbers: &[f32]) -> Vec<f32> {
+    let model = Model::new(&["x: float[1,2,3]"], nodes.to_vec(), &["y"]);
+    let outputs = model.run(&[f(&[1, 2, 3], numbers)]).unwrap();
+    let crate::model::Elements::Fp32(numbers) = outputs[0].elements() else { panic!("expected FP32") };
+    numbers.to_vec()
+}
+
+/// A convolution by 1, so that its result is `scale` · x + `bias`.
+fn conv(input: &str, output: &str, scale: f32, bias: f32) -> Vec<NodeProto> {
+    let (weights, offset) = (format!("{output}.w"), format!("{output}.b"));
+    vec![
+        floats(&weights, &[2, 2, 1], &[scale, 0.0, 0.0, scale]),
+        floats(&offset, &[2], &[bias; 2]),
+        node("Conv", &[input, &weights, &offset], &[output]),
+    ]
+}
+
+const X: [f32; 6] = [-3.0, -1.0, 0.0, 0.5, 2.0, 7.0];
+
+#[test]
+fn what_follows_a_convolution_is_done_by_it() {
+    let constants = |name: &str, numbers: &[f32]| floats(name, &[2], numbers);
+    let nodes = [
+        conv("x", "c", 2.0, 1.0),
+        vec![
+            constants("scale", &[3.0, 0.5]),
+            constants("offset", &[1.0, -1.0]),
+            constants("mean", &[2.0, 0.0]),
+            constants("variance", &[1.0 - 1e-5, 4.0 - 1e-5]),
+            node("BatchNormalization", &["c", "scale", "offset", "mean", "variance"], &["n"]),
+            node("Add", &["n", "x"], &["s"]),
+            node("Relu", &["s"], &["y"]),
+        ],
+    ]
+    .concat();
+    assert_eq!(operators(&nodes, &["y"]), ["Conv"]);
+    let expected = |(at, x): (usize, &f32)| {
+        let (scale, offset, mean, deviation) =
+            if at < 3 { (3.0, 1.0, 2.0, 1.0) } else { (0.5, -1.0, 0.0, 2.0) };
+        ((2.0 * x + 1.0 - mean) / deviation * scale + offset + x).max(0.0)
+    };
+    let expected: Vec<f32> = X.iter().enumerate().map(expected).collect();
+    let found = run(&nodes, &X);
+    assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4), "{found:?} {expected:?}");
+}
+
+#[test]
+fn a_result_that_something_else_reads_stays() {
+    let nodes = [conv("x", "c", 2.0, 1.0), vec![node("Relu", &["c"], &["y"])]].concat();
+    assert_eq!(operators(&nodes, &["y"]), ["Conv"]);
+    assert_eq!(operators(&nodes, &["y", "c"]), ["Conv", "Relu"], "an output of the model");
+    let nodes = [nodes, vec![node("Exp", &["c"], &["z"])]].concat();
+    assert_eq!(operators(&nodes, &["y", "z"]), ["Conv", "Relu", "Exp"], "another node");
+}
+
+#[test]
+fn a_sum_with_the_own_result_is_not_a_step() {
+    let nodes = [conv("x", "c", 2.0, 1.0), vec![node("Add", &["c", "c"], &["y"])]].concat();
+    assert_eq!(run(&nodes, &X), X.map(|x| 4.0 * x + 2.0));
+}
+
+#[test]
+fn exported_gates_are_one_operator_and_the_convolution_does_it() {
+    let gate = |input: &str| vec![node("Sigmoid", &[input], &["g"]), node("Mul", &["g", input], &["y"])];
+    assert_eq!(operators(&gate("x"), &["y"]), ["Swish"]);
+    let nodes = [conv("x", "c", 1.0, 0.0), gate("c")].concat();
+    assert_eq!(operators(&nodes, &["y"]), ["Conv"]);
+    let expected = X.map(|x| x / (1.0 + (-x).exp()));
+    assert!(run(&nodes, &X).iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6));
+    // The product with another tensor is no gate.
+    let nodes =
+        [node("Sigmoid", &["x"], &["g"]), node("Exp", &["x"], &["e"]), node("Mul", &["g", "e"], &["y"])];
+    assert!(!operators(&nodes, &["y"]).contains(&"Swish".to_owned()));
+}
+
+#[test]
+fn numbers_that_become_integers_and_numbers_again_are_rounded_alike() {
+    let pair = |scale: &str, other: &str| {
+        let scales = [floats("scale", &[], &[0.5]), floats("other", &[], &[0.25])];
+        let nodes =
+            [node("QuantizeLinear", &["x", scale], &["q"]), node("DequantizeLinear", &["q", other], &["y"])];
+        [&scales[..], &nodes[..]].concat()
+    };
+    assert_eq!(operators(&pair("scale", "scale"), &["y"]), ["QuantizeLinear"]);
+    // Halves go to even steps, numbers below the range of UINT8 to its end.
+    assert_eq!(
+        run(&pair("scale", "scale"), &[0.25, 0.75, 1.3, -1.0, f32::NAN, 1e9]),
+        [0.0, 1.0, 1.5, 0.0, 0.0, 127.5]
+    );
+    assert_eq!(operators(&pair("scale", "other"), &["y"]).len(), 2, "another scale");
+    assert_eq!(run(&pair("scale", "other"), &[1.0; 6]), [0.5; 6]);
+    assert_eq!(operators(&pair("scale", "scale"), &["y", "q"]).len(), 2, "the integers are an output");
+}
