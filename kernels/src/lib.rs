@@ -14,10 +14,15 @@
 mod level;
 mod simd;
 
+pub mod blend;
 pub mod conv;
 pub mod functions;
 pub mod integer;
+pub mod pool;
 pub mod product;
+pub mod quantize;
+pub mod reduce;
+pub mod softmax;
 pub mod tensor;
 
 #[cfg(test)]
