@@ -22,6 +22,7 @@ pub mod pool;
 pub mod product;
 pub mod quantize;
 pub mod reduce;
+pub mod rows;
 pub mod softmax;
 pub mod tensor;
 

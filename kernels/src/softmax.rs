@@ -13,16 +13,22 @@ pub enum Softmax {
     Log,
 }
 
-/// The softmax of each row of `length` numbers.
-///
-/// A row with a NaN becomes NaN, and so does one whose largest number is infinite.
-///
-/// Panics: the lengths differ.
-pub fn rows(kind: Softmax, from: &[f32], to: &mut [f32], length: usize) {
-    columns(kind, from, to, length, 1);
+/// Replaces a row by its softmax. A row with a NaN becomes NaN, and so does one whose largest number is infinite.
+pub fn in_place(numbers: &mut [f32]) {
+    in_place_at(Level::best(), numbers);
 }
 
-/// The softmax of each column of each plane of `length` rows of `width` numbers.
+for_levels! {
+    fn in_place_at(numbers: &mut [f32]) = in_place_in;
+}
+
+#[inline(always)]
+fn in_place_in<V: Simd>(numbers: &mut [f32]) {
+    row::<V>(Softmax::Plain, numbers);
+}
+
+/// The softmax of each column of each plane of `length` rows of `width` numbers. A column with a NaN becomes NaN, and so
+/// does one whose largest number is infinite.
 ///
 /// Panics: the lengths differ.
 pub fn columns(kind: Softmax, from: &[f32], to: &mut [f32], length: usize, width: usize) {
@@ -41,7 +47,8 @@ fn columns_in<V: Simd>(kind: Softmax, from: &[f32], to: &mut [f32], length: usiz
     }
     for (from, to) in from.chunks_exact(length * width).zip(to.chunks_exact_mut(length * width)) {
         if width == 1 {
-            row::<V>(kind, from, to);
+            to.copy_from_slice(from);
+            row::<V>(kind, to);
         } else {
             plane::<V>(kind, from, to, width);
         }
@@ -66,37 +73,32 @@ fn largest<V: Simd>(row: &[f32]) -> f32 {
 }
 
 #[inline(always)]
-fn row<V: Simd>(kind: Softmax, from: &[f32], to: &mut [f32]) {
-    let most = largest::<V>(from);
-    let shift = V::splat(most);
+fn row<V: Simd>(kind: Softmax, numbers: &mut [f32]) {
+    let shift = V::splat(largest::<V>(numbers));
     let mut sums = V::splat(0.0);
-    let mut rest = 0.0;
-    for (from, to) in from.chunks(V::LANES).zip(to.chunks_mut(V::LANES)) {
-        let power = exp(V::load_part(from).sub(shift));
-        power.store_part(to);
-        if from.len() == V::LANES {
+    let mut sum = 0.0;
+    for some in numbers.chunks_mut(V::LANES) {
+        let power = exp(V::load_part(some).sub(shift));
+        if kind == Softmax::Plain {
+            power.store_part(some);
+        }
+        if some.len() == V::LANES {
             sums = sums.add(power);
         } else {
-            for number in power.numbers().iter().take(from.len()) {
-                rest += number;
+            for number in power.numbers().iter().take(some.len()) {
+                sum += number;
             }
         }
     }
     for number in sums.numbers().iter().take(V::LANES) {
-        rest += number;
+        sum += number;
     }
-    match kind {
-        Softmax::Plain => {
-            let factor = V::splat(1.0 / rest);
-            for to in to.chunks_mut(V::LANES) {
-                V::load_part(to).mul(factor).store_part(to);
-            }
-        }
-        Softmax::Log => {
-            let log = V::splat(rest.ln());
-            for (from, to) in from.chunks(V::LANES).zip(to.chunks_mut(V::LANES)) {
-                V::load_part(from).sub(shift).sub(log).store_part(to);
-            }
+    let (factor, log) = (V::splat(1.0 / sum), V::splat(sum.ln()));
+    for some in numbers.chunks_mut(V::LANES) {
+        let number = V::load_part(some);
+        match kind {
+            Softmax::Plain => number.mul(factor).store_part(some),
+            Softmax::Log => number.sub(shift).sub(log).store_part(some),
         }
     }
 }
@@ -165,6 +167,11 @@ mod tests {
                 for level in Level::all() {
                     let mut to = vec![0.0; from.len()];
                     columns_at(level, kind, &from, &mut to, length, width);
+                    if width == 1 && kind == Softmax::Plain {
+                        let mut rows = from.clone();
+                        rows.chunks_exact_mut(length).for_each(|row| in_place_at(level, row));
+                        assert_eq!(rows, to, "{level:?}");
+                    }
                     for (at, number) in to.iter().enumerate() {
                         let error = (f64::from(*number) - expected(at)).abs();
                         assert!(error < 2e-6 * expected(at).abs().max(1.0), "{level:?} {kind:?} {error}");

@@ -16,11 +16,6 @@ pub trait Curves: Real {
     /// 1 − erf: the complement of the error function.
     fn erf_complement(self) -> Self;
 
-    /// The numbers themselves, if they are FP32.
-    fn singles(_numbers: &mut [Self]) -> Option<&mut [f32]> {
-        None
-    }
-
     /// 1 ÷ (1 + exp(−x)).
     #[inline(always)]
     fn logistic(self) -> Self {
@@ -29,10 +24,6 @@ pub trait Curves: Real {
 }
 
 impl Curves for f32 {
-    fn singles(numbers: &mut [f32]) -> Option<&mut [f32]> {
-        Some(numbers)
-    }
-
     #[inline(always)]
     fn power_of_e(self) -> f32 {
         // x = n × ln 2 + rest. The constant moves the integer n into the low bits of a float.

@@ -7,6 +7,7 @@ use std::iter::Sum;
 use std::ops::{AddAssign, DivAssign, MulAssign};
 
 use onnxd_kernels::functions::{self, Function};
+use onnxd_kernels::reduce;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::num_traits::Float;
 
@@ -16,6 +17,16 @@ use super::operator::{Inputs, Kind};
 pub trait Real: Datum + Float + Sum + AddAssign + MulAssign + DivAssign {
     /// The nearest number of this type.
     fn of(number: f64) -> Self;
+
+    /// The numbers themselves, if they are FP32: then there is a kernel.
+    fn singles(_numbers: &[Self]) -> Option<&[f32]> {
+        None
+    }
+
+    /// The same, to be changed.
+    fn singles_mut(_numbers: &mut [Self]) -> Option<&mut [f32]> {
+        None
+    }
 
     /// Replaces each number by its hyperbolic tangent.
     fn tanh_of_each(numbers: &mut [Self]) {
@@ -31,6 +42,14 @@ pub trait Real: Datum + Float + Sum + AddAssign + MulAssign + DivAssign {
 impl Real for f32 {
     fn of(number: f64) -> f32 {
         number as f32
+    }
+
+    fn singles(numbers: &[f32]) -> Option<&[f32]> {
+        Some(numbers)
+    }
+
+    fn singles_mut(numbers: &mut [f32]) -> Option<&mut [f32]> {
+        Some(numbers)
     }
 
     fn tanh_of_each(numbers: &mut [f32]) {
@@ -88,50 +107,35 @@ pub fn rounded(result: Tensor, to: DatumType) -> TractResult<Tensor> {
 
 /// The largest of many numbers; NaN if one of them is NaN. `None` when there are none.
 pub fn largest<T: Real>(numbers: &[T]) -> Option<T> {
-    // Several lanes, so that the compiler can use vectors.
-    const LANES: usize = 16;
     numbers.first()?;
-    let larger = |most: T, number: T| if number > most || number.is_nan() { number } else { most };
-    let mut lanes = [T::neg_infinity(); LANES];
-    let mut chunks = numbers.chunks_exact(LANES);
-    for chunk in &mut chunks {
-        for (lane, number) in lanes.iter_mut().zip(chunk) {
-            // A NaN stays: nothing is larger than it, and it is not less than itself.
-            *lane = if lane.is_nan() { *lane } else { larger(*lane, *number) };
-        }
+    if let Some(singles) = T::singles(numbers) {
+        return Some(T::of(reduce::largest(singles).into()));
     }
-    let all = lanes.iter().chain(chunks.remainder());
-    Some(
-        all.copied()
-            .fold(T::neg_infinity(), |most, number| if most.is_nan() { most } else { larger(most, number) }),
-    )
+    let larger = |most: T, number: &T| if *number > most || number.is_nan() { *number } else { most };
+    Some(numbers.iter().fold(T::neg_infinity(), larger))
 }
+
+/// How many numbers are added in FP32 at once.
+const RUN: usize = 4096;
 
 /// The sum of many numbers. Short runs are added in their own type, and the runs in FP64: the error does not grow with the
 /// number of elements.
 pub fn sum<T: Real>(numbers: &[T]) -> f64 {
-    sum_of(numbers, |number| number)
+    match T::singles(numbers) {
+        Some(singles) => singles.chunks(RUN).map(|run| f64::from(reduce::sum(run))).sum(),
+        None => numbers.iter().map(|number| number.to_f64().unwrap_or(f64::NAN)).sum(),
+    }
 }
 
 /// The sum of the squares of many numbers; see [`sum`].
 pub fn sum_of_squares<T: Real>(numbers: &[T]) -> f64 {
-    sum_of(numbers, |number| number * number)
-}
-
-#[inline(always)]
-fn sum_of<T: Real>(numbers: &[T], term: impl Fn(T) -> T) -> f64 {
-    const LANES: usize = 16;
-    const RUN: usize = 16 * LANES;
-    let of_run = |run: &[T]| {
-        let mut lanes = [T::zero(); LANES];
-        let mut chunks = run.chunks_exact(LANES);
-        for chunk in &mut chunks {
-            lanes.iter_mut().zip(chunk).for_each(|(lane, number)| *lane += term(*number));
+    match T::singles(numbers) {
+        Some(singles) => singles.chunks(RUN).map(|run| f64::from(reduce::sum_of_squares(run))).sum(),
+        None => {
+            let square = |number: &T| (*number * *number).to_f64().unwrap_or(f64::NAN);
+            numbers.iter().map(square).sum()
         }
-        let rest = chunks.remainder().iter().map(|number| term(*number));
-        lanes.iter().copied().chain(rest).map(|number| number.to_f64().unwrap_or(f64::NAN)).sum::<f64>()
-    };
-    numbers.chunks(RUN).map(of_run).sum()
+    }
 }
 
 #[cfg(test)]

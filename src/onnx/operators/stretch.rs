@@ -43,6 +43,11 @@ impl<'a, T: Copy> Along<'a, T> {
         if self.0.len() <= length { *self } else { Along(&self.0[begin % self.0.len()..][..length]) }
     }
 
+    /// The elements, once.
+    pub fn elements(&self) -> &'a [T] {
+        self.0
+    }
+
     /// Replaces each value by `join` of it and its element.
     #[inline(always)]
     pub fn pair<U: Copy>(&self, values: &mut [U], join: impl Fn(U, T) -> U) {

@@ -76,7 +76,7 @@ impl Function {
 
     /// Replaces each element by the function of it.
     pub fn apply<T: Curves>(self, values: &mut [T]) {
-        if let (Some(function), Some(singles)) = (self.kernel(), T::singles(values)) {
+        if let (Some(function), Some(singles)) = (self.kernel(), T::singles_mut(values)) {
             return kernels::apply(function, singles);
         }
         let (zero, one) = (T::zero(), T::one());

@@ -3,6 +3,7 @@
 //! Scores are computed for a few queries at a time, so that long sequences do not need a matrix of all scores. The matrix
 //! products are those of `ndarray`.
 
+use onnxd_kernels::softmax;
 use tract_onnx::prelude::tract_ndarray::linalg::general_mat_mul;
 use tract_onnx::prelude::tract_ndarray::{ArrayView2, ArrayViewMut2};
 use tract_onnx::prelude::*;
@@ -315,6 +316,9 @@ pub fn softmax<T: Curves>(scores: &mut [T]) {
     if most == T::neg_infinity() {
         scores.fill(T::zero());
         return;
+    }
+    if let Some(scores) = T::singles_mut(scores) {
+        return softmax::in_place(scores);
     }
     scores.iter_mut().for_each(|score| *score = (*score - most).power_of_e());
     let factor = T::of(1.0 / sum(scores));

@@ -88,7 +88,7 @@ impl MaxPool {
         let planes = Planes::new(&self.window, input.shape())?;
         let input = elements::<T>(input)?;
         if self.indices == Indices::None {
-            return Ok(tvec![Tensor::from_shape(&planes.shape, &maxima(&planes, input))?]);
+            return Ok(tvec![maxima(&planes, input)?]);
         }
         let count = planes.shape.iter().product();
         let (mut values, mut indices) = (Vec::with_capacity(count), Vec::with_capacity(count));

@@ -1,17 +1,18 @@
 //! `AveragePool`, `LpPool` and the values of `MaxPool`: one result for each window of a plane.
 //!
-//! A window is folded in two steps: first the rows of the input that belong to a row of results, element by element, and
-//! then along the row. So the long loops run over slices, and a large window does not cost the product of its sides.
+//! The loops are kernels.
 //!
 //! Where the reference evaluator of ONNX contradicts the formulas of the standard, the formulas are followed, as
 //! onnxruntime does: `AveragePool` with `ceil_mode` (the reference moves the windows) and `LpPool` with incomplete windows
 //! (the reference scales the norm).
 
+use onnxd_kernels::pool::{Pooled, Summed, Windows};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::DimLike;
 
 use super::super::attributes::Attributes;
 use super::super::floats::{Real, expect_float, in_reals};
+use super::super::numbers::filled;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
 use super::window::{Axis, Counted, Padding, Window, rows};
 use super::{Built, built};
@@ -46,38 +47,25 @@ impl Planes {
         self.axes.iter().map(|axis| axis.input).product()
     }
 
-    /// The number of elements of a plane of the result.
-    pub fn output_length(&self) -> usize {
-        self.axes.iter().map(|axis| axis.output).product()
-    }
-
-    /// The axis along the rows, and those before it.
-    fn row(&self) -> (&Axis, &[Axis]) {
+    /// The windows in the form that the kernels take.
+    fn windows(&self) -> Windows {
         let (row, outer) = self.axes.split_last().expect("a plane has an axis");
-        (row, outer)
+        let sources = |row: Vec<(usize, usize)>| row.into_iter().map(|(_, source)| source).collect();
+        Windows {
+            rows: rows(outer).into_iter().map(sources).collect(),
+            input: row.input,
+            output: row.output,
+            stride: row.stride,
+            taps: (0..row.kernel).map(|tap| row.span(tap)).collect(),
+        }
     }
 
-    /// Folds the windows of all planes.
-    fn fold<T: Copy>(&self, input: &[T], fold: &impl Fold<T>) -> Vec<T> {
-        let (row, outer) = self.row();
-        let mut output = vec![fold.start(); self.shape.iter().product()];
-        let mut scratch = vec![fold.start(); row.input];
-        let (size, made) = (self.input_length(), self.output_length());
-        if size == 0 || made == 0 {
-            return output;
-        }
-        let sources = rows(outer);
-        for (plane, results) in input.chunks_exact(size).zip(output.chunks_exact_mut(made)) {
-            for (results, sources) in results.chunks_exact_mut(row.output).zip(&sources) {
-                scratch.fill(fold.start());
-                for (_, source) in sources {
-                    let source = &plane[source * row.input..][..row.input];
-                    scratch.iter_mut().zip(source).for_each(|(to, from)| *to = fold.first(*to, *from));
-                }
-                along_row(row, &scratch, results, fold);
-            }
-        }
-        output
+    /// A tensor with the sum of each window of all planes.
+    fn sums<T: Real + Summed>(&self, input: &[T]) -> TractResult<Tensor> {
+        filled::<T>(&self.shape, |to| {
+            T::sums(&self.windows(), input, to);
+            Ok(())
+        })
     }
 }
 
@@ -96,34 +84,8 @@ fn check_same(window: &Window, axis: &Axis, at: usize) -> TractResult<()> {
     Ok(())
 }
 
-/// The second step of a fold: the windows along a row.
-fn along_row<T: Copy>(row: &Axis, from: &[T], results: &mut [T], fold: &impl Fold<T>) {
-    for tap in 0..row.kernel {
-        let (span, first) = row.span(tap);
-        let (results, from) = (&mut results[span], &from[first..]);
-        if row.stride == 1 {
-            results.iter_mut().zip(from).for_each(|(to, from)| *to = fold.second(*to, *from));
-        } else {
-            let from = from.iter().step_by(row.stride);
-            results.iter_mut().zip(from).for_each(|(to, from)| *to = fold.second(*to, *from));
-        }
-    }
-}
-
-/// How the elements of a window become one.
-trait Fold<T> {
-    /// The result of no elements.
-    fn start(&self) -> T;
-    /// The result with one more element of the input.
-    fn first(&self, result: T, element: T) -> T;
-    /// The result of two parts of a window.
-    fn second(&self, result: T, part: T) -> T;
-}
-
 /// Numbers with an order.
-pub trait Ordered: Datum + Copy {
-    /// The maximum of no elements: NaN for floats, and otherwise the least number.
-    const NONE: Self;
+pub trait Ordered: Datum + Pooled + Default {
     /// Whether an element takes the place of the maximum before it. A NaN takes no place, and gives up its own: it is the
     /// maximum only where all elements are NaN.
     fn replaces(self, before: Self) -> bool;
@@ -132,7 +94,6 @@ pub trait Ordered: Datum + Copy {
 macro_rules! ordered_floats {
     ($($type:ty),*) => {$(
         impl Ordered for $type {
-            const NONE: Self = <$type>::NAN;
             fn replaces(self, before: Self) -> bool {
                 self > before || (before.is_nan() && !self.is_nan())
             }
@@ -143,7 +104,6 @@ macro_rules! ordered_floats {
 macro_rules! ordered_integers {
     ($($type:ty),*) => {$(
         impl Ordered for $type {
-            const NONE: Self = <$type>::MIN;
             fn replaces(self, before: Self) -> bool {
                 self > before
             }
@@ -154,54 +114,12 @@ macro_rules! ordered_integers {
 ordered_floats!(f32, f64);
 ordered_integers!(i8, u8);
 
-/// The maximum.
-struct Most;
-
-impl<T: Ordered> Fold<T> for Most {
-    fn start(&self) -> T {
-        T::NONE
-    }
-    fn first(&self, result: T, element: T) -> T {
-        if element.replaces(result) { element } else { result }
-    }
-    fn second(&self, result: T, part: T) -> T {
-        self.first(result, part)
-    }
-}
-
-/// The largest element of each window.
-pub fn maxima<T: Ordered>(planes: &Planes, input: &[T]) -> Vec<T> {
-    planes.fold(input, &Most)
-}
-
-/// The sum of the elements.
-struct Total;
-
-impl<T: Real> Fold<T> for Total {
-    fn start(&self) -> T {
-        T::zero()
-    }
-    fn first(&self, result: T, element: T) -> T {
-        result + element
-    }
-    fn second(&self, result: T, part: T) -> T {
-        result + part
-    }
-}
-
-/// The sum of the magnitudes to a power.
-struct Powers<T>(T);
-
-impl<T: Real> Fold<T> for Powers<T> {
-    fn start(&self) -> T {
-        T::zero()
-    }
-    fn first(&self, result: T, element: T) -> T {
-        result + power(element, self.0)
-    }
-    fn second(&self, result: T, part: T) -> T {
-        result + part
-    }
+/// A tensor with the largest element of each window.
+pub fn maxima<T: Ordered>(planes: &Planes, input: &[T]) -> TractResult<Tensor> {
+    filled::<T>(&planes.shape, |to| {
+        T::largest(&planes.windows(), input, to);
+        Ok(())
+    })
 }
 
 /// A magnitude to a power.
@@ -307,24 +225,26 @@ impl Operator for Pool {
 }
 
 impl Pool {
-    fn compute<T: Real>(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
+    fn compute<T: Real + Summed>(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
         let input = inputs.single()?;
         let planes = Planes::new(&self.window, input.shape())?;
         let input = elements::<T>(input)?;
         let output = match self.statistic {
             Statistic::Mean(counted) => {
-                let mut sums = planes.fold(input, &Total);
-                divide(&planes, counted, &mut sums);
+                let mut sums = planes.sums(input)?;
+                divide(&planes, counted, sums.try_as_plain_ram_mut()?.as_slice_mut::<T>()?);
                 sums
             }
             Statistic::Norm(exponent) => {
                 let exponent = T::of(exponent);
-                let mut sums = planes.fold(input, &Powers(exponent));
-                sums.iter_mut().for_each(|sum| *sum = root(*sum, exponent));
+                let powers: Vec<T> = input.iter().map(|element| power(*element, exponent)).collect();
+                let mut sums = planes.sums(&powers)?;
+                let mut plain = sums.try_as_plain_ram_mut()?;
+                plain.as_slice_mut::<T>()?.iter_mut().for_each(|sum| *sum = root(*sum, exponent));
                 sums
             }
         };
-        Ok(tvec![Tensor::from_shape(&planes.shape, &output)?])
+        Ok(tvec![output])
     }
 }
 

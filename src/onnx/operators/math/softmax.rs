@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use onnxd_kernels::softmax;
+use onnxd_kernels::tensor::written;
 use tract_onnx::prelude::*;
 
 use super::super::attributes::Attributes;
@@ -78,6 +80,16 @@ impl Operator for Softmax {
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
         let input = inputs.single()?;
         let split = self.split(input.shape())?;
+        let kind = match self.name {
+            "Softmax" => Some(softmax::Softmax::Plain),
+            "LogSoftmax" => Some(softmax::Softmax::Log),
+            _ => None,
+        };
+        if let (Some(kind), DatumType::F32) = (kind, input.datum_type()) {
+            let from = elements::<f32>(input)?;
+            let Split { length, inner, .. } = split;
+            return Ok(tvec![written(input.shape(), |to| softmax::columns(kind, from, to, length, inner))?]);
+        }
         on_floats!(input.datum_type(), T => {
             let from = elements::<T>(input)?;
             let output = filled::<T>(input.shape(), |to| {

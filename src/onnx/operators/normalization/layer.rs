@@ -3,6 +3,7 @@
 //! `SimplifiedLayerNormalization` is onnxruntime's name of the second, with another second output. The computation of a row
 //! is shared with `skip` and `embed`.
 
+use onnxd_kernels::rows;
 use tract_onnx::prelude::*;
 
 use super::super::attributes::Attributes;
@@ -29,6 +30,15 @@ impl Centering {
             Centering::Mean => T::of(sum(row) / count),
             Centering::None => T::zero(),
         };
+        if let Some(row) = T::singles_mut(row) {
+            let mean = mean.to_f32().unwrap_or(f32::NAN);
+            if self == Centering::Mean {
+                rows::normalize(row, mean, 1.0);
+            }
+            let factor = (1.0 / (sum_of_squares(row) / count + epsilon).sqrt()) as f32;
+            rows::normalize(row, 0.0, factor);
+            return (T::of(mean.into()), T::of(factor.into()));
+        }
         if self == Centering::Mean {
             row.iter_mut().for_each(|value| *value = *value - mean);
         }
@@ -169,10 +179,18 @@ impl<T: Real> Affine<T> {
     /// Scales and shifts a row that begins at an element of the whole.
     pub fn apply(&self, row: &mut [T], begin: usize) -> TractResult<()> {
         if let Some(scale) = &self.scale {
-            Along::new(elements::<T>(scale)?).part(begin, row.len()).pair(row, |value, scale| value * scale);
+            let part = Along::new(elements::<T>(scale)?).part(begin, row.len());
+            match (T::singles(part.elements()), T::singles_mut(row)) {
+                (Some(factors), Some(row)) => rows::scale(row, factors),
+                _ => part.pair(row, |value, scale| value * scale),
+            }
         }
         if let Some(bias) = &self.bias {
-            Along::new(elements::<T>(bias)?).part(begin, row.len()).pair(row, |value, bias| value + bias);
+            let part = Along::new(elements::<T>(bias)?).part(begin, row.len());
+            match (T::singles(part.elements()), T::singles_mut(row)) {
+                (Some(terms), Some(row)) => rows::shift(row, terms),
+                _ => part.pair(row, |value, bias| value + bias),
+            }
         }
         Ok(())
     }

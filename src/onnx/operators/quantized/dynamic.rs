@@ -1,5 +1,6 @@
 //! DynamicQuantizeLinear: quantizes to 8 bits with a scale that is computed from the smallest and the largest number.
 
+use onnxd_kernels::quantize::{Stored, limits};
 use tract_onnx::prelude::*;
 
 use super::super::attributes::Attributes;
@@ -32,24 +33,6 @@ pub fn quantization(numbers: &[f32]) -> Quantization {
     Quantization { scale, zero: BYTE.nearest((0.0 - least) / scale, 0) }
 }
 
-/// The smallest and the largest number, and zero.
-fn limits(numbers: &[f32]) -> (f32, f32) {
-    // Several limits at once, so that the compiler can use vectors.
-    let (mut least, mut most) = ([0.0_f32; 16], [0.0_f32; 16]);
-    let chunks = numbers.chunks_exact(16);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        for at in 0..16 {
-            least[at] = if chunk[at] < least[at] { chunk[at] } else { least[at] };
-            most[at] = if chunk[at] > most[at] { chunk[at] } else { most[at] };
-        }
-    }
-    (
-        least.iter().chain(rest).copied().fold(0.0, f32::min),
-        most.iter().chain(rest).copied().fold(0.0, f32::max),
-    )
-}
-
 #[derive(Debug)]
 struct Dynamic;
 
@@ -74,7 +57,8 @@ impl Operator for Dynamic {
         let x = inputs.single()?;
         let numbers = elements::<f32>(x)?;
         let Quantization { scale, zero } = quantization(numbers);
-        let made: Vec<u8> = numbers.iter().map(|number| BYTE.nearest(number / scale, zero) as u8).collect();
+        let mut made = vec![0; numbers.len()];
+        u8::quantize(numbers, &mut made, &[scale], &[zero], BYTE.range());
         Ok(tvec![Tensor::from_shape(x.shape(), &made)?, Tensor::from(scale), Tensor::from(zero as u8)])
     }
 }

@@ -152,17 +152,15 @@ impl Operator for Quantize {
         let numbers = x.cast_to::<f32>()?;
         let numbers = elements::<f32>(&numbers)?;
         let is_half = matches!(precision, Precision::Half);
-        let quotient: fn(f32, f32) -> f32 =
-            |number, scale| f16::from_f32(f16::from_f32(number).to_f32() / scale).to_f32();
         with_stored!(steps.datum_type, T, {
             let mut made: Vec<T> = vec![T::stored(0); numbers.len()];
             grid.runs(|run, at| {
                 let (to, from) = (&mut made[run.clone()], &numbers[run]);
                 let (scales, zeros) = (&scales[at.clone()], &zeros[at]);
                 if is_half {
-                    quantize_run(steps, to, from, scales, zeros, quotient);
+                    quantize_halves(steps, to, from, scales, zeros);
                 } else {
-                    quantize_run(steps, to, from, scales, zeros, |number, scale| number / scale);
+                    T::quantize(steps, from, to, scales, zeros);
                 }
             });
             Ok(tvec![Tensor::from_shape(x.shape(), &made)?])
@@ -183,23 +181,12 @@ fn quantization(inputs: &Inputs<Kind>, limits: Option<(i32, i32)>) -> Option<Qua
     Some(Quantization { scale: *scale, zero, limits })
 }
 
-/// Quantizes numbers that have one scale, or one scale each.
-fn quantize_run<T: Stored>(
-    steps: Steps,
-    to: &mut [T],
-    from: &[f32],
-    scales: &[f32],
-    zeros: &[i32],
-    quotient: impl Fn(f32, f32) -> f32,
-) {
-    if let ([scale], [zero]) = (scales, zeros) {
-        for (to, number) in to.iter_mut().zip(from) {
-            *to = T::stored(steps.nearest(quotient(*number, *scale), *zero));
-        }
-        return;
-    }
-    for (((to, number), scale), zero) in to.iter_mut().zip(from).zip(scales).zip(zeros) {
-        *to = T::stored(steps.nearest(quotient(*number, *scale), *zero));
+/// Quantizes numbers that have one scale, or one scale each, in half precision.
+fn quantize_halves<T: Stored>(steps: Steps, to: &mut [T], from: &[f32], scales: &[f32], zeros: &[i32]) {
+    let pick = |at: usize| if scales.len() == 1 { 0 } else { at };
+    for (at, (to, number)) in to.iter_mut().zip(from).enumerate() {
+        let quotient = f16::from_f32(f16::from_f32(*number).to_f32() / scales[pick(at)]).to_f32();
+        *to = T::stored(steps.nearest(quotient, zeros[pick(at)]));
     }
 }
 
@@ -265,7 +252,7 @@ impl Operator for Dequantize {
             let integers = elements::<T>(x)?;
             grid.runs(|run, at| {
                 let (to, from) = (&mut made[run.clone()], &integers[run]);
-                dequantize_run(to, from, &scales[at.clone()], &zeros[at]);
+                T::dequantize(from, to, &scales[at.clone()], &zeros[at]);
             });
             TractResult::Ok(())
         })?;
@@ -275,18 +262,5 @@ impl Operator for Dequantize {
         let mut halves = vec![f16::ZERO; made.len()];
         halves.convert_from_f32_slice(&made);
         Ok(tvec![Tensor::from_shape(x.shape(), &halves)?])
-    }
-}
-
-/// Dequantizes integers that have one scale, or one scale each.
-fn dequantize_run<T: Stored>(to: &mut [f32], from: &[T], scales: &[f32], zeros: &[i32]) {
-    if let ([scale], [zero]) = (scales, zeros) {
-        for (to, integer) in to.iter_mut().zip(from) {
-            *to = integer.integer().wrapping_sub(*zero) as f32 * scale;
-        }
-        return;
-    }
-    for (((to, integer), scale), zero) in to.iter_mut().zip(from).zip(scales).zip(zeros) {
-        *to = integer.integer().wrapping_sub(*zero) as f32 * scale;
     }
 }

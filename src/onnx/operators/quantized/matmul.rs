@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use onnxd_kernels::quantize;
 use tract_onnx::prelude::*;
 
 use super::super::attributes::Attributes;
@@ -140,15 +141,10 @@ impl MatMul {
         let places = self.form.places();
         let columns = floats(inputs.required(places.b_scale.unwrap_or_default(), "b_scale")?)?;
         let bias = places.bias.and_then(|at| inputs.optional(at)).map(floats).transpose()?;
-        let mut made = Vec::with_capacity(sums.sums.len());
-        for (at, line) in sums.sums.chunks(sums.columns.max(1)).enumerate() {
-            let row = pick(rows, at % sums.rows);
-            let scaled =
-                line.iter().enumerate().map(|(column, sum)| *sum as f32 * (row * pick(&columns, column)));
-            match &bias {
-                Some(bias) => made.extend(scaled.enumerate().map(|(column, sum)| sum + pick(bias, column))),
-                None => made.extend(scaled),
-            }
+        let mut made = vec![0.0; sums.sums.len()];
+        let width = sums.columns.max(1);
+        for (at, (line, to)) in sums.sums.chunks(width).zip(made.chunks_mut(width)).enumerate() {
+            quantize::scale_sums(line, to, pick(rows, at % sums.rows), &columns, bias.as_deref());
         }
         Ok(made)
     }
@@ -220,9 +216,9 @@ impl Operator for MatMul {
             Form::Dynamic => {
                 let numbers = elements::<f32>(a)?;
                 let found = quantization(numbers);
-                let distance =
-                    |number: &f32| (BYTE.nearest(number / found.scale, found.zero) - found.zero) as i16;
-                (numbers.iter().map(distance).collect(), vec![found.scale])
+                let mut left = vec![0; numbers.len()];
+                quantize::distances(numbers, &mut left, found.scale, found.zero, BYTE.range());
+                (left, vec![found.scale])
             }
             Form::Floats => (self.left(inputs)?, floats(inputs.required(2, "a_scale")?)?),
             _ => (self.left(inputs)?, Vec::new()),

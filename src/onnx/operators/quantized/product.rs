@@ -55,10 +55,7 @@ pub fn distances(tensor: &Tensor, width: usize, zero: impl Fn(usize) -> i32) -> 
         let integers = elements::<T>(tensor)?;
         let lines = made.chunks_mut(width.max(1)).zip(integers.chunks(width.max(1)));
         for (at, (to, from)) in lines.enumerate() {
-            let zero = zero(at);
-            for (to, integer) in to.iter_mut().zip(from) {
-                *to = (integer.integer() - zero) as i16;
-            }
+            T::distances(from, to, zero(at));
         }
         TractResult::Ok(())
     })?;

@@ -5,6 +5,7 @@
 //! Invariant: a number is rounded to the nearest integer, a half to the even one, before the zero point is added. NaN
 //! becomes the smallest integer, as in onnxruntime.
 
+use onnxd_kernels::quantize as kernels;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::ToDim;
 
@@ -61,6 +62,11 @@ impl Steps {
         })
     }
 
+    /// The smallest and the largest integer.
+    pub fn range(self) -> (i32, i32) {
+        (self.low, self.high)
+    }
+
     /// Rounds a number that was divided by its scale, and adds the zero point.
     #[inline(always)]
     pub fn nearest(self, number: f32, zero: i32) -> i32 {
@@ -82,24 +88,65 @@ pub trait Stored: Datum + Copy {
     fn stored(integer: i32) -> Self;
     /// The integer.
     fn integer(self) -> i32;
+
+    /// Quantizes numbers that have one scale and zero point, or one each.
+    fn quantize(steps: Steps, from: &[f32], to: &mut [Self], scales: &[f32], zeros: &[i32]) {
+        let pick = |at: usize| if scales.len() == 1 { 0 } else { at };
+        for (at, (to, number)) in to.iter_mut().zip(from).enumerate() {
+            *to = Self::stored(steps.nearest(number / scales[pick(at)], zeros[pick(at)]));
+        }
+    }
+
+    /// Dequantizes integers that have one scale and zero point, or one each.
+    fn dequantize(from: &[Self], to: &mut [f32], scales: &[f32], zeros: &[i32]) {
+        let pick = |at: usize| if scales.len() == 1 { 0 } else { at };
+        for (at, (to, integer)) in to.iter_mut().zip(from).enumerate() {
+            *to = integer.integer().wrapping_sub(zeros[pick(at)]) as f32 * scales[pick(at)];
+        }
+    }
+
+    /// The distances of integers from a zero point.
+    fn distances(from: &[Self], to: &mut [i16], zero: i32) {
+        to.iter_mut().zip(from).for_each(|(to, integer)| *to = (integer.integer() - zero) as i16);
+    }
 }
 
 macro_rules! stored {
     ($($t:ty),*) => {
         $(impl Stored for $t {
-            #[inline(always)]
             fn stored(integer: i32) -> $t {
                 integer as $t
             }
 
-            #[inline(always)]
             fn integer(self) -> i32 {
                 i32::from(self)
+            }
+
+            fn quantize(steps: Steps, from: &[f32], to: &mut [$t], scales: &[f32], zeros: &[i32]) {
+                kernels::Stored::quantize(from, to, scales, zeros, steps.range());
+            }
+
+            fn dequantize(from: &[$t], to: &mut [f32], scales: &[f32], zeros: &[i32]) {
+                kernels::Stored::dequantize(from, to, scales, zeros);
+            }
+
+            fn distances(from: &[$t], to: &mut [i16], zero: i32) {
+                kernels::Stored::distances(from, to, zero);
             }
         })*
     };
 }
-stored!(u8, i8, u16, i16, i32);
+stored!(u8, i8, u16, i16);
+
+impl Stored for i32 {
+    fn stored(integer: i32) -> i32 {
+        integer
+    }
+
+    fn integer(self) -> i32 {
+        self
+    }
+}
 
 /// Evaluates an expression with a type name that stands for the stored type.
 macro_rules! with_stored {

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use onnxd_kernels::reduce;
 use tract_onnx::prelude::*;
 
 use super::super::attributes::Attributes;
@@ -192,6 +193,11 @@ impl Reduction {
             return converted(&self.of_any(&wide, reduced)?, datum_type);
         }
         let (shape, input, split) = arranged(input, reduced)?;
+        if datum_type == DatumType::F32
+            && let Some(results) = single(self.how, elements::<f32>(&input)?, split)
+        {
+            return Tensor::from_shape(&shape, &results);
+        }
         if self.how.is_real() {
             on_floats!(datum_type, T => {
                 let results = real(self.how, elements::<T>(&input)?, split);
@@ -230,6 +236,28 @@ fn arranged<'a>(
     let order: Vec<usize> = left.into_iter().chain(long).collect();
     let turned = input.clone().permute_axes(&order)?;
     Ok((result, Cow::Owned(turned), Split { outer, length, inner: 1 }))
+}
+
+/// The reductions of FP32 that are kernels.
+fn single(how: How, numbers: &[f32], split: Split) -> Option<Vec<f32>> {
+    let reduction = match how {
+        How::Sum | How::Mean | How::LogSum => reduce::Reduction::Sum,
+        How::L2 | How::SumSquare => reduce::Reduction::SumOfSquares,
+        How::L1 => reduce::Reduction::SumOfMagnitudes,
+        How::Max => reduce::Reduction::Largest,
+        How::Min => reduce::Reduction::Smallest,
+        How::Prod | How::LogSumExp => return None,
+    };
+    let mut results = reduce::reduce(reduction, numbers, split.outer, split.length, split.inner);
+    for result in &mut results {
+        *result = match how {
+            How::Mean => *result / split.length as f32,
+            How::L2 => result.sqrt(),
+            How::LogSum => result.ln(),
+            _ => *result,
+        };
+    }
+    Some(results)
 }
 
 /// The reductions whose results have the type of the elements.

@@ -1,27 +1,49 @@
 //! Resizes axis after axis by weighted sums. FP16 and FP32 are computed in FP32, all others in FP64. Integers are rounded,
 //! halves to the even one, and limited to the range of their type, as in the reference evaluator; onnxruntime cuts them off.
 
-use std::ops::{AddAssign, Mul};
-
+use onnxd_kernels::blend::{self as kernels, Weights};
 use tract_onnx::prelude::*;
 
 use super::super::super::operator::elements;
 use super::window::{Line, Method, Windows};
 
 /// A float in which sums are computed.
-trait Float: Datum + Copy + Mul<Output = Self> + AddAssign {
+trait Float: Datum + Copy {
     fn of(value: f64) -> Self;
+
+    /// Writes the weighted sums along an axis of `input` places with `inner` elements behind each.
+    fn blend(windows: &Windows, from: &[Self], to: &mut [Self], input: usize, inner: usize);
 }
 
 impl Float for f32 {
     fn of(value: f64) -> f32 {
         value as f32
     }
+
+    fn blend(windows: &Windows, from: &[f32], to: &mut [f32], input: usize, inner: usize) {
+        let weights: Vec<f32> = windows.weights.iter().map(|weight| *weight as f32).collect();
+        let weights = Weights { width: windows.width, places: &windows.places, weights: &weights };
+        kernels::blend(weights, from, to, input, inner);
+    }
 }
 
 impl Float for f64 {
     fn of(value: f64) -> f64 {
         value
+    }
+
+    fn blend(windows: &Windows, from: &[f64], to: &mut [f64], input: usize, inner: usize) {
+        let size = windows.places.len() / windows.width * inner;
+        for (from, to) in from.chunks_exact(input * inner).zip(to.chunks_exact_mut(size)) {
+            let windows =
+                windows.places.chunks_exact(windows.width).zip(windows.weights.chunks_exact(windows.width));
+            for (row, (places, weights)) in to.chunks_exact_mut(inner).zip(windows) {
+                for (place, weight) in places.iter().zip(weights) {
+                    let from = &from[place * inner..][..inner];
+                    row.iter_mut().zip(from).for_each(|(sum, element)| *sum += element * weight);
+                }
+            }
+        }
     }
 }
 
@@ -75,49 +97,15 @@ fn in_float<T: Float>(
 
 /// Resizes one axis of a tensor with `inner` elements behind each place of this axis.
 fn along<T: Float>(source: &[T], inner: usize, line: &Line, windows: &Windows, extrapolation: T) -> Vec<T> {
-    let weights: Vec<T> = windows.weights.iter().map(|weight| T::of(*weight)).collect();
     let outer = source.len() / (line.input * inner);
     let mut output = vec![T::default(); outer * line.output * inner];
-    let parts = source.chunks_exact(line.input * inner).zip(output.chunks_exact_mut(line.output * inner));
-    for (source, output) in parts {
-        match inner {
-            1 => row(source, output, windows, &weights),
-            _ => rows(source, output, inner, windows, &weights),
-        }
-        for at in &windows.outside {
-            output[at * inner..][..inner].fill(extrapolation);
-        }
-    }
-    output
-}
-
-/// The last axis: each element is a sum.
-fn row<T: Float>(source: &[T], output: &mut [T], windows: &Windows, weights: &[T]) {
-    if windows.width == 2 {
-        let pairs = windows.places.as_chunks::<2>().0.iter().zip(weights.as_chunks::<2>().0);
-        for (element, ([left, right], [a, b])) in output.iter_mut().zip(pairs) {
-            let mut sum = source[*left] * *a;
-            sum += source[*right] * *b;
-            *element = sum;
-        }
-        return;
-    }
-    let windows = windows.places.chunks_exact(windows.width).zip(weights.chunks_exact(windows.width));
-    for (element, (places, weights)) in output.iter_mut().zip(windows) {
-        for (place, weight) in places.iter().zip(weights) {
-            *element += source[*place] * *weight;
-        }
-    }
-}
-
-/// Another axis: each row is a sum of rows.
-fn rows<T: Float>(source: &[T], output: &mut [T], inner: usize, windows: &Windows, weights: &[T]) {
-    let windows = windows.places.chunks_exact(windows.width).zip(weights.chunks_exact(windows.width));
-    for (row, (places, weights)) in output.chunks_exact_mut(inner).zip(windows) {
-        for (place, weight) in places.iter().zip(weights) {
-            for (sum, element) in row.iter_mut().zip(&source[place * inner..][..inner]) {
-                *sum += *element * *weight;
+    T::blend(windows, source, &mut output, line.input, inner);
+    if !windows.outside.is_empty() {
+        for output in output.chunks_exact_mut(line.output * inner) {
+            for at in &windows.outside {
+                output[at * inner..][..inner].fill(extrapolation);
             }
         }
     }
+    output
 }
