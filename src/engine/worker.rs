@@ -133,6 +133,10 @@ pub fn spawn(
     let builder = std::thread::Builder::new().name(format!("{name}-w{index}")).stack_size(STACK);
     let handle = builder.spawn(move || {
         let _living: (Sender<Infallible>, Place) = (living, place);
+        // A run allocates for each operator. Workers are few, so each may keep some memory; conversations are many.
+        if let Err(error) = onnxd_allocator::cache_on_this_thread() {
+            log::debug!("a worker allocates without caches: {error}");
+        }
         worker.work();
     })?;
     Ok(WorkerThread { alive, handle, pulse })
