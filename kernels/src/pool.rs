@@ -27,7 +27,7 @@ pub struct Windows {
 impl Windows {
     /// Panics: something is outside of a plane of `size` numbers.
     fn check(&self, size: usize) {
-        let rows = if self.input == 0 { 0 } else { size / self.input };
+        let rows = size.checked_div(self.input).unwrap_or(0);
         assert!(self.rows.iter().flatten().all(|row| *row < rows), "a row is outside of the plane");
         for (span, first) in self.taps.iter().filter(|(span, _)| !span.is_empty()) {
             let last = first + (span.len() - 1) * self.stride;
@@ -254,8 +254,10 @@ mod tests {
     use super::*;
     use crate::random::Random;
 
-    /// A random axis: for each window, the places of its numbers.
-    fn axis(random: &mut Random) -> (usize, usize, Vec<Vec<usize>>, Vec<(Range<usize>, usize)>) {
+    /// The length of an axis and its stride, for each window the places of its numbers, and the taps.
+    type Axis = (usize, usize, Vec<Vec<usize>>, Vec<(Range<usize>, usize)>);
+
+    fn axis(random: &mut Random) -> Axis {
         let (input, kernel) = (random.size(1, 30), random.size(1, 5));
         let (stride, dilation, before) = (random.size(1, 4), random.size(1, 2), random.size(0, 3));
         let output = random.size(1, 12);
