@@ -175,7 +175,8 @@ fn planes<T: Copy, F: Fold<T>>(windows: &Windows, from: &[T], to: &mut [T]) {
         to.fill(F::START);
         return;
     }
-    let stride = windows.stride.max(1);
+    // Where the stride is longer than the row, each tap is in one window at most. Memory must not grow with the stride.
+    let stride = windows.stride.clamp(1, windows.input.max(1));
     let mut row = vec![F::START; windows.input];
     // Each `stride`-th number of the row, from each of the first ones on.
     let phase = windows.input.div_ceil(stride);
@@ -319,6 +320,15 @@ mod tests {
     fn the_sums_of_windows() {
         check(|x| x, f32::sums, |window| window.iter().sum(), |a, b| (a - b).abs() < 1e-5);
         check(f64::from, f64::sums, |window| window.iter().sum(), |a, b| (a - b).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_stride_longer_than_the_row_takes_no_memory_for_it() {
+        let taps = vec![(0..1, 1), (0..1, 2)];
+        let windows = Windows { rows: vec![vec![0]], input: 3, output: 1, stride: 1 << 60, taps };
+        let mut most = [0.0];
+        f32::largest(&windows, &[3.0, 1.0, 2.0], &mut most);
+        assert_eq!(most, [2.0]);
     }
 
     #[test]

@@ -30,9 +30,10 @@ pub trait Stored: Copy {
     fn distances(from: &[Self], to: &mut [i16], zero: i32);
 }
 
-/// Rounds a number that was divided by its scale, and adds the zero point.
+/// Rounds a number that was divided by its scale, and adds the zero point. The result is from `low` to `high`, which have up
+/// to 16 bits.
 #[inline(always)]
-fn nearest(number: f32, zero: i32, (low, high): (i32, i32)) -> i32 {
+pub fn nearest(number: f32, zero: i32, (low, high): (i32, i32)) -> i32 {
     // The limits are integers, so it makes no difference that they are applied before the rounding.
     let (low, high) = ((low - zero) as f32, (high - zero) as f32);
     // Not `clamp`, which returns NaN for NaN.

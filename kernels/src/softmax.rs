@@ -93,12 +93,18 @@ fn row<V: Simd>(kind: Softmax, numbers: &mut [f32]) {
     for number in sums.numbers().iter().take(V::LANES) {
         sum += number;
     }
-    let (factor, log) = (V::splat(1.0 / sum), V::splat(sum.ln()));
-    for some in numbers.chunks_mut(V::LANES) {
-        let number = V::load_part(some);
-        match kind {
-            Softmax::Plain => number.mul(factor).store_part(some),
-            Softmax::Log => number.sub(shift).sub(log).store_part(some),
+    match kind {
+        Softmax::Plain => {
+            let factor = V::splat(1.0 / sum);
+            for some in numbers.chunks_mut(V::LANES) {
+                V::load_part(some).mul(factor).store_part(some);
+            }
+        }
+        Softmax::Log => {
+            let log = V::splat(sum.ln());
+            for some in numbers.chunks_mut(V::LANES) {
+                V::load_part(some).sub(shift).sub(log).store_part(some);
+            }
         }
     }
 }

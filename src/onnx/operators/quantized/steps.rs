@@ -70,15 +70,7 @@ impl Steps {
     /// Rounds a number that was divided by its scale, and adds the zero point.
     #[inline(always)]
     pub fn nearest(self, number: f32, zero: i32) -> i32 {
-        // The limits are integers, so it makes no difference that they are applied before the rounding.
-        let (low, high) = ((self.low - zero) as f32, (self.high - zero) as f32);
-        // Not `clamp`, which returns NaN for NaN.
-        let number = if number > low { number } else { low };
-        let number = if number < high { number } else { high };
-        // A float of this size has no digits after the point, so the sum is rounded to the nearest even integer, and the
-        // integer is in its low bits. It is much faster than `round_ties_even`.
-        const ONE_AND_A_HALF: f32 = 12_582_912.0;
-        (number + ONE_AND_A_HALF).to_bits() as i32 - ONE_AND_A_HALF.to_bits() as i32 + zero
+        kernels::nearest(number, zero, self.range())
     }
 }
 
