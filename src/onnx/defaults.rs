@@ -30,7 +30,7 @@ pub(super) fn defaults_of(file: &[u8]) -> Result<Vec<Vec<AttributeProto>>, LoadE
 fn parsed(attributes: &[&[u8]]) -> Result<Vec<AttributeProto>, LoadError> {
     let node: Vec<u8> = attributes.iter().flat_map(|attribute| field(NODE_ATTRIBUTE, attribute)).collect();
     let file = field(MODEL_GRAPH, &field(GRAPH_NODE, &node));
-    let model = onnx()
+    let model = tract_onnx::Onnx::default()
         .proto_model_for_read(&mut file.as_slice())
         .map_err(|error| LoadError::unreadable(chain(&error)))?;
     let nodes = model.graph.map(|graph| graph.node).unwrap_or_default();

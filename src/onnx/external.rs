@@ -61,8 +61,9 @@ impl OnnxFile {
 
     fn from(content: &mut dyn Read, folder: &Path) -> Result<OnnxFile, LoadError> {
         guarded("reading the model", || {
-            let proto =
-                onnx().proto_model_for_read(content).map_err(|error| LoadError::unreadable(chain(&error)))?;
+            let proto = tract_onnx::Onnx::default()
+                .proto_model_for_read(content)
+                .map_err(|error| LoadError::unreadable(chain(&error)))?;
             Ok(OnnxFile { proto, folder: folder.into(), defaults: Vec::new() })
         })
     }

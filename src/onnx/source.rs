@@ -34,6 +34,7 @@ pub(super) struct Source {
     /// The file, without the tensors that are in `weights`.
     proto: ModelProto,
     folder: PathBuf,
+    /// Reads tensors from files. It has no operators: ours and those of tract are in `operators` and `lower`.
     onnx: tract_onnx::Onnx,
     /// The initializers of the graph, by name.
     weights: HashMap<String, Arc<Tensor>>,
@@ -47,7 +48,7 @@ impl Source {
     ///
     /// Errors: a tensor cannot be loaded.
     pub fn new(mut proto: ModelProto, folder: PathBuf) -> TractResult<Source> {
-        let mut onnx = onnx();
+        let mut onnx = tract_onnx::Onnx::default();
         onnx.provider = Arc::new(DataReader);
         let graph = proto.graph.get_or_insert_default();
         sparse::constants_to_initializers(graph);

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     fn loaded(datatype: DataType, dims: &[i64], values: &[u64]) -> TractResult<Tensor> {
-        let framework = onnx();
+        let framework = tract_onnx::Onnx::default();
         let context = ParsingContext {
             onnx_operator_set_version: 21,
             framework: &framework,

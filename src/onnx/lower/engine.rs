@@ -1,21 +1,27 @@
 //! Puts one node into the typed graph as tract's operator.
 //!
-//! tract's operators of ONNX belong to a graph whose types and shapes are still inferred. So each node gets such a graph of
-//! its own, with the facts of its inputs, and is translated from there.
+//! The types and shapes of a node's inputs are known, so the node becomes nodes of tract's typed graph at once ([`table`]).
+//! tract's own reader of ONNX is not used: it infers types and shapes that are known here, and it brings all of its
+//! operators into the program, most of which ours replace.
 
-use std::collections::HashMap;
+mod convolution;
+mod elements;
+mod products;
+mod site;
+mod table;
+mod tensors;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
-use tract_onnx::tract_hir::infer::Factoid;
-use tract_onnx::tract_hir::internal::{
-    EvalContext, InferenceFact, InferenceModel, InferenceModelExt, InferenceOp, InletId,
-};
+use tract_onnx::tract_hir::internal::SimplePlan;
 
+use super::super::operators::attributes::Attributes;
 use super::super::operators::name_of;
 use super::Lowering;
 use crate::panics::panic_message;
+use site::Site;
 
 impl Lowering<'_> {
     /// The same as [`engine`](Self::engine), but a panic of tract is an error.
@@ -31,82 +37,59 @@ impl Lowering<'_> {
         })
     }
 
-    /// Adds tract's operator for a node. `inputs` are those that the node names.
+    /// Adds tract's operator for a node. `inputs` are those that the node names. If all of them are constant, so are the
+    /// outputs.
     pub(super) fn engine(&mut self, node: &NodeProto, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        let build = self.context.framework.op_register.0.get(&node.op_type);
-        let build = build.ok_or_else(|| TractError::msg("there is no operator with this name"))?;
-        let (op, outer) = build(&self.context, node)?;
-        let mut inputs: TVec<OutletId> = inputs.into();
-        for name in outer {
-            let value = self.value(&name)?;
-            inputs.push(self.tensor(&value)?);
-        }
         let name = self.unique(name_of(node));
-        let outputs = node.output.iter().filter(|name| !name.is_empty()).count();
-        let Alone { model, node, places } = self.alone(&name, op, &inputs, outputs)?;
-        let node = model.node(node);
-        let values: Option<Vec<_>> =
-            node.outputs.iter().map(|output| output.fact.value.concretize()).collect();
-        if let Some(values) = values
-            && node.op.state(&EvalContext::out_of_plan())?.is_none()
-        {
-            let place = |(at, value)| match at {
+        if let Some(values) = self.engine_values(node, inputs) {
+            let place = |(at, value): (usize, Arc<Tensor>)| match at {
                 0 => self.frame().graph.add_const(name.clone(), value),
                 at => self.constant(&format!("{name}.{at}"), value),
             };
             return values.into_iter().enumerate().map(place).collect();
         }
-        node.op.to_typed(&model, node, &mut self.frame().graph, &places)
+        let frame = self.frames.last_mut().expect("there is a frame while a graph is made");
+        let attributes = Attributes { context: &self.context, node };
+        table::wire(&mut Site { attributes, graph: &mut frame.graph, name: &name, inputs })
     }
 
-    /// The types of the outputs that a node names, as tract infers them.
+    /// The outputs of a node whose inputs are all constant. `None` when an input is not, or when the values are not known
+    /// before the run, because a length is not.
+    fn engine_values(&self, node: &NodeProto, inputs: &[OutletId]) -> Option<TVec<Arc<Tensor>>> {
+        let are_constant = |outlet: &OutletId| self.fact(*outlet).is_ok_and(|fact| fact.konst.is_some());
+        if inputs.is_empty() || !inputs.iter().all(are_constant) {
+            return None;
+        }
+        let (mut graph, outlets) = self.engine_alone(node, inputs).ok()?;
+        graph.select_output_outlets(&outlets).ok()?;
+        let outputs = SimplePlan::new(graph).ok()?.run(TVec::new()).ok()?;
+        Some(outputs.into_iter().map(IntoArcTensor::into_arc_tensor).collect())
+    }
+
+    /// The types of the outputs that a node names.
     pub(super) fn engine_types(&self, node: &NodeProto, inputs: &[OutletId]) -> TractResult<TVec<DatumType>> {
-        let build = self.context.framework.op_register.0.get(&node.op_type);
-        let build = build.ok_or_else(|| TractError::msg("there is no operator with this name"))?;
-        let outputs = node.output.iter().filter(|name| !name.is_empty()).count();
-        let Alone { model, node, .. } =
-            self.alone(name_of(node), build(&self.context, node)?.0, inputs, outputs)?;
-        let types = model.node(node).outputs.iter().map(|output| output.fact.datum_type.concretize());
-        let types: Option<TVec<DatumType>> = types.collect();
-        types.ok_or_else(|| TractError::msg("the types of its outputs are not known"))
+        let (graph, outlets) = self.engine_alone(node, inputs)?;
+        outlets.into_iter().map(|outlet| Ok(graph.outlet_fact(outlet)?.datum_type)).collect()
     }
 
-    /// Makes a graph of one node, and infers the node's outputs.
-    fn alone(
+    /// A graph of one node, and its outputs.
+    fn engine_alone(
         &self,
-        name: &str,
-        op: Box<dyn InferenceOp>,
+        node: &NodeProto,
         inputs: &[OutletId],
-        outputs: usize,
-    ) -> TractResult<Alone> {
-        let mut model = InferenceModel { symbols: self.symbols.clone(), ..InferenceModel::default() };
-        let mut places = HashMap::new();
-        let mut sources = Vec::new();
+    ) -> TractResult<(TypedModel, TVec<OutletId>)> {
+        let mut graph = TypedModel { symbols: self.symbols.clone(), ..TypedModel::default() };
+        let mut sources: TVec<OutletId> = TVec::new();
         for (at, outlet) in inputs.iter().enumerate() {
             let fact = self.fact(*outlet)?;
-            let source = match &fact.konst {
-                Some(konst) => model.add_const(format!("input.{at}"), konst.clone())?,
-                None => model.add_source(format!("input.{at}"), InferenceFact::from(fact))?,
-            };
-            sources.push(source);
-            places.insert(source, *outlet);
+            sources.push(match &fact.konst {
+                Some(konst) => graph.add_const(format!("input.{at}"), konst.clone())?,
+                None => graph.add_source(format!("input.{at}"), fact.clone())?,
+            });
         }
-        let facts = (0..outputs).map(|_| InferenceFact::default()).collect();
-        let node = model.add_node(name, op, facts)?;
-        for (at, source) in sources.iter().enumerate() {
-            model.add_edge(*source, InletId::new(node, at))?;
-        }
-        let outlets: Vec<OutletId> = (0..outputs).map(|at| OutletId::new(node, at)).collect();
-        model.select_output_outlets(&outlets)?;
-        model.analyse(false)?;
-        Ok(Alone { model, node, places })
+        let attributes = Attributes { context: &self.context, node };
+        let outlets =
+            table::wire(&mut Site { attributes, graph: &mut graph, name: name_of(node), inputs: &sources })?;
+        Ok((graph, outlets))
     }
-}
-
-/// A node in a graph of its own.
-struct Alone {
-    model: InferenceModel,
-    node: usize,
-    /// Where the inputs of this graph are in the typed graph.
-    places: HashMap<OutletId, OutletId>,
 }

@@ -108,7 +108,7 @@ impl Trial {
         let node = NodeProto { domain, ..self.node.clone() };
         let entry = table::find(self.domain, &node.op_type).expect("the operator has an entry");
         entry.check_attributes(&node)?;
-        let framework = onnx();
+        let framework = tract_onnx::Onnx::default();
         let context = ParsingContext {
             onnx_operator_set_version: self.version,
             framework: &framework,
