@@ -1,6 +1,5 @@
 //! Sets the allocator up for a small container. jemalloc reads its settings only when the program starts, so the
-//! program starts itself again, in the same process. The settings of the build are in `.cargo/config.toml` and
-//! deploy/static/build.
+//! program starts itself again, in the same process. The settings of the build are in `.cargo/config.toml`.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
