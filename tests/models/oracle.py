@@ -36,8 +36,9 @@ DATATYPES = {
 }
 
 
-def session(path, optimized=False):
-    """An onnxruntime session on one thread, which runs the graph as written unless its speed is what matters."""
+def session(model, optimized=False):
+    """An onnxruntime session of a file, or of its bytes, on one thread. It runs the graph as written, unless its speed is
+    what matters."""
     options = ort.SessionOptions()
     if not optimized:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -45,7 +46,7 @@ def session(path, optimized=False):
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     return ort.InferenceSession(
-        str(path), options, providers=["CPUExecutionProvider"]
+        model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
     )
 
 
