@@ -3,6 +3,7 @@
 //! The matrix is kept in panels: each has a few columns of all its rows. So a tile of the result reads one panel from its
 //! beginning to its end, and keeps its sums in registers.
 
+use super::after::{After, finish};
 use super::level::{Level, for_levels};
 use super::simd::Simd;
 
@@ -41,86 +42,161 @@ impl Matrix {
         self.width
     }
 
+    /// The bytes of the packed matrix.
+    pub fn bytes(&self) -> usize {
+        self.panels.len() * size_of::<f32>()
+    }
+
     /// Adds `rows` · this matrix to `sums`: `rows` is `[n, depth]`, `sums` `[n, width]`, both row-major.
     ///
     /// Panics: the lengths do not fit.
     pub fn add_product(&self, rows: &[f32], sums: &mut [f32]) {
-        self.add_product_at(Level::best(), rows, sums);
+        self.run(Level::best(), rows, sums, Around::Sums);
     }
 
-    fn add_product_at(&self, level: Level, rows: &[f32], sums: &mut [f32]) {
-        if self.depth == 0 || self.width == 0 {
+    /// Writes `rows` · this matrix, with what is done around it: `rows` is `[n, depth]`, `to` `[n, width]`, both row-major.
+    /// `bias` has a number for each column, or none.
+    ///
+    /// Panics: the lengths do not fit.
+    pub fn product(&self, rows: &[f32], to: &mut [f32], bias: &[f32], after: After) {
+        self.run(Level::best(), rows, to, Around::Layer { bias, after });
+    }
+
+    fn run(&self, level: Level, rows: &[f32], to: &mut [f32], around: Around) {
+        if self.width == 0 {
             return;
         }
-        let count = sums.len() / self.width;
+        let count = to.len() / self.width;
         assert_eq!(
-            (rows.len(), sums.len()),
+            (rows.len(), to.len()),
             (count * self.depth, count * self.width),
             "the lengths do not fit"
         );
-        add_product(level, self, rows, sums);
+        if let Around::Layer { bias, after } = &around {
+            let fits = bias.is_empty() || bias.len() == self.width;
+            assert!(fits && after.add.is_none_or(|add| add.len() == to.len()), "the lengths do not fit");
+        }
+        run(level, self, rows, to, around);
     }
+
+    /// The same, with each column multiplied by its factor.
+    ///
+    /// Panics: there is not one factor for each column.
+    pub fn scaled(&self, factors: &[f32]) -> Matrix {
+        assert_eq!(factors.len(), self.width, "one for each column is needed");
+        let mut scaled = self.clone();
+        for (panel, factors) in
+            scaled.panels.chunks_exact_mut((self.depth * PANEL).max(1)).zip(factors.chunks(PANEL))
+        {
+            for row in panel.chunks_exact_mut(PANEL) {
+                row.iter_mut().zip(factors).for_each(|(weight, factor)| *weight *= factor);
+            }
+        }
+        scaled
+    }
+}
+
+/// What is done with the products besides storing them.
+#[derive(Clone, Copy)]
+enum Around<'a> {
+    /// They are added to what is there.
+    Sums,
+    /// The bias is added, if there is one, and then comes what follows.
+    Layer { bias: &'a [f32], after: After<'a> },
 }
 
 for_levels! {
-    fn add_product(matrix: &Matrix, rows: &[f32], sums: &mut [f32]) = add_product_in;
+    fn run(matrix: &Matrix, rows: &[f32], to: &mut [f32], around: Around) = run_in;
 }
 
+/// The rows of a tile. Its sums and the numbers that are multiplied fit into 32 registers with four vectors of columns, and
+/// into 16 with two.
+const ROWS: usize = 6;
+
 #[inline(always)]
-fn add_product_in<V: Simd>(matrix: &Matrix, rows: &[f32], sums: &mut [f32]) {
+fn run_in<V: Simd>(matrix: &Matrix, rows: &[f32], to: &mut [f32], around: Around) {
     let (depth, width) = (matrix.depth, matrix.width);
-    for (at, panel) in matrix.panels.chunks_exact(depth * PANEL).enumerate() {
-        let first = at * PANEL;
-        let columns = PANEL.min(width - first);
-        let mut rows = rows;
-        let mut sums = &mut sums[..];
-        while sums.len() >= 6 * width {
-            let (some, others) = sums.split_at_mut(6 * width);
-            tiles::<V, 6>(rows, panel, some, width, first, columns);
-            (rows, sums) = (&rows[6 * depth..], others);
-        }
-        while !sums.is_empty() {
-            let (some, others) = sums.split_at_mut(width);
-            tiles::<V, 1>(rows, panel, some, width, first, columns);
-            (rows, sums) = (&rows[depth..], others);
+    let count = to.len() / width;
+    for first in (0..width).step_by(PANEL) {
+        let panel = &matrix.panels[first * depth..][..depth * PANEL];
+        for row in (0..count).step_by(ROWS) {
+            let end = count.min(row + ROWS);
+            let part = Part {
+                rows: &rows[row * depth..end * depth],
+                depth,
+                panel,
+                width,
+                first,
+                columns: PANEL.min(width - first),
+                place: row * width,
+            };
+            match end - row {
+                1 => part.tiles::<V, 1>(to, around),
+                2 => part.tiles::<V, 2>(to, around),
+                3 => part.tiles::<V, 3>(to, around),
+                4 => part.tiles::<V, 4>(to, around),
+                5 => part.tiles::<V, 5>(to, around),
+                _ => part.tiles::<V, ROWS>(to, around),
+            }
         }
     }
 }
 
-/// The tiles of one panel for `ROWS` rows.
-#[inline(always)]
-fn tiles<V: Simd, const ROWS: usize>(
-    rows: &[f32],
-    panel: &[f32],
-    sums: &mut [f32],
+/// The columns of one panel for a few rows.
+struct Part<'a> {
+    rows: &'a [f32],
+    depth: usize,
+    panel: &'a [f32],
+    /// The columns of the matrix.
     width: usize,
+    /// The first column of the panel.
     first: usize,
     columns: usize,
-) {
-    // As many sums as there are registers, less those for the numbers that are multiplied.
-    if V::REGISTERS == 32 || ROWS == 1 {
-        tiles_of::<V, ROWS, 4>(rows, panel, sums, width, first, columns);
-    } else {
-        tiles_of::<V, ROWS, 2>(rows, panel, sums, width, first, columns);
-    }
+    /// Where the first row of the result begins.
+    place: usize,
 }
 
-#[inline(always)]
-fn tiles_of<V: Simd, const ROWS: usize, const VECTORS: usize>(
-    rows: &[f32],
-    panel: &[f32],
-    sums: &mut [f32],
-    width: usize,
-    first: usize,
-    columns: usize,
-) {
-    let depth = rows.len().min(panel.len() / PANEL * ROWS) / ROWS;
-    for start in (0..columns).step_by(VECTORS * V::LANES) {
-        let tile = tile::<V, ROWS, VECTORS>(rows, depth, &panel[start..]);
-        for (row, tile) in tile.iter().enumerate() {
-            let row = &mut sums[row * width + first..][start..columns];
-            for (to, vector) in row.chunks_mut(V::LANES).zip(tile) {
-                V::load_part(to).add(*vector).store_part(to);
+impl Part<'_> {
+    #[inline(always)]
+    fn tiles<V: Simd, const ROWS: usize>(&self, to: &mut [f32], around: Around) {
+        // As many sums as there are registers, less those for the numbers that are multiplied.
+        if V::REGISTERS == 32 || ROWS <= 2 {
+            self.tiles_of::<V, ROWS, 4>(to, around);
+        } else {
+            self.tiles_of::<V, ROWS, 2>(to, around);
+        }
+    }
+
+    #[inline(always)]
+    fn tiles_of<V: Simd, const ROWS: usize, const VECTORS: usize>(&self, to: &mut [f32], around: Around) {
+        for start in (0..self.columns).step_by(VECTORS * V::LANES) {
+            let tile =
+                tile::<V, ROWS, VECTORS>(self.rows, self.depth, self.panel.get(start..).unwrap_or_default());
+            let end = self.columns.min(start + VECTORS * V::LANES);
+            for (row, tile) in tile.iter().enumerate() {
+                let place = self.place + row * self.width + self.first + start;
+                let to = &mut to[place..][..end - start];
+                match around {
+                    Around::Sums => {
+                        for (to, vector) in to.chunks_mut(V::LANES).zip(tile) {
+                            V::load_part(to).add(*vector).store_part(to);
+                        }
+                    }
+                    Around::Layer { bias: [], after } => {
+                        for (to, vector) in to.chunks_mut(V::LANES).zip(tile) {
+                            vector.store_part(to);
+                        }
+                        finish::<V>(&after, place, to);
+                    }
+                    Around::Layer { bias, after } => {
+                        let bias = &bias[self.first + start..self.first + end];
+                        let parts = to.chunks_mut(V::LANES).zip(bias.chunks(V::LANES));
+                        for ((to, bias), vector) in parts.zip(tile) {
+                            vector.add(V::load_part(bias)).store_part(to);
+                        }
+                        finish::<V>(&after, place, to);
+                    }
+                }
             }
         }
     }
@@ -134,29 +210,45 @@ fn tile<V: Simd, const ROWS: usize, const VECTORS: usize>(
     panel: &[f32],
 ) -> [[V; VECTORS]; ROWS] {
     assert!(rows.len() >= ROWS * depth && panel.len() + PANEL > depth * PANEL + VECTORS * V::LANES - 1);
-    let mut sums = [[V::splat(0.0); VECTORS]; ROWS];
+    // Each sum waits for the one before. A single row has too few of them to keep the processor busy, so it sums numbers at
+    // even and at odd places apart.
+    let apart = if ROWS == 1 { 2 } else { 1 };
+    let mut sums = [[[V::splat(0.0); VECTORS]; ROWS]; 2];
     let (rows, panel) = (rows.as_ptr(), panel.as_ptr());
-    for at in 0..depth {
-        // SAFETY: `at` is below `depth`, so by the assertion all these numbers are in the slices.
-        unsafe {
-            let mut weights = [V::splat(0.0); VECTORS];
-            for (vector, weight) in weights.iter_mut().enumerate() {
-                *weight = V::load(panel.add(at * PANEL + vector * V::LANES));
+    for begin in (0..depth).step_by(apart) {
+        for (half, sums) in sums.iter_mut().enumerate().take(apart) {
+            let at = begin + half;
+            if at == depth {
+                break;
             }
-            for (row, sums) in sums.iter_mut().enumerate() {
-                let number = V::splat(*rows.add(row * depth + at));
-                for (sum, weight) in sums.iter_mut().zip(weights) {
-                    *sum = number.mul_add(weight, *sum);
+            // SAFETY: `at` is below `depth`, so by the assertion all these numbers are in the slices.
+            unsafe {
+                let mut weights = [V::splat(0.0); VECTORS];
+                for (vector, weight) in weights.iter_mut().enumerate() {
+                    *weight = V::load(panel.add(at * PANEL + vector * V::LANES));
+                }
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let number = V::splat(*rows.add(row * depth + at));
+                    for (sum, weight) in sums.iter_mut().zip(weights) {
+                        *sum = number.mul_add(weight, *sum);
+                    }
                 }
             }
         }
     }
-    sums
+    let [mut even, odd] = sums;
+    if apart == 2 {
+        for (even, odd) in even.iter_mut().flatten().zip(odd.iter().flatten()) {
+            *even = even.add(*odd);
+        }
+    }
+    even
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::functions::Function;
     use crate::random::Random;
 
     #[test]
@@ -166,21 +258,33 @@ mod tests {
             let (count, depth, width) = (random.size(0, 15), random.size(0, 40), random.size(0, 200));
             let (rows, weights) = (random.numbers(count * depth), random.numbers(depth * width));
             let before = random.numbers(count * width);
+            let (bias, factors) = (random.numbers(width), random.numbers(width));
             let matrix = Matrix::new(depth, width, |row, column| weights[row * width + column]);
-            for level in Level::all() {
-                let mut sums = before.clone();
-                matrix.add_product_at(level, &rows, &mut sums);
-                for row in 0..count {
-                    for column in 0..width {
-                        let product = |at: usize| rows[row * depth + at] * weights[at * width + column];
-                        let plain = before[row * width + column] + (0..depth).map(product).sum::<f32>();
-                        let found = sums[row * width + column];
-                        assert!(
-                            (found - plain).abs() < 1e-5,
-                            "{level:?} {count}×{depth}×{width}: {found} {plain}"
-                        );
-                    }
+            let scaled = matrix.scaled(&factors);
+            let plain = |row: usize, column: usize| -> f32 {
+                let product = |at: usize| rows[row * depth + at] * weights[at * width + column];
+                (0..depth).map(product).sum()
+            };
+            let check = |level, found: &[f32], expected: &dyn Fn(usize, usize) -> f32| {
+                for (at, found) in found.iter().enumerate() {
+                    let expected = expected(at / width, at % width);
+                    let name = format!("{level:?} {count}×{depth}×{width}");
+                    assert!((found - expected).abs() < 1e-5, "{name}: {found} {expected}");
                 }
+            };
+            for level in Level::all() {
+                let mut to = before.clone();
+                matrix.run(level, &rows, &mut to, Around::Sums);
+                check(level, &to, &|row, column| before[row * width + column] + plain(row, column));
+                let functions = [Function::LeakyRelu { slope: -0.5 }];
+                let after = After { first: &functions, add: Some(&before), then: &[Function::Relu] };
+                matrix.run(level, &rows, &mut to, Around::Layer { bias: &bias, after });
+                check(level, &to, &|row, column| {
+                    let sum = plain(row, column) + bias[column];
+                    (if sum < 0.0 { -0.5 * sum } else { sum } + before[row * width + column]).max(0.0)
+                });
+                scaled.run(level, &rows, &mut to, Around::Layer { bias: &[], after: After::default() });
+                check(level, &to, &|row, column| plain(row, column) * factors[column]);
             }
         }
     }

@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use onnxd_kernels::conv::{AXES, After, Axis, Filters};
+use onnxd_kernels::after::After;
+use onnxd_kernels::conv::{AXES, Axis, Filters};
 use onnxd_kernels::functions::Function;
 use onnxd_kernels::tensor::written;
 use tract_onnx::prelude::*;
