@@ -152,7 +152,7 @@ impl Operator for Fast {
             Step::Function(function) if self.adds => more.then.push(*function),
             Step::Function(function) => more.first.push(*function),
             Step::Add if !self.adds => more.adds = true,
-            Step::Scale { factors, offsets }
+            Step::Scale { axis: 1, factors, offsets }
                 if is_plain && factors.len() == self.filters.output_channels() =>
             {
                 more.filters = Arc::new(self.filters.scaled(factors, offsets));
