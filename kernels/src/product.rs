@@ -7,8 +7,8 @@ use super::after::{After, finish};
 use super::level::{Level, for_levels};
 use super::simd::Simd;
 
-/// The columns of a panel: four vectors of AVX-512. A panel of a usual depth stays in the cache for all rows.
-const PANEL: usize = 64;
+/// The columns of a panel: two vectors of AVX-512. A panel of a usual depth stays in the second cache for all rows.
+const PANEL: usize = 32;
 
 /// A matrix `[depth, width]` in panels.
 #[derive(Debug, Clone)]
@@ -109,18 +109,21 @@ for_levels! {
     fn run(matrix: &Matrix, rows: &[f32], to: &mut [f32], around: Around) = run_in;
 }
 
-/// The rows of a tile. Its sums and the numbers that are multiplied fit into 32 registers with four vectors of columns, and
-/// into 16 with two.
-const ROWS: usize = 6;
+/// The vectors of columns that are computed together.
+const VECTORS: usize = 2;
 
 #[inline(always)]
 fn run_in<V: Simd>(matrix: &Matrix, rows: &[f32], to: &mut [f32], around: Around) {
     let (depth, width) = (matrix.depth, matrix.width);
     let count = to.len() / width;
+    // The sums of a tile, the numbers of its columns and one number of a row are in registers.
+    let most = (V::REGISTERS - VECTORS - 1) / VECTORS;
+    let tiles = count.div_ceil(most);
     for first in (0..width).step_by(PANEL) {
         let panel = &matrix.panels[first * depth..][..depth * PANEL];
-        for row in (0..count).step_by(ROWS) {
-            let end = count.min(row + ROWS);
+        for tile in 0..tiles {
+            // All tiles have about the same number of rows.
+            let (row, end) = (count * tile / tiles, count * (tile + 1) / tiles);
             let part = Part {
                 rows: &rows[row * depth..end * depth],
                 depth,
@@ -136,7 +139,16 @@ fn run_in<V: Simd>(matrix: &Matrix, rows: &[f32], to: &mut [f32], around: Around
                 3 => part.tiles::<V, 3>(to, around),
                 4 => part.tiles::<V, 4>(to, around),
                 5 => part.tiles::<V, 5>(to, around),
-                _ => part.tiles::<V, ROWS>(to, around),
+                6 => part.tiles::<V, 6>(to, around),
+                7 if V::REGISTERS == 32 => part.tiles::<V, 7>(to, around),
+                8 if V::REGISTERS == 32 => part.tiles::<V, 8>(to, around),
+                9 if V::REGISTERS == 32 => part.tiles::<V, 9>(to, around),
+                10 if V::REGISTERS == 32 => part.tiles::<V, 10>(to, around),
+                11 if V::REGISTERS == 32 => part.tiles::<V, 11>(to, around),
+                12 if V::REGISTERS == 32 => part.tiles::<V, 12>(to, around),
+                13 if V::REGISTERS == 32 => part.tiles::<V, 13>(to, around),
+                14 if V::REGISTERS == 32 => part.tiles::<V, 14>(to, around),
+                other => unreachable!("there is no code for {other} rows"),
             }
         }
     }
@@ -159,19 +171,8 @@ struct Part<'a> {
 impl Part<'_> {
     #[inline(always)]
     fn tiles<V: Simd, const ROWS: usize>(&self, to: &mut [f32], around: Around) {
-        // As many sums as there are registers, less those for the numbers that are multiplied.
-        if V::REGISTERS == 32 || ROWS <= 2 {
-            self.tiles_of::<V, ROWS, 4>(to, around);
-        } else {
-            self.tiles_of::<V, ROWS, 2>(to, around);
-        }
-    }
-
-    #[inline(always)]
-    fn tiles_of<V: Simd, const ROWS: usize, const VECTORS: usize>(&self, to: &mut [f32], around: Around) {
         for start in (0..self.columns).step_by(VECTORS * V::LANES) {
-            let tile =
-                tile::<V, ROWS, VECTORS>(self.rows, self.depth, self.panel.get(start..).unwrap_or_default());
+            let tile = tile::<V, ROWS>(self.rows, self.depth, self.panel.get(start..).unwrap_or_default());
             let end = self.columns.min(start + VECTORS * V::LANES);
             for (row, tile) in tile.iter().enumerate() {
                 let place = self.place + row * self.width + self.first + start;
@@ -202,47 +203,62 @@ impl Part<'_> {
     }
 }
 
-/// The products of `ROWS` rows with `VECTORS` vectors of columns. `panel` begins at the first of these columns.
+/// The products of `ROWS` rows with two vectors of columns. `panel` begins at the first of these columns.
 #[inline(always)]
-fn tile<V: Simd, const ROWS: usize, const VECTORS: usize>(
+fn tile<V: Simd, const ROWS: usize>(rows: &[f32], depth: usize, panel: &[f32]) -> [[V; VECTORS]; ROWS] {
+    assert!(rows.len() >= ROWS * depth && panel.len() + PANEL > depth * PANEL + VECTORS * V::LANES - 1);
+    // Each sum waits for the one before. Few rows have too few sums to keep the processor busy, so they have several for
+    // each number of the result.
+    let apart = match ROWS {
+        1 => 4,
+        2 | 3 => 2,
+        _ => 1,
+    };
+    let mut sums = [[[V::splat(0.0); VECTORS]; ROWS]; 4];
+    let mut begin = 0;
+    while begin + apart <= depth {
+        for (at, sums) in sums.iter_mut().enumerate().take(apart) {
+            // SAFETY: this place is below `depth`, and the slices have the lengths of the assertion.
+            unsafe { add_products::<V, ROWS>(sums, rows, depth, panel, begin + at) };
+        }
+        begin += apart;
+    }
+    for at in begin..depth {
+        // SAFETY: as above.
+        unsafe { add_products::<V, ROWS>(&mut sums[0], rows, depth, panel, at) };
+    }
+    let [mut total, others @ ..] = sums;
+    for other in others.iter().take(apart - 1) {
+        for (total, other) in total.iter_mut().flatten().zip(other.iter().flatten()) {
+            *total = total.add(*other);
+        }
+    }
+    total
+}
+
+/// Adds the products of one place along the depth.
+///
+/// # Safety
+/// `at` is below `depth`; `rows` has `ROWS` rows of this depth, and `panel` has the columns of that place.
+#[inline(always)]
+unsafe fn add_products<V: Simd, const ROWS: usize>(
+    sums: &mut [[V; VECTORS]; ROWS],
     rows: &[f32],
     depth: usize,
     panel: &[f32],
-) -> [[V; VECTORS]; ROWS] {
-    assert!(rows.len() >= ROWS * depth && panel.len() + PANEL > depth * PANEL + VECTORS * V::LANES - 1);
-    // Each sum waits for the one before. A single row has too few of them to keep the processor busy, so it sums numbers at
-    // even and at odd places apart.
-    let apart = if ROWS == 1 { 2 } else { 1 };
-    let mut sums = [[[V::splat(0.0); VECTORS]; ROWS]; 2];
+    at: usize,
+) {
     let (rows, panel) = (rows.as_ptr(), panel.as_ptr());
-    for begin in (0..depth).step_by(apart) {
-        for (half, sums) in sums.iter_mut().enumerate().take(apart) {
-            let at = begin + half;
-            if at == depth {
-                break;
-            }
-            // SAFETY: `at` is below `depth`, so by the assertion all these numbers are in the slices.
-            unsafe {
-                let mut weights = [V::splat(0.0); VECTORS];
-                for (vector, weight) in weights.iter_mut().enumerate() {
-                    *weight = V::load(panel.add(at * PANEL + vector * V::LANES));
-                }
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    let number = V::splat(*rows.add(row * depth + at));
-                    for (sum, weight) in sums.iter_mut().zip(weights) {
-                        *sum = number.mul_add(weight, *sum);
-                    }
-                }
+    // SAFETY: the caller's promise.
+    unsafe {
+        let weights = [V::load(panel.add(at * PANEL)), V::load(panel.add(at * PANEL + V::LANES))];
+        for (row, sums) in sums.iter_mut().enumerate() {
+            let number = V::splat(*rows.add(row * depth + at));
+            for (sum, weight) in sums.iter_mut().zip(weights) {
+                *sum = number.mul_add(weight, *sum);
             }
         }
     }
-    let [mut even, odd] = sums;
-    if apart == 2 {
-        for (even, odd) in even.iter_mut().flatten().zip(odd.iter().flatten()) {
-            *even = even.add(*odd);
-        }
-    }
-    even
 }
 
 #[cfg(test)]
@@ -255,7 +271,7 @@ mod tests {
     fn products_are_those_of_a_plain_loop() {
         let mut random = Random::new(1);
         for _ in 0..400 {
-            let (count, depth, width) = (random.size(0, 15), random.size(0, 40), random.size(0, 200));
+            let (count, depth, width) = (random.size(0, 40), random.size(0, 40), random.size(0, 130));
             let (rows, weights) = (random.numbers(count * depth), random.numbers(depth * width));
             let before = random.numbers(count * width);
             let (bias, factors) = (random.numbers(width), random.numbers(width));
@@ -286,6 +302,36 @@ mod tests {
                 scaled.run(level, &rows, &mut to, Around::Layer { bias: &[], after: After::default() });
                 check(level, &to, &|row, column| plain(row, column) * factors[column]);
             }
+        }
+    }
+
+    /// Prints what a few shapes reach: `cargo test --release -p onnxd-kernels speed -- --ignored --nocapture`.
+    #[test]
+    #[ignore = "prints figures"]
+    fn speed() {
+        let mut random = Random::new(1);
+        for (count, depth, width) in [
+            (1, 784, 1024),
+            (16, 384, 1536),
+            (64, 384, 384),
+            (64, 1536, 384),
+            (64, 384, 1536),
+            (256, 768, 768),
+        ] {
+            let (rows, weights) = (random.numbers(count * depth), random.numbers(depth * width));
+            let matrix = Matrix::new(depth, width, |row, column| weights[row * width + column]);
+            let mut to = vec![0.0; count * width];
+            print!("{count} × {depth} × {width}:");
+            for level in Level::all() {
+                let mut best = f64::INFINITY;
+                for _ in 0..20 {
+                    let start = std::time::Instant::now();
+                    matrix.run(level, &rows, &mut to, Around::Layer { bias: &[], after: After::default() });
+                    best = best.min(start.elapsed().as_secs_f64());
+                }
+                print!(" {level:?} {:.1} GFLOP/s", 2e-9 * (count * depth * width) as f64 / best);
+            }
+            println!();
         }
     }
 
