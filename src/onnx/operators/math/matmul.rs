@@ -29,9 +29,17 @@ pub fn matmul(_: &Attributes) -> Built {
 pub fn has_matrix(_: &Attributes, inputs: &Inputs<Kind>) -> Result<(), String> {
     match (inputs.optional(0), inputs.optional(1)) {
         _ if linear::of_matmul(inputs).is_some() => Err("ours is faster".into()),
+        (Some(a), Some(b)) if !have_known_stacks(a, b) => Err("a stack may be broadcast to another".into()),
         (Some(a), Some(b)) if has_elements(a) && has_elements(b) && a.rank() + b.rank() > 2 => Ok(()),
         _ => Err("a factor has no elements, or both are vectors".into()),
     }
+}
+
+/// Whether it is known which axes of two stacks of matrices are broadcast. An open length may be 1.
+fn have_known_stacks(a: &Kind, b: &Kind) -> bool {
+    let stack = |kind: &Kind| kind.shape.iter().rev().skip(2).cloned().collect::<TVec<TDim>>();
+    let one = TDim::from(1);
+    stack(a).iter().zip(&stack(b)).all(|(a, b)| a == b || *a == one || *b == one)
 }
 
 /// True unless an axis is known to have the length 0.
