@@ -12,7 +12,8 @@ mod multiply;
 
 use std::cell::RefCell;
 
-use super::functions::{self, Function};
+use super::after::After;
+use super::functions;
 use super::level::Level;
 
 /// The most axes of an input, without batch and channels.
@@ -62,16 +63,6 @@ pub struct Filters {
     rows: usize,
     bias: Vec<f32>,
     level: Level,
-}
-
-/// What happens to each number of the result before it is stored: some functions, the sum with another tensor, and some
-/// more functions.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct After<'a> {
-    pub first: &'a [Function],
-    /// A tensor of the shape of the result.
-    pub add: Option<&'a [f32]>,
-    pub then: &'a [Function],
 }
 
 thread_local! {

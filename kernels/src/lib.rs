@@ -14,6 +14,7 @@
 mod level;
 mod simd;
 
+pub mod after;
 pub mod blend;
 pub mod conv;
 pub mod functions;

@@ -38,6 +38,10 @@ pub trait Simd: Copy {
     #[inline(always)]
     fn prefetch(_place: *const f32) {}
 
+    /// The same, for the second cache.
+    #[inline(always)]
+    fn prefetch_later(_place: *const f32) {}
+
     /// Loads the first `count` numbers, at most `LANES`. The others are 0.
     ///
     /// # Safety

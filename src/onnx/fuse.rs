@@ -11,7 +11,7 @@ use std::sync::Arc;
 use onnxd_kernels::functions::Function;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
-use tract_onnx::tract_core::ops::math::{Add, Mul};
+use tract_onnx::tract_core::ops::math::{Add, Div, Mul};
 use tract_onnx::tract_core::optim::Optimizer;
 use tract_onnx::tract_hir::internal::DimLike;
 
@@ -26,6 +26,7 @@ pub(super) fn fuse(model: &mut TypedModel) -> TractResult<()> {
     let mut fusing = Fusing { model, left_out: HashSet::new() };
     for id in 0..fusing.model.nodes().len() {
         fusing.gate(id)?;
+        fusing.gelu(id)?;
         fusing.rounding(id)?;
     }
     // A new node is the last one: it is looked at again.
@@ -108,6 +109,66 @@ impl Fusing<'_> {
         self.replace(&[reader], own, &[input], &[id])
     }
 
+    /// x · (1 + erf(x ÷ √2)) ÷ 2, as exporters write `Gelu`, becomes one operator.
+    fn gelu(&mut self, erf: usize) -> TractResult<()> {
+        if self.model.node(erf).op.name() != "Erf" || self.facts(erf)?[0].datum_type != DatumType::F32 {
+            return Ok(());
+        }
+        let scaled = self.model.node(erf).inputs[0].node;
+        let Some((x, factor)) = self.times(scaled)? else { return Ok(()) };
+        let Some((sum, slot)) = self.reader(erf) else { return Ok(()) };
+        let is_sum = binary(self.model.node(sum)).is_some_and(|op| op.0.is::<Add>());
+        let is_one = is_sum && self.number(self.model.node(sum).inputs[1 - slot])? == Some(1.0);
+        let Some((product, slot)) = self.reader(sum).filter(|_| is_one && self.reader(scaled).is_some())
+        else {
+            return Ok(());
+        };
+        if !is_close(factor, std::f32::consts::FRAC_1_SQRT_2)
+            || !binary(self.model.node(product)).is_some_and(|op| op.0.is::<Mul>())
+        {
+            return Ok(());
+        }
+        let other = self.model.node(product).inputs[1 - slot];
+        let halved =
+            |node: usize, of: OutletId| -> TractResult<bool> { Ok(self.times(node)? == Some((of, 0.5))) };
+        let (last, left_out) = if other == x {
+            // The half comes last.
+            match self.reader(product) {
+                Some((last, _)) if halved(last, product.into())? => (last, tvec![scaled, erf, sum, product]),
+                _ => return Ok(()),
+            }
+        } else if self.reader(other.node).is_some() && halved(other.node, x)? {
+            (product, tvec![scaled, erf, sum, other.node])
+        } else {
+            return Ok(());
+        };
+        let own = Own::of_one(activation::operator("Gelu", activation::Function::Gelu)?, &self.model.symbols);
+        self.replace(&[last], own, &[x], &left_out)
+    }
+
+    /// The only number of a constant. `None`: it is no constant, or has more elements or another type.
+    fn number(&self, outlet: OutletId) -> TractResult<Option<f32>> {
+        let Some(value) = &self.model.outlet_fact(outlet)?.konst else { return Ok(None) };
+        Ok(if value.len() == 1 { elements::<f32>(value).ok().map(|all| all[0]) } else { None })
+    }
+
+    /// The factor of a node that multiplies a tensor by a constant number, or divides it by one, and the tensor.
+    fn times(&self, id: usize) -> TractResult<Option<(OutletId, f32)>> {
+        let node = self.model.node(id);
+        let (Some(op), [a, b]) = (binary(node), &node.inputs[..]) else { return Ok(None) };
+        // The shape stays as it is.
+        let keeps = |input: &OutletId| -> TractResult<bool> {
+            Ok(self.model.outlet_fact(*input)?.shape == node.outputs[0].fact.shape)
+        };
+        let (first, second) = (self.number(*a)?, self.number(*b)?);
+        Ok(match (first, second) {
+            (None, Some(number)) if op.0.is::<Mul>() && keeps(a)? => Some((*a, number)),
+            (None, Some(number)) if op.0.is::<Div>() && keeps(a)? => Some((*a, 1.0 / number)),
+            (Some(number), None) if op.0.is::<Mul>() && keeps(b)? => Some((*b, number)),
+            _ => None,
+        })
+    }
+
     /// Numbers that become integers and then numbers again are rounded, without the integers.
     fn rounding(&mut self, id: usize) -> TractResult<()> {
         let quantization = |id: usize| -> TractResult<Option<Quantization>> {
@@ -143,14 +204,14 @@ impl Fusing<'_> {
         let (Some(own), Some((reader, slot))) = (self.model.node(id).op_as::<Own>(), self.reader(id)) else {
             return Ok(());
         };
-        let Some((step, more)) = self.as_step(reader, slot)? else { return Ok(()) };
+        let Some((step, more)) = self.as_step(reader, slot, own.channel_axis())? else { return Ok(()) };
         let Some(fused) = own.then(&step) else { return Ok(()) };
         let inputs: TVec<OutletId> = self.model.node(id).inputs.iter().copied().chain(more).collect();
         self.replace(&[reader], fused, &inputs, &[id])
     }
 
-    /// What a node does with its input `slot`, and the other input if it is needed.
-    fn as_step(&self, id: usize, slot: usize) -> TractResult<Option<(Step, Option<OutletId>)>> {
+    /// What a node does with its input `slot`, whose channels are along `axis`, and the other input if it is needed.
+    fn as_step(&self, id: usize, slot: usize, axis: usize) -> TractResult<Option<(Step, Option<OutletId>)>> {
         let node = self.model.node(id);
         if let Some(own) = node.op_as::<Own>() {
             let step = if slot == 0 { own.as_step(&self.facts(id)?) } else { None };
@@ -164,10 +225,14 @@ impl Fusing<'_> {
         }
         let is_sum = op.0.is::<Add>();
         if let Some(value) = &constant.konst {
-            let numbers = per_channel(fact, value)?;
+            let numbers = per_channel(fact, axis, value)?;
             let step = |numbers: Vec<f32>| match is_sum {
-                true => Step::Scale { factors: vec![1.0; numbers.len()].into(), offsets: numbers.into() },
-                false => Step::Scale { offsets: vec![0.0; numbers.len()].into(), factors: numbers.into() },
+                true => {
+                    Step::Scale { axis, factors: vec![1.0; numbers.len()].into(), offsets: numbers.into() }
+                }
+                false => {
+                    Step::Scale { axis, offsets: vec![0.0; numbers.len()].into(), factors: numbers.into() }
+                }
             };
             return Ok(numbers.filter(|_| is_sum || op.0.is::<Mul>()).map(|numbers| (step(numbers), None)));
         }
@@ -176,19 +241,24 @@ impl Fusing<'_> {
     }
 }
 
+/// Whether a constant of a model is this number, written with fewer digits.
+fn is_close(constant: f32, number: f32) -> bool {
+    (constant - number).abs() < 1e-6
+}
+
 /// A node's operator, if it has two operands and a result of their type.
 fn binary(node: &TypedNode) -> Option<&TypedBinOp> {
     node.op_as::<TypedBinOp>().filter(|op| op.1.is_none())
 }
 
-/// A constant as one number for each channel of a tensor. `None`: it is not that.
-fn per_channel(fact: &TypedFact, value: &Arc<Tensor>) -> TractResult<Option<Vec<f32>>> {
-    let Some(Ok(channels)) = fact.shape.get(1).map(DimLike::to_usize) else { return Ok(None) };
+/// A constant as one number for each channel of a tensor, along `axis`. `None`: it is not that.
+fn per_channel(fact: &TypedFact, axis: usize, value: &Arc<Tensor>) -> TractResult<Option<Vec<f32>>> {
+    let Some(Ok(channels)) = fact.shape.get(axis).map(DimLike::to_usize) else { return Ok(None) };
     if value.rank() > fact.rank() {
         return Ok(None);
     }
     let numbers = elements::<f32>(value)?;
-    let from_end = fact.rank() - 1;
+    let from_end = fact.rank() - axis;
     let is_per_channel = value.rank() >= from_end
         && value.shape()[value.rank() - from_end] == channels
         && value.len() == channels;

@@ -198,7 +198,7 @@ def make(folder, name, kind, source, manifest, cases):
     constants = {key: np.array(value, np.int64) for key, value in manifest.get("parameters", {}).items()}
     oracle.fresh(folder)
     KINDS[kind](source, folder / "model.onnx", [{**inputs, **constants} for inputs in cases.values()])
-    model = oracle.unsigned(onnx.load(folder / "model.onnx"))
+    model = unsigned(onnx.load(folder / "model.onnx"))
     sess = oracle.session(model.SerializeToString())
     halves = {i.name for i in sess.get_inputs() if i.type == "tensor(float16)"}
     for case, inputs in cases.items():

@@ -4,8 +4,8 @@
 //! the padded rows, in which the places between two rows have no meaning, and its rows are then copied out.
 
 use super::gather::every;
-use super::multiply::finish;
-use super::{AXES, After, Axis, Filters, Scratch};
+use super::{AXES, Axis, Filters, Scratch};
+use crate::after::{After, finish};
 use crate::level::for_levels;
 use crate::simd::Simd;
 

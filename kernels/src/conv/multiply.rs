@@ -1,8 +1,8 @@
 //! The product of a convolution's weights with the numbers under its taps.
 
 use super::gather::{self, Planes};
-use super::{AXES, After, Axis, Scratch};
-use crate::functions;
+use super::{AXES, Axis, Scratch};
+use crate::after::{After, finish};
 use crate::level::{Kind, Level, for_levels};
 use crate::simd::Simd;
 
@@ -169,23 +169,6 @@ fn rows_of<V: Simd, const ROWS: usize>(
                 finish::<V>(&part.after, place, to);
             }
         }
-    }
-}
-
-/// Does to a part of the result what comes after the sums. It is in the first cache. `place` is where it begins.
-#[inline(always)]
-pub fn finish<V: Simd>(after: &After, place: usize, to: &mut [f32]) {
-    for function in after.first {
-        functions::apply_in::<V>(*function, to);
-    }
-    if let Some(other) = after.add {
-        let other = &other[place..][..to.len()];
-        for (to, other) in to.chunks_mut(V::LANES).zip(other.chunks(V::LANES)) {
-            V::load_part(to).add(V::load_part(other)).store_part(to);
-        }
-    }
-    for function in after.then {
-        functions::apply_in::<V>(*function, to);
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::functions::Function;
 use crate::random::Random;
 
 /// A convolution by the definition. Sums are in FP64.

@@ -116,6 +116,12 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch_later(place: *const f32) {
+        // SAFETY: a prefetch reads nothing that the program sees, from any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(place.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn load_first(from: *const f32, count: usize) -> Self {
         debug_assert!(count <= 8);
         // SAFETY: the invariant of this module. The mask is inside `MASKS` for every count up to 8, and keeps the
@@ -199,6 +205,12 @@ impl Simd for Avx512 {
     fn prefetch(place: *const f32) {
         // SAFETY: a prefetch reads nothing that the program sees, from any address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) }
+    }
+
+    #[inline(always)]
+    fn prefetch_later(place: *const f32) {
+        // SAFETY: a prefetch reads nothing that the program sees, from any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(place.cast()) }
     }
 
     #[inline(always)]

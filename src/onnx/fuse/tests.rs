@@ -116,3 +116,95 @@ fn numbers_that_become_integers_and_numbers_again_are_rounded_alike() {
     assert_eq!(run(&pair("scale", "other"), &[1.0; 6]), [0.5; 6]);
     assert_eq!(operators(&pair("scale", "scale"), &["y", "q"]).len(), 2, "the integers are an output");
 }
+
+/// A product with a constant matrix, so that its result is `scale` · x with the places of the last axis turned around.
+fn layer(input: &str, output: &str, scale: f32) -> Vec<NodeProto> {
+    let weights = format!("{output}.w");
+    let turned = [0.0, 0.0, scale, 0.0, scale, 0.0, scale, 0.0, 0.0];
+    vec![floats(&weights, &[3, 3], &turned), node("MatMul", &[input, &weights], &[output])]
+}
+
+/// x · Φ(x), by the series of the error function's integral.
+fn gelu(x: f32) -> f32 {
+    let x = f64::from(x);
+    let step = x / 2000.0;
+    let density = |at: f64| (-at * at / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
+    let area: f64 = (0..2000).map(|at| density((f64::from(at) + 0.5) * step) * step).sum();
+    (x * (0.5 + area)) as f32
+}
+
+#[test]
+fn what_follows_a_product_is_done_by_it() {
+    let nodes = [
+        layer("x", "m", 2.0),
+        vec![
+            floats("b", &[3], &[1.0, 10.0, 100.0]),
+            floats("f", &[1], &[0.5]),
+            node("Add", &["b", "m"], &["s"]),
+            node("Mul", &["s", "f"], &["h"]),
+            node("LeakyRelu", &["h"], &["r"]),
+            node("Add", &["x", "r"], &["y"]),
+        ],
+    ]
+    .concat();
+    assert_eq!(operators(&nodes, &["y"]), ["MatMul"]);
+    let leaky = |x: f32| if x < 0.0 { 0.01 * x } else { x };
+    let expected: [f32; 6] = std::array::from_fn(|at| {
+        let turned = X[at / 3 * 3 + 2 - at % 3];
+        X[at] + leaky((2.0 * turned + [1.0, 10.0, 100.0][at % 3]) * 0.5)
+    });
+    let found = run(&nodes, &X);
+    assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4), "{found:?} {expected:?}");
+}
+
+#[test]
+fn numbers_along_another_axis_than_the_columns_are_not_the_bias_of_a_product() {
+    // One number for each of the two rows, not for the three columns.
+    let rows = floats("b", &[2, 1], &[1.0, -1.0]);
+    let nodes = [layer("x", "m", 1.0), vec![rows, node("Add", &["m", "b"], &["y"])]].concat();
+    assert_eq!(operators(&nodes, &["y"]), ["MatMul", "Add"]);
+    let expected: [f32; 6] = std::array::from_fn(|at| X[at / 3 * 3 + 2 - at % 3] + [1.0, -1.0][at / 3]);
+    assert_eq!(run(&nodes, &X), expected);
+}
+
+#[test]
+fn gelu_as_exporters_write_it_is_one_operator_and_the_product_does_it() {
+    let constants = vec![
+        floats("root", &[], &[2.0_f32.sqrt()]),
+        floats("inverse", &[1], &[0.707_106_77]),
+        floats("one", &[1], &[1.0]),
+        floats("half", &[], &[0.5]),
+    ];
+    let last = |input: &str| {
+        vec![
+            node("Div", &[input, "root"], &["d"]),
+            node("Erf", &["d"], &["e"]),
+            node("Add", &["e", "one"], &["s"]),
+            node("Mul", &[input, "s"], &["p"]),
+            node("Mul", &["p", "half"], &["y"]),
+        ]
+    };
+    let first = |input: &str| {
+        vec![
+            node("Mul", &[input, "half"], &["h"]),
+            node("Mul", &["inverse", input], &["d"]),
+            node("Erf", &["d"], &["e"]),
+            node("Add", &["one", "e"], &["s"]),
+            node("Mul", &["h", "s"], &["y"]),
+        ]
+    };
+    for form in [last, first] {
+        let nodes = [constants.clone(), form("x")].concat();
+        assert_eq!(operators(&nodes, &["y"]), ["Gelu"]);
+        let found = run(&nodes, &X);
+        assert!(found.iter().zip(X).all(|(a, x)| (a - gelu(x)).abs() < 1e-5), "{found:?}");
+        let nodes = [constants.clone(), layer("x", "m", 1.0), form("m")].concat();
+        assert_eq!(operators(&nodes, &["y"]), ["MatMul"]);
+        // A part of it that is read elsewhere stays.
+        assert!(operators(&[constants.clone(), form("x")].concat(), &["y", "s"]).len() > 1);
+    }
+    // Another factor is another function.
+    let mut nodes = [constants, last("x")].concat();
+    nodes[0] = floats("root", &[], &[1.4]);
+    assert!(!operators(&nodes, &["y"]).contains(&"Gelu".to_owned()));
+}

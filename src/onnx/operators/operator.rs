@@ -188,8 +188,8 @@ impl LateLengths {
 pub enum Step {
     /// A function of each element.
     Function(Function),
-    /// Elements are multiplied by the factor of their channel, and then its offset is added. Channels are axis 1.
-    Scale { factors: Arc<[f32]>, offsets: Arc<[f32]> },
+    /// Elements are multiplied by the factor of their channel, their place along an axis, and then its offset is added.
+    Scale { axis: usize, factors: Arc<[f32]>, offsets: Arc<[f32]> },
     /// A tensor of the same shape is added. It becomes the last input.
     Add,
 }
@@ -250,6 +250,11 @@ pub trait Operator: fmt::Debug + Send + Sync + 'static {
     /// How this operator converts FP32 to integers or integers to FP32, if it does only that.
     fn quantization(&self, _inputs: &Inputs<Kind>) -> Option<Quantization> {
         None
+    }
+
+    /// The axis of the result for whose places this operator can do [`Step::Scale`].
+    fn channel_axis(&self) -> usize {
+        1
     }
 
     /// This operator with a step after it. `None`: it cannot do the step.

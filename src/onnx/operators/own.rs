@@ -76,6 +76,11 @@ impl Own {
         self.operator.quantization(&self.inputs(kinds.iter()).ok()?)
     }
 
+    /// The axis of the result for whose places the operator can do [`Step::Scale`].
+    pub fn channel_axis(&self) -> usize {
+        self.operator.channel_axis()
+    }
+
     /// The operator with a step after it. `None`: it cannot do the step.
     pub fn then(&self, step: &Step) -> Option<Own> {
         let operator = self.operator.then(step).filter(|_| self.kept[..] == [0])?;

@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use onnxd_kernels::conv::{AXES, After, Axis, Filters};
+use onnxd_kernels::after::After;
+use onnxd_kernels::conv::{AXES, Axis, Filters};
 use onnxd_kernels::functions::Function;
 use onnxd_kernels::tensor::written;
 use tract_onnx::prelude::*;
@@ -151,7 +152,7 @@ impl Operator for Fast {
             Step::Function(function) if self.adds => more.then.push(*function),
             Step::Function(function) => more.first.push(*function),
             Step::Add if !self.adds => more.adds = true,
-            Step::Scale { factors, offsets }
+            Step::Scale { axis: 1, factors, offsets }
                 if is_plain && factors.len() == self.filters.output_channels() =>
             {
                 more.filters = Arc::new(self.filters.scaled(factors, offsets));

@@ -1,4 +1,5 @@
-//! `MatMul` and `Gemm` in the forms that tract does not have: integers, FP64, and the product of two vectors.
+//! `MatMul` and `Gemm` in the forms that tract does not have: integers, FP64, and the product of two vectors. Those with a
+//! constant matrix in FP32 become [`Linear`].
 //!
 //! Integers wrap. `Gemm` of integers with a factor that is not an integer is computed in FP64 and rounded toward 0.
 
@@ -11,6 +12,7 @@ use super::super::attributes::Attributes;
 use super::super::broadcast::{self, pairs};
 use super::super::numbers::{Number, filled, mapped, on_numbers};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
+use super::linear::{self, Linear};
 use super::product::add_product;
 use super::{Built, Elements};
 
@@ -26,9 +28,18 @@ pub fn matmul(_: &Attributes) -> Built {
 /// Whether tract serves a `MatMul`.
 pub fn has_matrix(_: &Attributes, inputs: &Inputs<Kind>) -> Result<(), String> {
     match (inputs.optional(0), inputs.optional(1)) {
+        _ if linear::of_matmul(inputs).is_some() => Err("ours is faster".into()),
+        (Some(a), Some(b)) if !have_known_stacks(a, b) => Err("a stack may be broadcast to another".into()),
         (Some(a), Some(b)) if has_elements(a) && has_elements(b) && a.rank() + b.rank() > 2 => Ok(()),
         _ => Err("a factor has no elements, or both are vectors".into()),
     }
+}
+
+/// Whether it is known which axes of two stacks of matrices are broadcast. An open length may be 1.
+fn have_known_stacks(a: &Kind, b: &Kind) -> bool {
+    let stack = |kind: &Kind| kind.shape.iter().rev().skip(2).cloned().collect::<TVec<TDim>>();
+    let one = TDim::from(1);
+    stack(a).iter().zip(&stack(b)).all(|(a, b)| a == b || *a == one || *b == one)
 }
 
 /// True unless an axis is known to have the length 0.
@@ -83,6 +94,12 @@ impl Operator for MatMul {
         Ok(tvec![Kind::new(a.datum_type, shape)])
     }
 
+    fn prepared(&self, inputs: &Inputs<Kind>) -> TractResult<Option<Arc<dyn Operator>>> {
+        let Some(matrix) = linear::of_matmul(inputs) else { return Ok(None) };
+        let rank = inputs.required(0, "A")?.rank();
+        Ok(Some(Arc::new(Linear::new("MatMul", rank, matrix, false, 1.0)?)))
+    }
+
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
         let (a, b) = (inputs.required(0, "A")?, inputs.required(1, "B")?);
         on_numbers!(a.datum_type(), T => Ok(tvec![product::<T>(a, b)?]))
@@ -107,7 +124,8 @@ fn check_depth(k: &TDim, other: &TDim) -> TractResult<()> {
     }
 }
 
-fn unequal(k: usize, other: usize) -> TractError {
+/// The error for factors that do not fit together.
+pub fn unequal(k: usize, other: usize) -> TractError {
     TractError::msg(format!(
         "the first factor has {k} columns, and the second {other} rows: expected the same number"
     ))
@@ -167,7 +185,9 @@ pub fn has_common_form(attributes: &Attributes, inputs: &Inputs<Kind>) -> Result
     if flags.iter().any(|flag| !matches!(flag, Ok(0 | 1))) {
         return Err("`transA` and `transB` must be 0 or 1".into());
     }
+    let [is_a_turned, is_b_turned] = flags.map(|flag| matches!(flag, Ok(1)));
     match (inputs.optional(0), inputs.optional(1)) {
+        _ if !is_a_turned && linear::of_gemm(inputs, is_b_turned).is_some() => Err("ours is faster".into()),
         (Some(a), Some(b)) if has_elements(a) && has_elements(b) && a.rank() == 2 && b.rank() == 2 => Ok(()),
         _ => Err("a factor has no elements, or is no matrix".into()),
     }
@@ -204,6 +224,16 @@ impl Operator for Gemm {
             }
         }
         Ok(tvec![result])
+    }
+
+    fn prepared(&self, inputs: &Inputs<Kind>) -> TractResult<Option<Arc<dyn Operator>>> {
+        let usual = linear::of_gemm(inputs, self.is_b_turned).filter(|_| !self.is_a_turned);
+        let Some((matrix, bias)) = usual else { return Ok(None) };
+        let linear = Linear::new("Gemm", 2, matrix, self.is_b_turned, self.alpha)?;
+        Ok(Some(Arc::new(match bias.filter(|_| self.beta != 0.0) {
+            Some(bias) => linear.with_bias(bias, self.beta)?,
+            None => linear,
+        })))
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {

@@ -16,6 +16,7 @@ mod det;
 mod einsum;
 mod equation;
 mod labelled;
+mod linear;
 mod logic;
 mod matmul;
 mod power;

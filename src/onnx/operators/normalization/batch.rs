@@ -74,6 +74,7 @@ impl Operator for Batch {
         let offsets =
             factors.iter().zip(mean.iter().zip(&bias)).map(|(factor, (mean, bias))| bias - mean * factor);
         Some(Step::Scale {
+            axis: 1,
             offsets: offsets.map(|offset| offset as f32).collect(),
             factors: factors.iter().map(|factor| *factor as f32).collect(),
         })

@@ -10,7 +10,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use onnxd_kernels::conv::{AXES, After, Filters};
+use onnxd_kernels::after::After;
+use onnxd_kernels::conv::{AXES, Filters};
 use onnxd_kernels::integer::Matrix;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::DimLike;
