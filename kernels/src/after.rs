@@ -1,6 +1,7 @@
 //! What follows a product or a convolution, done while its result is in the first cache.
 
 use super::functions::{self, Function};
+use super::level::for_levels;
 use super::simd::Simd;
 
 /// What happens to each number of the result before it is stored: some functions, the sum with another tensor, and some
@@ -13,19 +14,35 @@ pub struct After<'a> {
     pub then: &'a [Function],
 }
 
+impl After<'_> {
+    fn is_nothing(&self) -> bool {
+        self.first.is_empty() && self.add.is_none() && self.then.is_empty()
+    }
+}
+
 /// Does to a part of the result what comes after the sums. It is in the first cache. `place` is where it begins.
 #[inline(always)]
 pub(crate) fn finish<V: Simd>(after: &After, place: usize, to: &mut [f32]) {
-    for function in after.first {
-        functions::apply_in::<V>(*function, to);
+    if !after.is_nothing() {
+        finish_at(V::LEVEL, after, place, to);
     }
-    if let Some(other) = after.add {
+}
+
+for_levels! {
+    /// One function for all kernels, which would be much larger with the code of all functions in each of their loops.
+    fn finish_at(after: &After, place: usize, to: &mut [f32]) = finish_in;
+}
+
+#[inline(always)]
+fn finish_in<V: Simd>(after: &After, place: usize, to: &mut [f32]) {
+    for (functions, add) in [(after.first, after.add), (after.then, None)] {
+        for function in functions {
+            functions::apply_in::<V>(*function, to);
+        }
+        let Some(other) = add else { continue };
         let other = &other[place..][..to.len()];
         for (to, other) in to.chunks_mut(V::LANES).zip(other.chunks(V::LANES)) {
             V::load_part(to).add(V::load_part(other)).store_part(to);
         }
-    }
-    for function in after.then {
-        functions::apply_in::<V>(*function, to);
     }
 }

@@ -3,6 +3,8 @@
 //! Invariant: `Avx2` and `Avx512` are only named by `for_levels`, in code that runs when the processor has these
 //! instructions. This is the reason why the calls of intrinsics here are right.
 
+use super::level::Level;
+
 #[cfg(target_arch = "aarch64")]
 mod arm;
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -19,6 +21,8 @@ pub use x86::{Avx2, Avx512, Sse2 as Baseline};
 
 /// A vector of FP32 numbers. All functions work lane by lane.
 pub trait Simd: Copy {
+    /// The level whose code uses it.
+    const LEVEL: Level;
     /// How many numbers it has.
     const LANES: usize;
     /// How many vector registers the processor has.

@@ -139,6 +139,9 @@ fn rows_of<V: Simd, const ROWS: usize>(
     let tile = VECTORS * V::LANES;
     let depth = part.read * part.taps;
     let weights = &part.weights[block * depth * ROWS..][step.before * ROWS..][..step.depth * ROWS];
+    // The weights of a large convolution are not in the cache: those of the next block are asked for while the first tile of
+    // this one is computed.
+    let next = part.weights.get((block + 1) * depth * ROWS + step.before * ROWS..).unwrap_or_default();
     let rows = block * ROWS..part.made.min((block + 1) * ROWS);
     let starts = (step.first..step.end).step_by(tile);
     for (start, columns) in starts.zip(columns.chunks_exact(step.depth * tile)) {
@@ -152,12 +155,13 @@ fn rows_of<V: Simd, const ROWS: usize>(
                 };
             }
         }
+        let ahead = if start == step.first { (next.as_ptr(), ROWS) } else { (next.as_ptr(), 0) };
         let sums = match count <= V::LANES {
             true => {
-                let first = products::<V, ROWS, 1>(sums.map(|[first, _]| [first]), weights, columns);
+                let first = products::<V, ROWS, 1>(sums.map(|[first, _]| [first]), weights, columns, ahead);
                 first.map(|[first]| [first, V::splat(0.0)])
             }
-            false => products::<V, ROWS, VECTORS>(sums, weights, columns),
+            false => products::<V, ROWS, VECTORS>(sums, weights, columns, ahead),
         };
         for (sums, row) in sums.into_iter().zip(rows.clone()) {
             let place = row * step.places + start;
@@ -172,18 +176,22 @@ fn rows_of<V: Simd, const ROWS: usize>(
     }
 }
 
-/// Adds the products of `ROWS` rows of weights with the columns, of which the first `N` vectors are used.
+/// Adds the products of `ROWS` rows of weights with the columns, of which the first `N` vectors are used. `ahead` is what is
+/// asked for meanwhile: the first place, and the numbers for each row of the columns.
 #[inline(always)]
 fn products<V: Simd, const ROWS: usize, const N: usize>(
     mut sums: [[V; N]; ROWS],
     weights: &[f32],
     columns: &[f32],
+    (mut ahead, step): (*const f32, usize),
 ) -> [[V; N]; ROWS] {
     let depth = weights.len() / ROWS;
     let tile = VECTORS * V::LANES;
     assert!(N <= VECTORS && columns.len() >= depth * tile);
     let (mut weights, mut columns) = (weights.as_ptr(), columns.as_ptr());
     for _ in 0..depth {
+        V::prefetch_later(ahead);
+        ahead = ahead.wrapping_add(step);
         // SAFETY: there are `depth` rows of both, by the assertion and the definition of `depth`.
         unsafe {
             let mut numbers = [V::splat(0.0); N];

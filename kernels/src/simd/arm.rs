@@ -3,6 +3,7 @@
 use std::arch::aarch64::*;
 
 use super::Simd;
+use crate::level::{Kind, Level};
 
 /// Four numbers in NEON, which every 64-bit ARM processor has.
 #[derive(Clone, Copy)]
@@ -20,6 +21,7 @@ macro_rules! binary {
 }
 
 impl Simd for Neon {
+    const LEVEL: Level = Level(Kind::Baseline);
     const LANES: usize = 4;
     const REGISTERS: usize = 32;
 

@@ -1,6 +1,7 @@
 //! Vectors without instructions for them.
 
 use super::Simd;
+use crate::level::{Kind, Level};
 
 /// Four plain numbers, for processors without vectors and those for which there is no type of their own.
 #[derive(Clone, Copy)]
@@ -14,6 +15,7 @@ impl Plain {
 }
 
 impl Simd for Plain {
+    const LEVEL: Level = Level(Kind::Baseline);
     const LANES: usize = 4;
     const REGISTERS: usize = 16;
 

@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::Simd;
+use crate::level::{Kind, Level};
 
 /// Writes the functions that are one intrinsic of two vectors.
 macro_rules! binary {
@@ -20,6 +21,7 @@ macro_rules! binary {
 pub struct Sse2(__m128);
 
 impl Simd for Sse2 {
+    const LEVEL: Level = Level(Kind::Baseline);
     const LANES: usize = 4;
     const REGISTERS: usize = 16;
 
@@ -85,6 +87,7 @@ impl Simd for Sse2 {
 pub struct Avx2(__m256);
 
 impl Simd for Avx2 {
+    const LEVEL: Level = Level(Kind::Avx2);
     const LANES: usize = 8;
     const REGISTERS: usize = 16;
 
@@ -177,6 +180,7 @@ static MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 
 pub struct Avx512(__m512);
 
 impl Simd for Avx512 {
+    const LEVEL: Level = Level(Kind::Avx512);
     const LANES: usize = 16;
     const REGISTERS: usize = 32;
 

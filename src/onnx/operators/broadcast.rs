@@ -106,8 +106,9 @@ impl<const N: usize> Rows<N> {
         self.strides[self.strides.len() - 1]
     }
 
-    /// Calls `each` with where the row begins in each operand, for all rows in order.
-    fn for_each(&self, mut each: impl FnMut([usize; N])) {
+    /// Calls `each` with where the row begins in each operand, for all rows in order. It is one function for all operators and
+    /// datatypes, so that each of them has only the code for a row.
+    fn for_each(&self, each: &mut dyn FnMut([usize; N])) {
         let outer = self.lengths.len() - 1;
         if self.lengths.contains(&0) {
             return;
@@ -145,7 +146,7 @@ pub fn pairs<A: Datum, B: Datum, C: Datum + Default + Clone>(
     filled::<C>(&shape, |to| {
         let mut chunks = to.chunks_exact_mut(rows.length().max(1));
         let steps = rows.steps();
-        rows.for_each(|[at_a, at_b]| {
+        rows.for_each(&mut |[at_a, at_b]| {
             let Some(to) = chunks.next() else { return };
             let (a, b) = (&a[at_a..], &b[at_b..]);
             match steps {
@@ -172,7 +173,7 @@ pub fn choose<T: Datum + Default + Clone>(
     filled::<T>(&shape, |to| {
         let mut chunks = to.chunks_exact_mut(rows.length().max(1));
         let [step_c, step_y, step_n] = rows.steps();
-        rows.for_each(|[at_c, at_y, at_n]| {
+        rows.for_each(&mut |[at_c, at_y, at_n]| {
             let Some(to) = chunks.next() else { return };
             for (at, to) in to.iter_mut().enumerate() {
                 let is_yes = c[at_c + at * step_c];
