@@ -146,6 +146,6 @@ fn batches_that_cannot_be_meant_are_refused_at_start() {
 fn plans_for_batches_take_no_more_memory_than_they_may() {
     let model = with_manifest("affine", "batch-bytes", r#"{"max_batch_size": 4}"#);
     let mut program = Program::serve(&model, &["--max-plan-bytes", "10", "--log", "debug"]);
-    program.says("2 rows: not tried, the plans would have 32 bytes of weights (--max-plan-bytes)");
+    program.says("2 rows: not tried, the plans would have 392 bytes of weights (--max-plan-bytes)");
     program.says("batches do not pay");
 }

@@ -236,6 +236,12 @@ impl Fusing<'_> {
             };
             return Ok(numbers.filter(|_| is_sum || op.0.is::<Mul>()).map(|numbers| (step(numbers), None)));
         }
+        if op.0.is::<Mul>()
+            && constant.shape.volume() == TDim::from(1)
+            && node.outputs[0].fact.shape == fact.shape
+        {
+            return Ok(Some((Step::Times, Some(other))));
+        }
         let is_same = fact.shape == constant.shape;
         Ok((is_sum && is_same).then_some((Step::Add, Some(other))))
     }

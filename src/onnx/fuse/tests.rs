@@ -6,7 +6,8 @@ use tract_onnx::tract_hir::internal::SymbolScope;
 use super::super::Graph;
 use super::super::external::OnnxFile;
 use super::super::lower::lower;
-use super::super::lower::tests::{Model, f, floats, node};
+use super::super::lower::tests::functions::int;
+use super::super::lower::tests::{Model, bytes, f, floats, node, node_with};
 use super::*;
 
 /// The names of the operators of a model with the input `x` of the shape [1, 2, 3], without constants.
@@ -207,4 +208,44 @@ fn gelu_as_exporters_write_it_is_one_operator_and_the_product_does_it() {
     let mut nodes = [constants, last("x")].concat();
     nodes[0] = floats("root", &[], &[1.4]);
     assert!(!operators(&nodes, &["y"]).contains(&"Gelu".to_owned()));
+}
+
+#[test]
+fn what_quantize_dynamic_makes_of_a_layer_is_one_product() {
+    let layer = |factor: &str| {
+        vec![
+            node("DynamicQuantizeLinear", &["x"], &["q", "scale", "zero"]),
+            bytes("w", &[3, 2], &[1, -2, 3, 4, -5, 127]),
+            floats("w.scale", &[1], &[0.5]),
+            node("MatMulInteger", &["q", "w", "zero"], &["sums"]),
+            node_with("Cast", &["sums"], &["numbers"], vec![int("to", 1)]),
+            node("Mul", &["scale", "w.scale"], &["both"]),
+            node("Mul", &["numbers", factor], &["product"]),
+            floats("bias", &[2], &[10.0, -10.0]),
+            node("Add", &["product", "bias"], &["layer"]),
+            node("Relu", &["layer"], &["y"]),
+        ]
+    };
+    let nodes = layer("both");
+    let without_axes = |outputs: &[&str]| -> Vec<String> {
+        operators(&nodes, outputs).into_iter().filter(|name| name != "AddAxis").collect()
+    };
+    assert_eq!(without_axes(&["y"]), ["DynamicQuantizeLinear", "Mul", "MatMulInteger"]);
+    // Steps of a twentieth, so the numbers are multiples of it.
+    let x = [-3.0, -1.0, 0.0, 0.6, 2.0, 7.2];
+    let found = run(&nodes, &x);
+    for (at, found) in found.iter().enumerate() {
+        let (row, column) = (at / 2 * 3, at % 2);
+        let weights = [[1.0, 3.0, -5.0], [-2.0, 4.0, 127.0]][column];
+        let product: f32 = (0..3).map(|at| 0.5 * x[row + at] * weights[at]).sum();
+        let expected = (product + [10.0, -10.0][column]).max(0.0);
+        assert!((found - expected).abs() < 2.0, "{found}, expected about {expected}");
+    }
+    // The same in single nodes, because something else reads each of them.
+    let all = ["y", "sums", "numbers", "product", "layer"];
+    assert_eq!(without_axes(&all).len(), 7, "nothing is left out");
+    let model = Model::new(&["x: float[1,2,3]"], nodes.clone(), &all);
+    let apart = model.run(&[f(&[1, 2, 3], &x)]).unwrap();
+    let crate::model::Elements::Fp32(apart) = apart[0].elements() else { panic!("expected FP32") };
+    assert!(found.iter().zip(apart).all(|(a, b)| (a - b).abs() < 1e-4), "{found:?} {apart:?}");
 }

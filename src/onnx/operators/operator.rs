@@ -192,6 +192,10 @@ pub enum Step {
     Scale { axis: usize, factors: Arc<[f32]>, offsets: Arc<[f32]> },
     /// A tensor of the same shape is added. It becomes the last input.
     Add,
+    /// Integers of 32 bits become FP32.
+    Singles,
+    /// Elements are multiplied by the only element of another tensor, which becomes the last input.
+    Times,
 }
 
 /// How an operator converts between numbers and integers, if there is one scale for all of them.

@@ -84,7 +84,7 @@ impl Own {
     /// The operator with a step after it. `None`: it cannot do the step.
     pub fn then(&self, step: &Step) -> Option<Own> {
         let operator = self.operator.then(step).filter(|_| self.kept[..] == [0])?;
-        let more = matches!(step, Step::Add).then_some(true);
+        let more = matches!(step, Step::Add | Step::Times).then_some(true);
         Some(Own { operator, present: self.present.iter().copied().chain(more).collect(), ..self.clone() })
     }
 

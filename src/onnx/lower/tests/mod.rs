@@ -1,7 +1,7 @@
 //! Small models that are made here, loaded as files are, and run.
 
 mod branches;
-mod functions;
+pub mod functions;
 mod fused;
 mod loops;
 mod scans;
@@ -40,6 +40,17 @@ pub fn numbers(output: &str, shape: &[i64], values: &[i64]) -> NodeProto {
         dims: shape.to_vec(),
         data_type: DataType::Int64.into(),
         int64_data: values.to_vec(),
+        ..Default::default()
+    };
+    constant(output, tensor)
+}
+
+/// A node that makes a tensor of 8-bit integers.
+pub fn bytes(output: &str, shape: &[i64], values: &[i32]) -> NodeProto {
+    let tensor = TensorProto {
+        dims: shape.to_vec(),
+        data_type: DataType::Int8.into(),
+        int32_data: values.to_vec(),
         ..Default::default()
     };
     constant(output, tensor)

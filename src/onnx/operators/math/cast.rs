@@ -8,7 +8,7 @@ use tract_onnx::prelude::*;
 use super::super::super::narrow::BFLOAT16;
 use super::super::attributes::{Attributes, type_numbered};
 use super::super::numbers::mapped;
-use super::super::operator::{Inputs, Kind, LateLengths, Operator};
+use super::super::operator::{Inputs, Kind, LateLengths, Operator, Step};
 use super::conversion::number_as;
 use super::text::{number_of, text_of};
 use super::{Built, Elements};
@@ -96,6 +96,12 @@ impl Operator for Cast {
     fn longest_text(&self) -> usize {
         // The longest numbers are like -1.7976931348623157e+308.
         32
+    }
+
+    fn as_step(&self, inputs: &Inputs<Kind>) -> Option<Step> {
+        let from = inputs.optional(0)?.datum_type;
+        let is_step = from == DatumType::I32 && self.to == Some(DatumType::F32) && !self.is_bfloat;
+        is_step.then_some(Step::Singles)
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {

@@ -29,6 +29,13 @@ pub struct Linear {
     then: TVec<Function>,
 }
 
+/// The error for factors that do not fit together.
+pub fn unequal(k: usize, other: usize) -> TractError {
+    TractError::msg(format!(
+        "the first factor has {k} columns, and the second {other} rows: expected the same number"
+    ))
+}
+
 /// The second factor, if it is a constant matrix with elements, and all inputs are of type FP32.
 fn constant_matrix<'a>(inputs: &Inputs<'a, Kind>) -> Option<&'a Tensor> {
     let are_single = inputs.0.iter().flatten().all(|kind| kind.datum_type == DatumType::F32);
@@ -82,7 +89,7 @@ impl Linear {
     fn check_depth(&self, depth: usize) -> TractResult<()> {
         match self.matrix.depth() {
             rows if rows == depth => Ok(()),
-            rows => Err(super::matmul::unequal(depth, rows)),
+            rows => Err(unequal(depth, rows)),
         }
     }
 }
@@ -109,7 +116,7 @@ impl Operator for Linear {
     }
 
     fn weight_bytes(&self) -> usize {
-        self.matrix.bytes()
+        self.matrix.bytes() + size_of_val(&*self.bias)
     }
 
     fn channel_axis(&self) -> usize {

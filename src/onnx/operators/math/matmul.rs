@@ -12,7 +12,7 @@ use super::super::attributes::Attributes;
 use super::super::broadcast::{self, pairs};
 use super::super::numbers::{Number, filled, mapped, on_numbers};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
-use super::linear::{self, Linear};
+use super::linear::{self, Linear, unequal};
 use super::product::add_product;
 use super::{Built, Elements};
 
@@ -122,13 +122,6 @@ fn check_depth(k: &TDim, other: &TDim) -> TractResult<()> {
         (Ok(k), Ok(other)) if k != other => Err(unequal(k, other)),
         _ => Ok(()),
     }
-}
-
-/// The error for factors that do not fit together.
-pub fn unequal(k: usize, other: usize) -> TractError {
-    TractError::msg(format!(
-        "the first factor has {k} columns, and the second {other} rows: expected the same number"
-    ))
 }
 
 /// The product of two stacks of matrices.

@@ -118,7 +118,7 @@ impl Conv {
         }
         let group = |at: usize| {
             let numbers = &numbers[at * rows * width..(at + 1) * rows * width];
-            Matrix::new(width, rows, |k, row| numbers[row * width + k])
+            Matrix::for_bytes(width, rows, |k, row| numbers[row * width + k])
         };
         Ok(Weights::Integers((0..self.groups).map(group).collect()))
     }

@@ -6,11 +6,12 @@
 
 use std::sync::Arc;
 
+use onnxd_kernels::functions::{Function, apply};
 use onnxd_kernels::quantize;
 use tract_onnx::prelude::*;
 
 use super::super::attributes::Attributes;
-use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
+use super::super::operator::{Inputs, Kind, LateLengths, Operator, Step, elements};
 use super::dynamic::{BYTE, quantization};
 use super::product::distances;
 use super::right::{Right, expect_lines, pick, product_shape};
@@ -54,29 +55,51 @@ impl Form {
 
 /// Builds `MatMulInteger`.
 pub fn sums(_: &Attributes) -> Built {
-    built(MatMul { form: Form::Sums, right: None })
+    built(MatMul::of(Form::Sums))
 }
 
 /// Builds `QLinearMatMul`.
 pub fn quantized(_: &Attributes) -> Built {
-    built(MatMul { form: Form::Quantized, right: None })
+    built(MatMul::of(Form::Quantized))
 }
 
 /// Builds `MatMulIntegerToFloat`.
 pub fn to_float(_: &Attributes) -> Built {
-    built(MatMul { form: Form::Floats, right: None })
+    built(MatMul::of(Form::Floats))
 }
 
 /// Builds `DynamicQuantizeMatMul`.
 pub fn dynamic(_: &Attributes) -> Built {
-    built(MatMul { form: Form::Dynamic, right: None })
+    built(MatMul::of(Form::Dynamic))
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct MatMul {
     form: Form,
     /// The right matrices, when they are constant.
     right: Option<Arc<Right>>,
+    /// The number of axes of the result, when it is known.
+    rank: usize,
+    /// What MatMulInteger makes of its sums, if not the sums themselves.
+    made: Option<Made>,
+}
+
+/// FP32 numbers of sums, and what follows.
+#[derive(Debug, Clone)]
+struct Made {
+    /// Whether they are multiplied by the only element of the last input, which is not one of the standard's inputs.
+    is_scaled: bool,
+    /// One for all columns or one for each, as in `offsets`.
+    factors: Vec<f32>,
+    offsets: Vec<f32>,
+    then: TVec<Function>,
+}
+
+impl Made {
+    /// Whether the sums only became FP32.
+    fn is_plain(&self) -> bool {
+        !self.is_scaled && self.factors == [1.0] && self.offsets == [0.0] && self.then.is_empty()
+    }
 }
 
 /// The sums of a product, and its last two lengths.
@@ -87,6 +110,36 @@ struct Sums {
 }
 
 impl MatMul {
+    fn of(form: Form) -> MatMul {
+        MatMul { form, right: None, rank: 0, made: None }
+    }
+
+    /// The inputs of the standard, and the factor of [`Made`].
+    fn apart<'a, T>(&self, inputs: &Inputs<'a, T>) -> (Inputs<'a, T>, Option<&'a T>) {
+        let mut standard = inputs.0.clone();
+        let is_scaled = self.made.as_ref().is_some_and(|made| made.is_scaled);
+        let factor = if is_scaled { standard.pop().flatten() } else { None };
+        (Inputs(standard), factor)
+    }
+
+    /// The numbers that are made of sums.
+    fn numbers(&self, made: &Made, sums: &Sums, factor: Option<&Tensor>) -> TractResult<Vec<f32>> {
+        let factor = match factor.map(elements::<f32>).transpose()? {
+            None => 1.0,
+            Some([factor]) => *factor,
+            Some(_) => {
+                return Err(TractError::msg("the factor of the sums has several elements: expected one"));
+            }
+        };
+        let mut numbers = vec![0.0; sums.sums.len()];
+        let width = sums.columns.max(1);
+        for (line, to) in sums.sums.chunks(width).zip(numbers.chunks_mut(width)) {
+            quantize::scale_sums(line, to, factor, &made.factors, Some(&made.offsets));
+            made.then.iter().for_each(|function| apply(*function, to));
+        }
+        Ok(numbers)
+    }
+
     fn check(&self, inputs: &Inputs<Kind>) -> TractResult<()> {
         let places = self.form.places();
         let (a, b) = (inputs.required(0, "A")?, inputs.required(places.b, "B")?);
@@ -177,17 +230,18 @@ impl Operator for MatMul {
     }
 
     fn outputs(&self, inputs: &Inputs<Kind>, _: &LateLengths) -> TractResult<TVec<Kind>> {
+        let (inputs, _) = &self.apart(inputs);
         self.check(inputs)?;
         let (a, b) = (inputs.required(0, "A")?, inputs.required(self.form.places().b, "B")?);
         let datum_type = match self.form {
-            Form::Sums => DatumType::I32,
+            Form::Sums if self.made.is_none() => DatumType::I32,
             Form::Quantized => {
                 let rows = a.shape.iter().rev().nth(1);
                 expect_lines(inputs.optional(6), rows, "y_scale")?;
                 expect_lines(inputs.optional(7), rows, "y_zero_point")?;
                 Steps::of(inputs.required(7, "y_zero_point")?.datum_type)?.datum_type
             }
-            Form::Floats | Form::Dynamic => DatumType::F32,
+            Form::Sums | Form::Floats | Form::Dynamic => DatumType::F32,
         };
         Ok(tvec![Kind::new(datum_type, product_shape(&a.shape, &b.shape)?)])
     }
@@ -202,7 +256,40 @@ impl Operator for MatMul {
         };
         let Some(b) = &inputs.required(places.b, "B")?.value else { return Ok(None) };
         let right = Some(Arc::new(Right::of(b, zero)?));
-        Ok(Some(Arc::new(MatMul { form: self.form, right })))
+        let rank =
+            product_shape(&inputs.required(0, "A")?.shape, &inputs.required(places.b, "B")?.shape)?.len();
+        Ok(Some(Arc::new(MatMul { right, rank, ..self.clone() })))
+    }
+
+    fn channel_axis(&self) -> usize {
+        self.rank.saturating_sub(1)
+    }
+
+    fn then(&self, step: &Step) -> Option<Arc<dyn Operator>> {
+        let right = self.right.as_ref()?;
+        let mut more = self.clone();
+        match (step, &mut more.made) {
+            (Step::Singles, made @ None) if self.form == Form::Sums && self.rank > 1 => {
+                let (factors, offsets) = (vec![1.0], vec![0.0]);
+                *made = Some(Made { is_scaled: false, factors, offsets, then: tvec![] });
+            }
+            (Step::Times, Some(made)) if made.is_plain() => made.is_scaled = true,
+            (Step::Function(function), Some(made)) => made.then.push(*function),
+            (Step::Scale { axis, factors, offsets }, Some(made))
+                if made.then.is_empty()
+                    && *axis == self.channel_axis()
+                    && factors.len() == right.columns() =>
+            {
+                let before = |at: usize| (pick(&made.factors, at), pick(&made.offsets, at));
+                let both = factors.iter().zip(&**offsets).enumerate().map(|(at, (factor, offset))| {
+                    let (own, own_offset) = before(at);
+                    (own * factor, own_offset * factor + offset)
+                });
+                (made.factors, made.offsets) = both.unzip();
+            }
+            _ => return None,
+        }
+        Some(Arc::new(more))
     }
 
     fn weight_bytes(&self) -> usize {
@@ -210,6 +297,7 @@ impl Operator for MatMul {
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
+        let (inputs, factor) = &self.apart(inputs);
         let (a, b) = (inputs.required(0, "A")?, inputs.required(self.form.places().b, "B")?);
         let shape = product_shape(a.shape(), b.shape())?;
         let (left, rows) = match self.form {
@@ -224,6 +312,9 @@ impl Operator for MatMul {
             _ => (self.left(inputs)?, Vec::new()),
         };
         let sums = self.sums(&left, inputs)?;
+        if let Some(made) = &self.made {
+            return Ok(tvec![Tensor::from_shape(&shape, &self.numbers(made, &sums, *factor)?)?]);
+        }
         Ok(tvec![match self.form {
             Form::Sums => Tensor::from_shape(&shape, &sums.sums)?,
             Form::Quantized => self.requantized(&sums, &shape, inputs)?,

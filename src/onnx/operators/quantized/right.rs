@@ -83,7 +83,7 @@ impl Right {
         let count = stack.iter().product();
         let matrix = |at: usize| {
             let numbers = &numbers[at * size..(at + 1) * size];
-            Matrix::new(inner, columns, |row, column| numbers[row * columns + column])
+            Matrix::for_bytes(inner, columns, |row, column| numbers[row * columns + column])
         };
         Ok(Right { matrices: (0..count).map(matrix).collect(), stack: stack.into(), inner, columns })
     }
