@@ -48,8 +48,7 @@ impl Source {
     ///
     /// Errors: a tensor cannot be loaded.
     pub fn new(mut proto: ModelProto, folder: PathBuf) -> TractResult<Source> {
-        let mut onnx = tract_onnx::Onnx::default();
-        onnx.provider = Arc::new(DataReader);
+        let onnx = tract_onnx::Onnx { provider: Arc::new(DataReader), ..Default::default() };
         let graph = proto.graph.get_or_insert_default();
         sparse::constants_to_initializers(graph);
         order::sort(graph);
