@@ -21,6 +21,7 @@ mod documentation;
 pub mod entry;
 mod error_function;
 mod floats;
+mod following;
 pub mod fused;
 mod image;
 mod losses;

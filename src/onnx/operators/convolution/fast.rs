@@ -6,14 +6,13 @@
 
 use std::sync::Arc;
 
-use onnxd_kernels::after::After;
 use onnxd_kernels::conv::{AXES, Axis, Filters};
-use onnxd_kernels::functions::Function;
 use onnxd_kernels::tensor::written;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::DimLike;
 
 use super::super::attributes::Attributes;
+use super::super::following::Following;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, Step, elements};
 use super::window::{self, Window, kernel};
 
@@ -24,12 +23,7 @@ struct Fast {
     /// The lengths of a filter.
     kernel: TVec<usize>,
     filters: Arc<Filters>,
-    /// What each number goes through first.
-    first: TVec<Function>,
-    /// Whether another tensor is added then, the last input.
-    adds: bool,
-    /// What follows the sum.
-    then: TVec<Function>,
+    following: Following,
     /// The windows, if the input has no open lengths.
     axes: Option<TVec<Axis>>,
 }
@@ -60,15 +54,8 @@ pub fn prepared(
     let bias = bias.and_then(|bias| bias.value.as_ref()).map(|bias| elements::<f32>(bias)).transpose()?;
     let filters = Arc::new(Filters::new(group, made, read, elements(value)?, bias));
     let kernel = kernel(window, &weights.shape)?;
-    let mut fast = Fast {
-        window: window.clone(),
-        kernel,
-        filters,
-        first: tvec![],
-        adds: false,
-        then: tvec![],
-        axes: None,
-    };
+    let mut fast =
+        Fast { window: window.clone(), kernel, filters, following: Following::default(), axes: None };
     let lengths: Option<TVec<usize>> = input.shape[2..].iter().map(|length| length.to_usize().ok()).collect();
     fast.axes = lengths.map(|lengths| fast.axes(&lengths)).transpose()?;
     let fits = fast.axes.as_ref().is_none_or(|axes| fast.filters.fits(axes));
@@ -147,17 +134,13 @@ impl Operator for Fast {
 
     fn then(&self, step: &Step) -> Option<Arc<dyn Operator>> {
         let mut more = self.clone();
-        let is_plain = self.first.is_empty() && !self.adds;
         match step {
-            Step::Function(function) if self.adds => more.then.push(*function),
-            Step::Function(function) => more.first.push(*function),
-            Step::Add if !self.adds => more.adds = true,
             Step::Scale { axis: 1, factors, offsets }
-                if is_plain && factors.len() == self.filters.output_channels() =>
+                if self.following.is_nothing() && factors.len() == self.filters.output_channels() =>
             {
                 more.filters = Arc::new(self.filters.scaled(factors, offsets));
             }
-            _ => return None,
+            other => more.following = self.following.with(other)?,
         }
         Some(Arc::new(more))
     }
@@ -177,15 +160,7 @@ impl Operator for Fast {
         expect_fitting(&self.filters, &axes)?;
         let made = axes.iter().map(|axis| axis.output);
         let shape: TVec<usize> = [*batch, self.filters.output_channels()].into_iter().chain(made).collect();
-        let add = inputs.0.last().copied().flatten().filter(|_| self.adds);
-        if let Some(add) = add.filter(|add| add.shape() != &shape[..]) {
-            return Err(TractError::msg(format!(
-                "the tensor that is added has the shape {:?}: expected {shape:?}",
-                add.shape()
-            )));
-        }
-        let add = add.map(elements::<f32>).transpose()?;
-        let after = After { first: &self.first, add, then: &self.then };
+        let after = self.following.after(inputs, &shape)?;
         let input = elements(input)?;
         Ok(tvec![written(&shape, |output| self.filters.run(&axes, input, output, after))?])
     }

@@ -3,13 +3,12 @@
 
 use std::sync::Arc;
 
-use onnxd_kernels::after::After;
-use onnxd_kernels::functions::Function;
 use onnxd_kernels::product::Matrix;
 use onnxd_kernels::tensor::written;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::DimLike;
 
+use super::super::following::Following;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, Step, elements};
 
 /// The operator.
@@ -21,12 +20,7 @@ pub struct Linear {
     matrix: Arc<Matrix>,
     /// A number for each column, or none.
     bias: Arc<[f32]>,
-    /// What each number goes through first.
-    first: TVec<Function>,
-    /// Whether another tensor is added then, the last input.
-    adds: bool,
-    /// What follows the sum.
-    then: TVec<Function>,
+    following: Following,
 }
 
 /// The error for factors that do not fit together.
@@ -73,8 +67,8 @@ impl Linear {
             false => Matrix::new(rows, columns, |row, column| alpha * numbers[row * columns + column]),
             true => Matrix::new(columns, rows, |row, column| alpha * numbers[column * columns + row]),
         };
-        let (first, then) = (tvec![], tvec![]);
-        Ok(Linear { name, rank, matrix: Arc::new(matrix), bias: [].into(), first, adds: false, then })
+        let following = Following::default();
+        Ok(Linear { name, rank, matrix: Arc::new(matrix), bias: [].into(), following })
     }
 
     /// The same, with a number added to each column, or one to all of them.
@@ -125,14 +119,10 @@ impl Operator for Linear {
 
     fn then(&self, step: &Step) -> Option<Arc<dyn Operator>> {
         let mut more = self.clone();
-        let is_plain = self.first.is_empty() && !self.adds;
         let width = self.matrix.width();
         match step {
-            Step::Function(function) if self.adds => more.then.push(*function),
-            Step::Function(function) => more.first.push(*function),
-            Step::Add if !self.adds => more.adds = true,
             Step::Scale { axis, factors, offsets }
-                if is_plain && *axis == self.channel_axis() && factors.len() == width =>
+                if self.following.is_nothing() && *axis == self.channel_axis() && factors.len() == width =>
             {
                 if factors.iter().any(|factor| *factor != 1.0) {
                     more.matrix = Arc::new(self.matrix.scaled(factors));
@@ -140,7 +130,7 @@ impl Operator for Linear {
                 let bias = |at: usize| self.bias.get(at).copied().unwrap_or(0.0);
                 more.bias = (0..width).map(|at| bias(at) * factors[at] + offsets[at]).collect();
             }
-            _ => return None,
+            other => more.following = self.following.with(other)?,
         }
         Some(Arc::new(more))
     }
@@ -152,15 +142,7 @@ impl Operator for Linear {
         };
         self.check_depth(*depth)?;
         let shape: TVec<usize> = before.iter().copied().chain([self.matrix.width()]).collect();
-        let add = inputs.0.last().copied().flatten().filter(|_| self.adds);
-        if let Some(add) = add.filter(|add| add.shape() != &shape[..]) {
-            return Err(TractError::msg(format!(
-                "the tensor that is added has the shape {:?}: expected {shape:?}",
-                add.shape()
-            )));
-        }
-        let add = add.map(elements::<f32>).transpose()?;
-        let after = After { first: &self.first, add, then: &self.then };
+        let after = self.following.after(inputs, &shape)?;
         let rows = elements(input)?;
         Ok(tvec![written(&shape, |to| self.matrix.product(rows, to, &self.bias, after))?])
     }
