@@ -3,7 +3,7 @@
 
 // Cargo.toml says why; its settings are in .cargo/config.toml.
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: onnxd_allocator::Allocator = onnxd_allocator::Allocator;
 
 fn main() -> std::process::ExitCode {
     onnxd::cli::run()
