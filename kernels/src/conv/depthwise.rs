@@ -1,13 +1,19 @@
 //! Convolutions with one filter for each channel.
 //!
-//! The planes of a channel get their padding in a buffer, so that each tap is a fixed distance. The result is computed along
-//! the padded rows, in which the places between two rows have no meaning, and its rows are then copied out.
+//! The planes of a channel get their padding in a buffer, so that each tap is a fixed distance. There are two ways:
+//! - Long rows: a few rows of the result are computed together, so that a number that is loaded once is used for all rows
+//!   whose windows it is in (`lines`). Loads are the limit: most of them cross two lines of the cache.
+//! - Short rows would leave most lanes of a vector unused. Their result is computed along the padded rows, in which the places
+//!   between two rows have no meaning, and its rows are then copied out.
 
 use super::gather::every;
 use super::{AXES, Axis, Filters, Scratch};
 use crate::after::{After, finish};
 use crate::level::for_levels;
 use crate::simd::Simd;
+use lines::{LINES, Part, Windows};
+
+mod lines;
 
 /// The most vectors of places that are computed together.
 const VECTORS: usize = 8;
@@ -42,10 +48,11 @@ pub fn plane(axes: &[Axis; AXES]) -> usize {
 }
 
 impl Padded {
-    fn new(axes: &[Axis; AXES]) -> Padded {
+    /// The plane for windows along `axes`, split by `strides`.
+    fn new(axes: &[Axis; AXES], strides: [usize; AXES]) -> Padded {
         let reach = |axis: &Axis| (axis.output - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1;
-        let lengths = axes.map(|axis| reach(&axis).div_ceil(axis.stride));
-        let strides = axes.map(|axis| axis.stride);
+        let mut lengths = axes.map(|axis| reach(&axis));
+        lengths.iter_mut().zip(&strides).for_each(|(length, stride)| *length = length.div_ceil(*stride));
         let mut padded = Padded { lengths, strides, taps: Vec::new(), run: 0 };
         let [depth, height, row] = axes;
         for tap in 0..depth.kernel * height.kernel * row.kernel {
@@ -83,7 +90,7 @@ impl Padded {
         // Numbers behind the last window are not needed.
         let used = |axis: usize| {
             let axes = &axes[axis];
-            axes.input.min((self.lengths[axis] * axes.stride).saturating_sub(axes.before))
+            axes.input.min((self.lengths[axis] * self.strides[axis]).saturating_sub(axes.before))
         };
         let phase_size: usize = self.lengths.iter().product();
         for z in 0..used(0) {
@@ -115,7 +122,53 @@ fn run_in<V: Simd>(
     after: After,
     scratch: &mut Scratch,
 ) {
-    let padded = Padded::new(axes);
+    match Windows::are_usual(axes, V::LANES) {
+        true => by_lines::<V>(filters, axes, input, output, after, scratch),
+        false => by_run::<V>(filters, axes, input, output, after, scratch),
+    }
+}
+
+#[inline(always)]
+fn by_lines<V: Simd>(
+    filters: &Filters,
+    axes: &[Axis; AXES],
+    input: &[f32],
+    output: &mut [f32],
+    after: After,
+    scratch: &mut Scratch,
+) {
+    let [_, height, row] = *axes;
+    let padded = Padded::new(axes, [1, 1, row.stride]);
+    let windows = Windows::new(axes, &padded);
+    let planes = &mut scratch.planes;
+    planes.clear();
+    // The last vectors may read behind the plane.
+    planes.resize(padded.size() + V::LANES, 0.0);
+    let (from, to) = (input.len() / filters.groups, output.len() / filters.groups);
+    for (channel, (input, output)) in input.chunks_exact(from).zip(output.chunks_exact_mut(to)).enumerate() {
+        padded.fill::<V>(axes, input, planes);
+        let weights = &filters.weights[channel * filters.taps..][..filters.taps];
+        for y in (0..height.output).step_by(LINES) {
+            // The last rows are computed again where there are not enough new ones.
+            let y = y.min(height.output - LINES);
+            let plane = &planes[y * height.stride * padded.lengths[2]..];
+            let rows = &mut output[y * row.output..][..LINES * row.output];
+            Part { windows: &windows, plane, weights, bias: filters.bias[channel] }.run::<V>(rows);
+            finish::<V>(&after, channel * to + y * row.output, rows);
+        }
+    }
+}
+
+#[inline(always)]
+fn by_run<V: Simd>(
+    filters: &Filters,
+    axes: &[Axis; AXES],
+    input: &[f32],
+    output: &mut [f32],
+    after: After,
+    scratch: &mut Scratch,
+) {
+    let padded = Padded::new(axes, axes.map(|axis| axis.stride));
     let block = if V::REGISTERS == 32 { VECTORS } else { 4 } * V::LANES;
     let size = padded.size();
     let Scratch { planes, columns, .. } = scratch;
