@@ -4,11 +4,14 @@
 //! `[taps, places of the result]`. The second matrix is never made as a whole: for a few places at a time, its columns are
 //! gathered into a buffer that fits in the cache (`gather`), and multiplied with all weights (`multiply`).
 //!
-//! When each channel has a filter of its own, there is no such product: see `depthwise`.
+//! When each channel has a filter of its own, there is no such product: see `depthwise`. Filters of 3 by 3 numbers may need fewer
+//! multiplications: see `winograd`.
 
 mod depthwise;
 mod gather;
 mod multiply;
+mod padded;
+mod winograd;
 
 use std::cell::RefCell;
 
@@ -57,8 +60,11 @@ pub struct Filters {
     groups: usize,
     /// Numbers of a filter for one channel of the input.
     taps: usize,
-    /// Of each group, `[blocks, read · taps, rows]`; of a depthwise convolution, `[made, taps]`.
+    /// Of each group, `[blocks, read · taps, rows]`, or `[blocks, 16, read, rows]` if they are transformed; of a depthwise
+    /// convolution, `[made, taps]`.
     weights: Vec<f32>,
+    /// Whether they are in the form of `winograd`.
+    are_transformed: bool,
     /// The channels that are computed together.
     rows: usize,
     bias: Vec<f32>,
@@ -76,6 +82,8 @@ struct Scratch {
     planes: Vec<f32>,
     /// The numbers under the taps for a few places.
     columns: Vec<f32>,
+    /// Products before they become numbers of the result.
+    sums: Vec<f32>,
     spans: gather::Spans,
 }
 
@@ -87,6 +95,35 @@ impl Filters {
         Filters::at(Level::best(), groups, made, read, weights, bias)
     }
 
+    /// The same, for windows along these axes only. The result may be rounded in another way: sums of integers are not exact.
+    ///
+    /// Panics: the lengths do not fit.
+    pub fn for_axes(
+        axes: &[Axis],
+        groups: usize,
+        made: usize,
+        read: usize,
+        weights: &[f32],
+        bias: Option<&[f32]>,
+    ) -> Filters {
+        Filters::for_axes_at(Level::best(), axes, groups, made, read, weights, bias)
+    }
+
+    fn for_axes_at(
+        level: Level,
+        axes: &[Axis],
+        groups: usize,
+        made: usize,
+        read: usize,
+        weights: &[f32],
+        bias: Option<&[f32]>,
+    ) -> Filters {
+        match winograd::is_faster(&all_axes(axes), read, made / groups.max(1)) {
+            true => Filters::packed(level, groups, made, read, weights, bias, true),
+            false => Filters::at(level, groups, made, read, weights, bias),
+        }
+    }
+
     fn at(
         level: Level,
         groups: usize,
@@ -94,6 +131,18 @@ impl Filters {
         read: usize,
         weights: &[f32],
         bias: Option<&[f32]>,
+    ) -> Filters {
+        Filters::packed(level, groups, made, read, weights, bias, false)
+    }
+
+    fn packed(
+        level: Level,
+        groups: usize,
+        made: usize,
+        read: usize,
+        weights: &[f32],
+        bias: Option<&[f32]>,
+        are_transformed: bool,
     ) -> Filters {
         assert!(
             groups > 0 && made.is_multiple_of(groups) && made > 0 && read > 0,
@@ -104,13 +153,22 @@ impl Filters {
         let bias = bias.map_or_else(|| vec![0.0; made], <[f32]>::to_vec);
         assert_eq!(bias.len(), made, "the bias does not fit the channels");
         let made = made / groups;
-        let mut filters = Filters { read, made, groups, taps, weights: Vec::new(), rows: 1, bias, level };
+        let mut filters =
+            Filters { read, made, groups, taps, weights: Vec::new(), are_transformed, rows: 1, bias, level };
         if filters.is_depthwise() {
             filters.weights = weights.to_vec();
             return filters;
         }
         filters.rows = multiply::rows(level, made);
-        let depth = read * taps;
+        let depth = filters.depth();
+        let transformed;
+        let weights = match are_transformed {
+            true => {
+                transformed = winograd::transformed(weights, read);
+                transformed.as_slice()
+            }
+            false => weights,
+        };
         for group in weights.chunks_exact(made * depth) {
             for first in (0..made).step_by(filters.rows) {
                 for at in 0..depth {
@@ -122,6 +180,11 @@ impl Filters {
             }
         }
         filters
+    }
+
+    /// The packed weights for one channel of the result.
+    fn depth(&self) -> usize {
+        self.read * if self.are_transformed { winograd::PRODUCTS } else { self.taps }
     }
 
     /// Whether each channel has a filter of its own.
@@ -158,7 +221,7 @@ impl Filters {
             *bias = *bias * factor + offset;
         }
         let blocks = self.made.div_ceil(self.rows);
-        let depth = self.read * self.taps;
+        let depth = self.depth();
         for (at, block) in scaled.weights.chunks_exact_mut(depth * self.rows).enumerate() {
             let first = at / blocks * self.made + at % blocks * self.rows;
             let end = (first + self.rows).min((at / blocks + 1) * self.made);
@@ -180,6 +243,8 @@ impl Filters {
         let is_empty = all.iter().any(|axis| axis.output == 0);
         let needed = match self.is_depthwise() {
             true => depthwise::plane(&all),
+            // The windows are known then, and their memory is in proportion.
+            false if self.are_transformed => return true,
             false => gather::split(&all, input / self.groups),
         };
         is_empty || needed <= input.saturating_mul(4).saturating_add(SMALL)
@@ -265,7 +330,11 @@ impl Filters {
                 input: &input[group * from..][..from],
                 after: After { add: after.add.map(|other| &other[group * to..][..to]), ..after },
             };
-            multiply::run(self.level, &part, &mut output[group * to..][..to], scratch);
+            let output = &mut output[group * to..][..to];
+            match self.are_transformed {
+                true => winograd::run(self.level, &part, output, scratch),
+                false => multiply::run(self.level, &part, output, scratch),
+            }
         }
     }
 }

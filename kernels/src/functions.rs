@@ -2,6 +2,7 @@
 //!
 //! Each has an error of a few units in the last place; the tests say how many. NaN stays NaN.
 
+use super::after::Block;
 use super::level::{Level, for_levels};
 use super::simd::Simd;
 
@@ -57,17 +58,25 @@ pub fn apply(function: Function, numbers: &mut [f32]) {
 }
 
 for_levels! {
-    fn apply_at(function: Function, numbers: &mut [f32]) = apply_in;
+    fn apply_at(function: Function, numbers: &mut [f32]) = apply_to_all;
 }
 
 #[inline(always)]
-pub(crate) fn apply_in<V: Simd>(function: Function, numbers: &mut [f32]) {
+fn apply_to_all<V: Simd>(function: Function, numbers: &mut [f32]) {
+    apply_in::<V>(function, Block::line(0, numbers.len()), numbers);
+}
+
+/// The same for a part of the numbers.
+#[inline(always)]
+pub(crate) fn apply_in<V: Simd>(function: Function, block: Block, numbers: &mut [f32]) {
     // A macro and not a closure: the compiler must put all of it into the loop.
     macro_rules! each {
         ($x:ident => $value:expr) => {
-            for some in numbers.chunks_mut(V::LANES) {
-                let $x = V::load_part(some);
-                $value.store_part(some);
+            for place in block.places() {
+                for some in numbers[place..][..block.count].chunks_mut(V::LANES) {
+                    let $x = V::load_part(some);
+                    $value.store_part(some);
+                }
             }
         };
     }

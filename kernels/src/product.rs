@@ -3,7 +3,7 @@
 //! The matrix is kept in panels: each has a few columns of all its rows. So a tile of the result reads one panel from its
 //! beginning to its end, and keeps its sums in registers.
 
-use super::after::{After, finish};
+use super::after::{After, Block, finish};
 use super::level::{Level, for_levels};
 use super::simd::Simd;
 
@@ -218,21 +218,24 @@ impl Part<'_> {
                             V::load_part(to).add(*vector).store_part(to);
                         }
                     }
-                    Around::Layer { bias: [], after } => {
+                    Around::Layer { bias: [], .. } => {
                         for (to, vector) in to.chunks_mut(V::LANES).zip(tile) {
                             vector.store_part(to);
                         }
-                        finish::<V>(&after, place, to);
                     }
-                    Around::Layer { bias, after } => {
+                    Around::Layer { bias, .. } => {
                         let bias = &bias[self.first + start..self.first + end];
                         let parts = to.chunks_mut(V::LANES).zip(bias.chunks(V::LANES));
                         for ((to, bias), vector) in parts.zip(tile) {
                             vector.add(V::load_part(bias)).store_part(to);
                         }
-                        finish::<V>(&after, place, to);
                     }
                 }
+            }
+            if let Around::Layer { after, .. } = around {
+                let place = self.place + self.first + start;
+                let block = Block { place, rows: ROWS, distance: self.width, count: end - start };
+                finish::<V>(&after, block, to);
             }
         }
     }

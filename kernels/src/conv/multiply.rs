@@ -2,12 +2,12 @@
 
 use super::gather::{self, Planes};
 use super::{AXES, Axis, Scratch};
-use crate::after::{After, finish};
+use crate::after::{After, Block, finish};
 use crate::level::{Kind, Level, for_levels};
 use crate::simd::Simd;
 
 /// The vectors of places that are computed together.
-const VECTORS: usize = 2;
+pub const VECTORS: usize = 2;
 
 /// The most numbers of gathered columns: 256 KiB, which fits in the second cache beside weights.
 const COLUMNS: usize = 64 * 1024;
@@ -61,7 +61,7 @@ for_levels! {
 
 #[inline(always)]
 fn run_in<V: Simd>(part: &Part, output: &mut [f32], scratch: &mut Scratch) {
-    let Scratch { planes, columns, spans } = scratch;
+    let Scratch { planes, columns, spans, .. } = scratch;
     let planes = Planes::new(part.axes, part.input, planes);
     let places = output.len() / part.made;
     let tile = VECTORS * V::LANES;
@@ -169,9 +169,10 @@ fn rows_of<V: Simd, const ROWS: usize>(
             for (sum, to) in sums.into_iter().zip(to.chunks_mut(V::LANES)) {
                 sum.store_part(to);
             }
-            if step.is_last {
-                finish::<V>(&part.after, place, to);
-            }
+        }
+        if step.is_last {
+            let (place, rows) = (rows.start * step.places + start, rows.len());
+            finish::<V>(&part.after, Block { place, rows, distance: step.places, count }, output);
         }
     }
 }
@@ -179,7 +180,7 @@ fn rows_of<V: Simd, const ROWS: usize>(
 /// Adds the products of `ROWS` rows of weights with the columns, of which the first `N` vectors are used. `ahead` is what is
 /// asked for meanwhile: the first place, and the numbers for each row of the columns.
 #[inline(always)]
-fn products<V: Simd, const ROWS: usize, const N: usize>(
+pub fn products<V: Simd, const ROWS: usize, const N: usize>(
     mut sums: [[V; N]; ROWS],
     weights: &[f32],
     columns: &[f32],

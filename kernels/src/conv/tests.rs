@@ -97,6 +97,73 @@ fn convolutions_are_those_of_the_definition() {
     }
 }
 
+/// Compares a convolution by transformed filters with the definition.
+fn compare_transformed(random: &mut Random, axes: &[Axis; 3], groups: usize, read: usize, made: usize) {
+    let sizes = |length: fn(&Axis) -> usize| -> usize { axes.iter().map(length).product() };
+    let weights = random.numbers(groups * made * read * sizes(|axis| axis.kernel));
+    let bias = random.numbers(groups * made);
+    let input = random.numbers(2 * groups * read * sizes(|axis| axis.input));
+    let add = random.numbers(2 * groups * made * sizes(|axis| axis.output));
+    let halves = input.chunks_exact(input.len() / 2);
+    let expected: Vec<f32> =
+        halves.flat_map(|input| plain(axes, groups, &weights, &bias, input, groups * made)).collect();
+    let bound = 1e-6 * (read * sizes(|axis| axis.kernel)) as f32 + 1e-5;
+    let factors: Vec<f32> = random.numbers(groups * made);
+    for level in Level::all() {
+        let filters = Filters::packed(level, groups, groups * made, read, &weights, Some(&bias), true);
+        assert!(filters.fits(axes));
+        let after = After { add: Some(&add), then: &[Function::Relu], ..After::default() };
+        let scaled = filters.scaled(&factors, &bias);
+        let mut output = vec![f32::NAN; add.len()];
+        scaled.run(axes, &input, &mut output, after);
+        let plane = sizes(|axis| axis.output);
+        let expected = expected.iter().zip(&add).enumerate().map(|(at, (number, other))| {
+            let channel = at / plane % factors.len();
+            (number * factors[channel] + bias[channel] + other).max(0.0)
+        });
+        let differs =
+            output.iter().zip(expected).position(|(found, expected)| !is_near(*found, expected, bound));
+        assert_eq!(differs, None, "{level:?} {axes:?} {groups} groups of {read} → {made}");
+    }
+}
+
+#[test]
+fn filters_of_3_by_3_that_are_transformed_give_the_same() {
+    let mut random = Random::new(13);
+    let side = |random: &mut Random, least: usize| {
+        let (output, before) = (random.size(least, 40), random.size(0, 2));
+        let behind = random.size(0, 2);
+        Axis { input: output + 2 - before - behind, output, kernel: 3, before, ..Axis::ONE }
+    };
+    for turn in 0..80 {
+        let least = if turn % 4 == 0 { 3 } else { 12 };
+        let axes = [Axis::ONE, side(&mut random, least), side(&mut random, least)];
+        let (groups, read, made) = (random.size(1, 2), random.size(1, 70), random.size(16, 40));
+        compare_transformed(&mut random, &axes, groups, read, made);
+    }
+    // The narrowest, and one whose numbers do not fit in the cache.
+    for (height, width, read) in [(24, 6, 16), (6, 150, 16), (14, 14, 320)] {
+        let side = |output| Axis { input: output, output, kernel: 3, before: 1, ..Axis::ONE };
+        compare_transformed(&mut random, &[Axis::ONE, side(height), side(width)], 1, read, 17);
+    }
+}
+
+#[test]
+fn filters_are_transformed_only_where_that_is_faster() {
+    let side = |output, kernel| Axis { input: output + kernel - 1, output, kernel, ..Axis::ONE };
+    let is_transformed = |axes: &[Axis], read: usize| {
+        let taps: usize = axes.iter().map(|axis| axis.kernel).product();
+        Filters::for_axes(axes, 1, 16, read, &vec![1.0; 16 * read * taps], None).are_transformed
+    };
+    assert!(is_transformed(&[side(20, 3), side(20, 3)], 16));
+    assert!(!is_transformed(&[side(20, 3), side(20, 3)], 3), "few channels");
+    assert!(!is_transformed(&[side(7, 3), side(7, 3)], 64), "a small result");
+    assert!(!is_transformed(&[side(20, 3), side(20, 5)], 64), "another length");
+    assert!(!is_transformed(&[side(20, 3), Axis { stride: 2, ..side(20, 3) }], 64), "a stride");
+    assert!(!is_transformed(&[side(20, 3), Axis { dilation: 2, ..side(20, 3) }], 64), "a dilation");
+    assert!(!is_transformed(&[side(4, 3), side(20, 3), side(20, 3)], 64), "three axes");
+}
+
 #[test]
 fn many_channels_are_summed_in_several_steps() {
     let mut random = Random::new(5);
@@ -198,6 +265,10 @@ fn speed() {
         (1, 640, 160, square(7, 1, 1)),
         (1, 64, 128, square(56, 1, 2)),
         (1, 48, 16, square(128, 3, 1)),
+        (1, 16, 16, square(80, 3, 1)),
+        (1, 32, 32, square(40, 3, 1)),
+        (1, 128, 64, square(32, 3, 1)),
+        (1, 64, 64, square(160, 3, 1)),
         (64, 1, 1, square(112, 5, 2)),
         (96, 1, 1, square(56, 5, 1)),
         (320, 1, 1, square(14, 5, 1)),
@@ -213,7 +284,10 @@ fn speed() {
         print!("{groups} × {read:4} → {made:4}, {}² by {}² stride {}:", axis.input, axis.kernel, axis.stride);
         for level in Level::all() {
             // As in a model: the weights are not in the cache.
-            let filters = Filters::at(level, groups, groups * made, read, &weights, None);
+            let filters = match std::env::var("DIRECT") {
+                Ok(_) => Filters::at(level, groups, groups * made, read, &weights, None),
+                Err(_) => Filters::for_axes_at(level, &axes, groups, groups * made, read, &weights, None),
+            };
             let all = vec![filters; (10_000_000 / weights.len()).clamp(1, 10)];
             let mut best = f64::INFINITY;
             for _ in 0..3.max(20_000_000 / products) {

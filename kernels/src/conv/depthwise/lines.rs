@@ -4,8 +4,8 @@
 //! The height and the stride are known to the compiler, so that all sums stay in registers: which rows of the result a row
 //! of the input belongs to is then no question at run time.
 
+use super::super::padded::Padded;
 use super::super::{AXES, Axis};
-use super::Padded;
 use crate::simd::Simd;
 
 /// The rows that are computed together.

@@ -52,13 +52,17 @@ pub fn prepared(
     let (input, weights, bias) = (inputs.required(0, "X")?, inputs.required(1, "W")?, inputs.optional(2));
     let (made, read) = (value.shape()[0], value.shape()[1]);
     let bias = bias.and_then(|bias| bias.value.as_ref()).map(|bias| elements::<f32>(bias)).transpose()?;
-    let filters = Arc::new(Filters::new(group, made, read, elements(value)?, bias));
     let kernel = kernel(window, &weights.shape)?;
-    let mut fast =
-        Fast { window: window.clone(), kernel, filters, following: Following::default(), axes: None };
     let lengths: Option<TVec<usize>> = input.shape[2..].iter().map(|length| length.to_usize().ok()).collect();
-    fast.axes = lengths.map(|lengths| fast.axes(&lengths)).transpose()?;
-    let fits = fast.axes.as_ref().is_none_or(|axes| fast.filters.fits(axes));
+    let axes =
+        lengths.map(|lengths| Ok::<_, TractError>(axes(&window.axes(&kernel, &lengths)?))).transpose()?;
+    let filters = match &axes {
+        Some(axes) => Filters::for_axes(axes, group, made, read, elements(value)?, bias),
+        None => Filters::new(group, made, read, elements(value)?, bias),
+    };
+    let fits = axes.as_ref().is_none_or(|axes| filters.fits(axes));
+    let (filters, following) = (Arc::new(filters), Following::default());
+    let fast = Fast { window: window.clone(), kernel, filters, following, axes };
     Ok(if fits { Some(Arc::new(fast)) } else { None })
 }
 
