@@ -284,10 +284,7 @@ fn speed() {
         print!("{groups} × {read:4} → {made:4}, {}² by {}² stride {}:", axis.input, axis.kernel, axis.stride);
         for level in Level::all() {
             // As in a model: the weights are not in the cache.
-            let filters = match std::env::var("DIRECT") {
-                Ok(_) => Filters::at(level, groups, groups * made, read, &weights, None),
-                Err(_) => Filters::for_axes_at(level, &axes, groups, groups * made, read, &weights, None),
-            };
+            let filters = Filters::for_axes_at(level, &axes, groups, groups * made, read, &weights, None);
             let all = vec![filters; (10_000_000 / weights.len()).clamp(1, 10)];
             let mut best = f64::INFINITY;
             for _ in 0..3.max(20_000_000 / products) {

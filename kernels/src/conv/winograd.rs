@@ -140,6 +140,7 @@ fn run_in<V: Simd>(part: &Part, output: &mut [f32], scratch: &mut Scratch) {
 
 /// Transforms the input's squares of a tile, for all channels: `[products, channels, tile]`.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "a line is in all columns")]
 fn transform_input<V: Simd>(part: &Part, padded: &Padded, planes: &[f32], first: usize, to: &mut [f32]) {
     let tile = VECTORS * V::LANES;
     let (size, taps) = (padded.size(), padded.taps.as_slice());

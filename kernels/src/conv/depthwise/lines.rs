@@ -20,6 +20,8 @@ pub struct Windows {
     line: usize,
     /// Where the tap of each column of the filter begins in a row.
     columns: Vec<usize>,
+    /// The largest of these.
+    last: usize,
     /// The numbers of a row of the result.
     row: usize,
     kernel: usize,
@@ -43,9 +45,10 @@ impl Windows {
     /// The windows in a plane that is split by the stride of its last axis only.
     pub fn new(axes: &[Axis; AXES], padded: &Padded) -> Windows {
         let [_, height, row] = axes;
-        let columns = (0..row.kernel).map(|at| padded.place([0, 0, at * row.dilation])).collect();
+        let columns: Vec<_> = (0..row.kernel).map(|at| padded.place([0, 0, at * row.dilation])).collect();
+        let last = columns.iter().max().copied().unwrap_or(0);
         let (kernel, stride) = (height.kernel, height.stride);
-        Windows { line: padded.lengths[2], columns, row: row.output, kernel, stride }
+        Windows { line: padded.lengths[2], columns, last, row: row.output, kernel, stride }
     }
 }
 
@@ -95,7 +98,7 @@ impl Part<'_> {
         macro_rules! under {
             ($($row:literal)*) => {
                 $(if $row < (LINES - 1) * STRIDE + KERNEL {
-                    self.under::<V, KERNEL, STRIDE, N, $row>(first, &mut sums);
+                    sums = self.under::<V, KERNEL, STRIDE, N, $row>(first, sums);
                 })*
             };
         }
@@ -114,27 +117,31 @@ impl Part<'_> {
     fn under<V: Simd, const KERNEL: usize, const STRIDE: usize, const N: usize, const ROW: usize>(
         &self,
         first: usize,
-        sums: &mut [[V; N]; LINES],
-    ) {
+        mut sums: [[V; N]; LINES],
+    ) -> [[V; N]; LINES] {
         let columns = self.windows.columns.as_slice();
         let plane = &self.plane[ROW * self.windows.line + first..];
-        let weights = &self.weights[..KERNEL * columns.len()];
+        assert!(
+            plane.len() >= self.windows.last + N * V::LANES && self.weights.len() >= KERNEL * columns.len()
+        );
         for (column, place) in columns.iter().enumerate() {
-            let numbers = &plane[*place..][..N * V::LANES];
             let mut vectors = [V::splat(0.0); N];
             for (at, vector) in vectors.iter_mut().enumerate() {
-                // SAFETY: the slice has `N` vectors.
-                *vector = unsafe { V::load(numbers.as_ptr().add(at * V::LANES)) };
+                // SAFETY: there are `N` vectors behind the last column, by the assertion.
+                *vector = unsafe { V::load(plane.as_ptr().add(place + at * V::LANES)) };
             }
             for line in 0..LINES {
                 if ROW < line * STRIDE || ROW >= line * STRIDE + KERNEL {
                     continue;
                 }
-                let factor = V::splat(weights[(ROW - line * STRIDE) * columns.len() + column]);
+                let place = (ROW - line * STRIDE) * columns.len() + column;
+                // SAFETY: the row is one of the filter's, whose numbers are there by the assertion.
+                let factor = V::splat(unsafe { *self.weights.as_ptr().add(place) });
                 for at in 0..N {
                     sums[line][at] = vectors[at].mul_add(factor, sums[line][at]);
                 }
             }
         }
+        sums
     }
 }
