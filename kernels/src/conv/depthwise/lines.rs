@@ -114,6 +114,7 @@ impl Part<'_> {
 
     /// Adds what the row `ROW` under the windows gives.
     #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "iterators keep the sums in memory and not in registers")]
     fn under<V: Simd, const KERNEL: usize, const STRIDE: usize, const N: usize, const ROW: usize>(
         &self,
         first: usize,
