@@ -15,6 +15,11 @@ pub struct After<'a> {
 }
 
 impl After<'_> {
+    /// The same for a part of the result.
+    pub(crate) fn part(&self, place: usize, count: usize) -> Self {
+        After { add: self.add.map(|other| &other[place..][..count]), ..*self }
+    }
+
     fn is_nothing(&self) -> bool {
         self.first.is_empty() && self.add.is_none() && self.then.is_empty()
     }

@@ -16,8 +16,10 @@ mod winograd;
 use std::cell::RefCell;
 
 use super::after::After;
+use super::crew;
 use super::functions;
 use super::level::Level;
+use multiply::Part;
 
 /// The most axes of an input, without batch and channels.
 pub const AXES: usize = 3;
@@ -282,17 +284,10 @@ impl Filters {
         if input_size == 0 {
             return self.without_input(to, output, after);
         }
-        SCRATCH.with_borrow_mut(|scratch| {
-            let items = input.chunks_exact(input_size).zip(output.chunks_exact_mut(output_size));
-            for (at, (input, output)) in items.enumerate() {
-                let add = after.add.map(|other| &other[at * output_size..][..output_size]);
-                let after = After { add, ..after };
-                match self.is_depthwise() {
-                    true => depthwise::run(self.level, self, &all, input, output, after, scratch),
-                    false => self.groups(&all, input, output, after, scratch),
-                }
-            }
-        });
+        let items = input.chunks_exact(input_size).zip(output.chunks_exact_mut(output_size));
+        for (at, (input, output)) in items.enumerate() {
+            self.item(&all, input, output, after.part(at * output_size, output_size));
+        }
     }
 
     /// The result of an input of length 0: only padding is under the taps.
@@ -307,30 +302,49 @@ impl Filters {
         after.then.iter().for_each(|function| functions::apply(*function, output));
     }
 
-    /// One item of a batch, group by group.
-    fn groups(
+    /// One item of a batch. All threads that help take some channels of the result.
+    fn item(&self, axes: &[Axis; AXES], input: &[f32], output: &mut [f32], after: After) {
+        let plane = output.len() / self.output_channels();
+        let parts = crew::parts(output.len() * self.read * self.taps);
+        // Channels that are computed together stay together, and so do those of a group.
+        let unit = if self.groups == 1 { self.rows } else { self.made };
+        let channels = self.output_channels().div_ceil(unit).div_ceil(parts) * unit;
+        crew::split_chunks(output, channels * plane, &|part, output| {
+            let first = part * channels;
+            let after = after.part(first * plane, output.len());
+            SCRATCH.with_borrow_mut(|scratch| self.channels(axes, first, input, output, after, scratch));
+        });
+    }
+
+    /// Some channels of the result, from `first` on: whole groups, or some of the only group.
+    fn channels(
         &self,
         axes: &[Axis; AXES],
+        first: usize,
         input: &[f32],
         output: &mut [f32],
         after: After,
         scratch: &mut Scratch,
     ) {
-        let (from, to) = (input.len() / self.groups, output.len() / self.groups);
-        let weights = self.weights.len() / self.groups;
-        for group in 0..self.groups {
-            let part = multiply::Part {
-                axes,
-                read: self.read,
-                made: self.made,
-                taps: self.taps,
-                rows: self.rows,
-                weights: &self.weights[group * weights..][..weights],
-                bias: &self.bias[group * self.made..][..self.made],
-                input: &input[group * from..][..from],
-                after: After { add: after.add.map(|other| &other[group * to..][..to]), ..after },
-            };
-            let output = &mut output[group * to..][..to];
+        let from = input.len() / self.groups;
+        let plane: usize = axes.iter().map(|axis| axis.output).product();
+        let Filters { read, taps, rows, .. } = *self;
+        if self.is_depthwise() {
+            let count = output.len() / plane;
+            let weights = &self.weights[first * taps..][..count * taps];
+            let (bias, input) = (&self.bias[first..][..count], &input[first * from..][..count * from]);
+            let part = Part { axes, read, made: count, taps, rows, weights, bias, input, after };
+            return depthwise::run(self.level, &part, output, scratch);
+        }
+        let size = self.weights.len() / self.groups;
+        for (at, output) in output.chunks_mut(self.made * plane).enumerate() {
+            let (group, before) = ((first + at * self.made) / self.made, first % self.made);
+            let made = output.len() / plane;
+            let weights = &self.weights[group * size + before * self.depth()..(group + 1) * size];
+            let bias = &self.bias[group * self.made + before..][..made];
+            let input = &input[group * from..][..from];
+            let after = after.part(at * self.made * plane, output.len());
+            let part = Part { axes, read, made, taps, rows, weights, bias, input, after };
             match self.are_transformed {
                 true => winograd::run(self.level, &part, output, scratch),
                 false => multiply::run(self.level, &part, output, scratch),

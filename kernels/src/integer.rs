@@ -5,6 +5,7 @@
 //! bits, or with VNNI four of 8 bits. So the matrix is kept in such groups of rows, in panels of a few columns, as in
 //! [`product`](super::product).
 
+use super::crew;
 use super::level::Level;
 
 /// The columns of a panel.
@@ -109,10 +110,20 @@ impl Matrix {
         if made.is_empty() || self.depth == 0 {
             return made;
         }
+        let some = crew::rows(count, self.depth, self.width);
+        crew::split_chunks(&mut made, some * self.width, &|part, made| {
+            let rows = &rows[part * some * self.depth..][..made.len() / self.width * self.depth];
+            self.product_to(level, rows, made);
+        });
+        made
+    }
+
+    /// Computes some rows. There are some, and the depth is not 0.
+    fn product_to(&self, level: Level, rows: &[i16], made: &mut [i32]) {
         match &self.packing {
             Packing::Pairs => {
                 let groups = groups(rows, self.depth, |_, number| number.to_le_bytes());
-                product(level, self, &groups, &mut made);
+                product(level, self, &groups, made);
             }
             Packing::Fours { sums } => {
                 let least = |row: &[i16]| row.iter().copied().min().unwrap_or(0);
@@ -121,7 +132,7 @@ impl Matrix {
                     let distance = i32::from(number) - i32::from(first[row]);
                     [u8::try_from(distance).expect("the numbers of a row are within 8 bits")]
                 };
-                product(level, self, &groups(rows, self.depth, byte), &mut made);
+                product(level, self, &groups(rows, self.depth, byte), made);
                 for (row, least) in made.chunks_exact_mut(self.width).zip(&first) {
                     let least = i32::from(*least);
                     row.iter_mut()
@@ -130,7 +141,6 @@ impl Matrix {
                 }
             }
         }
-        made
     }
 }
 

@@ -17,6 +17,7 @@ mod simd;
 pub mod after;
 pub mod blend;
 pub mod conv;
+pub mod crew;
 pub mod functions;
 pub mod integer;
 pub mod pool;

@@ -4,6 +4,7 @@
 //! beginning to its end, and keeps its sums in registers.
 
 use super::after::{After, Block, finish};
+use super::crew;
 use super::level::{Level, for_levels};
 use super::simd::Simd;
 
@@ -79,7 +80,17 @@ impl Matrix {
             let fits = bias.is_empty() || bias.len() == self.width;
             assert!(fits && after.add.is_none_or(|add| add.len() == to.len()), "the lengths do not fit");
         }
-        run(level, self, rows, to, around);
+        let some = crew::rows(count, self.depth, self.width);
+        crew::split_chunks(to, some * self.width, &|part, to| {
+            let rows = &rows[part * some * self.depth..][..to.len() / self.width * self.depth];
+            let around = match around {
+                Around::Sums => Around::Sums,
+                Around::Layer { bias, after } => {
+                    Around::Layer { bias, after: after.part(part * some * self.width, to.len()) }
+                }
+            };
+            run(level, self, rows, to, around);
+        });
     }
 
     /// The same, with each column multiplied by its factor.
@@ -314,6 +325,25 @@ mod tests {
     use super::*;
     use crate::functions::Function;
     use crate::random::Random;
+
+    #[test]
+    fn several_threads_compute_the_same() {
+        let mut random = Random::new(4);
+        let (count, depth, width) = (61, 90, 130);
+        let (rows, add) = (random.numbers(count * depth), random.numbers(count * width));
+        let bias = random.numbers(width);
+        let weights = random.numbers(depth * width);
+        let matrix = Matrix::new(depth, width, |row, column| weights[row * width + column]);
+        let after = After { add: Some(&add), then: &[Function::Relu], ..After::default() };
+        let made = || {
+            let mut made = vec![0.0; count * width];
+            matrix.product(&rows, &mut made, &bias, after);
+            made
+        };
+        let alone = made();
+        // The rows of a tile may be others, but each sum has the same order.
+        assert_eq!(alone, crew::with_helpers(2, made));
+    }
 
     #[test]
     fn products_are_those_of_a_plain_loop() {

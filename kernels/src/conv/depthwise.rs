@@ -6,12 +6,13 @@
 //! - Short rows would leave most lanes of a vector unused. Their result is computed along the padded rows, in which the places
 //!   between two rows have no meaning, and its rows are then copied out.
 
+use super::multiply::Part;
 use super::padded::{Padded, copy};
-use super::{AXES, Axis, Filters, Scratch};
-use crate::after::{After, Block, finish};
+use super::{AXES, Axis, Scratch};
+use crate::after::{Block, finish};
 use crate::level::for_levels;
 use crate::simd::Simd;
-use lines::{LINES, Part, Windows};
+use lines::{LINES, Lines, Windows};
 
 mod lines;
 
@@ -19,14 +20,8 @@ mod lines;
 const VECTORS: usize = 8;
 
 for_levels! {
-    pub fn run(
-        filters: &Filters,
-        axes: &[Axis; AXES],
-        input: &[f32],
-        output: &mut [f32],
-        after: After,
-        scratch: &mut Scratch,
-    ) = run_in;
+    /// Computes some channels: those of the part's input.
+    pub fn run(part: &Part, output: &mut [f32], scratch: &mut Scratch) = run_in;
 }
 
 /// The numbers of the padded plane of one channel.
@@ -37,29 +32,16 @@ pub fn plane(axes: &[Axis; AXES]) -> usize {
 }
 
 #[inline(always)]
-fn run_in<V: Simd>(
-    filters: &Filters,
-    axes: &[Axis; AXES],
-    input: &[f32],
-    output: &mut [f32],
-    after: After,
-    scratch: &mut Scratch,
-) {
-    match Windows::are_usual(axes, V::LANES) {
-        true => by_lines::<V>(filters, axes, input, output, after, scratch),
-        false => by_run::<V>(filters, axes, input, output, after, scratch),
+fn run_in<V: Simd>(part: &Part, output: &mut [f32], scratch: &mut Scratch) {
+    match Windows::are_usual(part.axes, V::LANES) {
+        true => by_lines::<V>(part, output, scratch),
+        false => by_run::<V>(part, output, scratch),
     }
 }
 
 #[inline(always)]
-fn by_lines<V: Simd>(
-    filters: &Filters,
-    axes: &[Axis; AXES],
-    input: &[f32],
-    output: &mut [f32],
-    after: After,
-    scratch: &mut Scratch,
-) {
+fn by_lines<V: Simd>(part: &Part, output: &mut [f32], scratch: &mut Scratch) {
+    let axes = part.axes;
     let [_, height, row] = *axes;
     let padded = Padded::new(axes, [1, 1, row.stride]);
     let windows = Windows::new(axes, &padded);
@@ -67,31 +49,26 @@ fn by_lines<V: Simd>(
     planes.clear();
     // The last vectors may read behind the plane.
     planes.resize(padded.size() + V::LANES, 0.0);
-    let (from, to) = (input.len() / filters.groups, output.len() / filters.groups);
-    for (channel, input) in input.chunks_exact(from).enumerate() {
+    let lengths = |length: fn(&Axis) -> usize| -> usize { axes.iter().map(length).product() };
+    let (from, to) = (lengths(|axis| axis.input), lengths(|axis| axis.output));
+    for (channel, input) in part.input.chunks_exact(from).enumerate() {
         padded.fill::<V>(axes, input, planes);
-        let weights = &filters.weights[channel * filters.taps..][..filters.taps];
+        let weights = &part.weights[channel * part.taps..][..part.taps];
         for y in (0..height.output).step_by(LINES) {
             // The last rows are computed again where there are not enough new ones.
             let y = y.min(height.output - LINES);
             let plane = &planes[y * height.stride * padded.lengths[2]..];
             let (place, count) = (channel * to + y * row.output, LINES * row.output);
-            let part = Part { windows: &windows, plane, weights, bias: filters.bias[channel] };
-            part.run::<V>(&mut output[place..][..count]);
-            finish::<V>(&after, Block::line(place, count), output);
+            let lines = Lines { windows: &windows, plane, weights, bias: part.bias[channel] };
+            lines.run::<V>(&mut output[place..][..count]);
+            finish::<V>(&part.after, Block::line(place, count), output);
         }
     }
 }
 
 #[inline(always)]
-fn by_run<V: Simd>(
-    filters: &Filters,
-    axes: &[Axis; AXES],
-    input: &[f32],
-    output: &mut [f32],
-    after: After,
-    scratch: &mut Scratch,
-) {
+fn by_run<V: Simd>(part: &Part, output: &mut [f32], scratch: &mut Scratch) {
+    let axes = part.axes;
     let padded = Padded::new(axes, axes.map(|axis| axis.stride));
     let block = if V::REGISTERS == 32 { VECTORS } else { 4 } * V::LANES;
     let size = padded.size();
@@ -100,11 +77,12 @@ fn by_run<V: Simd>(
     // The last vectors may read behind the plane.
     planes.resize(size + block, 0.0);
     columns.resize(columns.len().max(padded.run.next_multiple_of(block)), 0.0);
-    let (from, to) = (input.len() / filters.groups, output.len() / filters.groups);
-    for (channel, input) in input.chunks_exact(from).enumerate() {
+    let lengths = |length: fn(&Axis) -> usize| -> usize { axes.iter().map(length).product() };
+    let (from, to) = (lengths(|axis| axis.input), lengths(|axis| axis.output));
+    for (channel, input) in part.input.chunks_exact(from).enumerate() {
         padded.fill::<V>(axes, input, planes);
-        let weights = &filters.weights[channel * filters.taps..][..filters.taps];
-        let bias = filters.bias[channel];
+        let weights = &part.weights[channel * part.taps..][..part.taps];
+        let bias = part.bias[channel];
         for first in (0..padded.run).step_by(block) {
             let to = &mut columns[first..first + block];
             match (padded.run - first).div_ceil(V::LANES) {
@@ -122,7 +100,7 @@ fn by_run<V: Simd>(
             let start = (line / height.output * padded.lengths[1] + line % height.output) * padded.lengths[2];
             copy::<V>(&columns[start..start + row.output], to);
         }
-        finish::<V>(&after, Block::line(channel * to, to), output);
+        finish::<V>(&part.after, Block::line(channel * to, to), output);
     }
 }
 

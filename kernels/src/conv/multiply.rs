@@ -42,7 +42,7 @@ pub fn rows(level: Level, channels: usize) -> usize {
 /// The numbers of rows for which there is code.
 const SIZES: [usize; 10] = [1, 2, 4, 5, 6, 8, 10, 12, 13, 14];
 
-/// One group of a convolution, for one item of a batch.
+/// Some channels of one group of a convolution, for one item of a batch. For depthwise convolutions, some groups.
 pub struct Part<'a> {
     pub axes: &'a [Axis; AXES],
     pub read: usize,

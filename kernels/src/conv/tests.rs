@@ -184,6 +184,22 @@ fn filters_without_strides_or_padding_see_one_long_row() {
 }
 
 #[test]
+fn several_threads_compute_the_same() {
+    let mut random = Random::new(15);
+    crew::with_helpers(2, || {
+        let side =
+            |stride| Axis { input: 41, output: 40 / stride + 1, kernel: 3, stride, before: 1, ..Axis::ONE };
+        for (groups, read, made) in [(1, 40, 100), (1, 60, 13), (70, 1, 1), (3, 20, 30)] {
+            compare(&mut random, &[Axis::ONE, side(1), side(1)], groups, read, made);
+            compare(&mut random, &[Axis::ONE, side(2), side(2)], groups, read, made);
+            if read > 1 {
+                compare_transformed(&mut random, &[Axis::ONE, side(1), side(1)], groups, read, made);
+            }
+        }
+    });
+}
+
+#[test]
 fn the_items_of_a_batch_do_not_mix() {
     let mut random = Random::new(9);
     let axes = [Axis { input: 9, output: 7, kernel: 3, ..Axis::ONE }];

@@ -53,3 +53,17 @@ fn products_of_bytes_are_exact_with_every_zero_point() {
         }
     }
 }
+
+#[test]
+fn several_threads_compute_the_same() {
+    let mut random = Random::new(16);
+    let (count, depth, width) = (50, 120, 130);
+    let mut numbers =
+        |count: usize| -> Vec<i16> { (0..count).map(|_| random.size(0, 255) as i16 - 128).collect() };
+    let (rows, weights) = (numbers(count * depth), numbers(depth * width));
+    let expected = plain(&rows, &weights, depth, width);
+    let element = |row: usize, column: usize| weights[row * width + column];
+    for matrix in [Matrix::new(depth, width, element), Matrix::for_bytes(depth, width, element)] {
+        assert_eq!(crew::with_helpers(2, || matrix.product(&rows)), expected);
+    }
+}

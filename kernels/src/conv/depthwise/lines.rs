@@ -53,7 +53,7 @@ impl Windows {
 }
 
 /// `LINES` rows of the result of one channel.
-pub struct Part<'a> {
+pub struct Lines<'a> {
     pub windows: &'a Windows,
     /// The padded plane from the first row under the windows on, and a vector behind it.
     pub plane: &'a [f32],
@@ -61,7 +61,7 @@ pub struct Part<'a> {
     pub bias: f32,
 }
 
-impl Part<'_> {
+impl Lines<'_> {
     /// Computes the rows.
     #[inline(always)]
     pub fn run<V: Simd>(&self, to: &mut [f32]) {
