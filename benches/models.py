@@ -1,9 +1,10 @@
 """Makes models with random weights, of which only the cost matters, and single operators.
 
-    python benches/models.py FOLDER        (needs numpy, onnx and onnxruntime)
+    python benches/models.py FOLDER [NAME...]        (needs numpy, onnx and onnxruntime)
 
 It writes FOLDER/<name>.onnx. Each network is also written as onnxruntime's own tools convert it: `-fp16`, `-dynamic`
-(quantize_dynamic), `-qdq` and `-qop` (quantize_static). A file that is there is not made again.
+(quantize_dynamic), `-qdq` and `-qop` (quantize_static). With names, it writes only these models. A file that is there is not
+made again.
 """
 
 import logging
@@ -296,16 +297,21 @@ def converted(source, shape):
     yield "qop", static(QuantFormat.QOperator)
 
 
-def made(folder):
+def made(folder, names=()):
     """Makes what is not there. Gives the path of each model."""
     folder.mkdir(parents=True, exist_ok=True)
+    wanted = set(names)
     for name, (shape, build) in {**NETWORKS, **OPERATORS}.items():
         path = folder / f"{name}.onnx"
+        kinds = list(converted(path, shape)) if name in NETWORKS else []
+        kinds = [(kind, write) for kind, write in kinds if not names or f"{name}-{kind}" in wanted]
+        if names and name not in wanted and not kinds:
+            continue
         if not path.exists():
             graph = Graph()
             graph.save(path, shape, build(graph))
         yield path
-        for kind, write in converted(path, shape) if name in NETWORKS else []:
+        for kind, write in kinds:
             other = folder / f"{name}-{kind}.onnx"
             if not other.exists():
                 try:
@@ -317,8 +323,8 @@ def made(folder):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) < 2:
         sys.exit(__doc__)
     logging.disable(logging.WARNING)
-    for path in made(Path(sys.argv[1])):
+    for path in made(Path(sys.argv[1]), sys.argv[2:]):
         print(path.name, flush=True)

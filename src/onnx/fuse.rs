@@ -27,6 +27,7 @@ pub(super) fn fuse(model: &mut TypedModel) -> TractResult<()> {
     for id in 0..fusing.model.nodes().len() {
         fusing.gate(id)?;
         fusing.gelu(id)?;
+        fusing.hard_swish(id)?;
         fusing.rounding(id)?;
     }
     // A new node is the last one: it is looked at again.
@@ -146,25 +147,74 @@ impl Fusing<'_> {
         self.replace(&[last], own, &[x], &left_out)
     }
 
+    /// x · clip(x + 3, 0, 6) ÷ 6, as exporters write `HardSwish`, becomes one operator.
+    fn hard_swish(&mut self, clip: usize) -> TractResult<()> {
+        let Some(own) = self.model.node(clip).op_as::<Own>() else { return Ok(()) };
+        let step = own.as_step(&self.facts(clip)?);
+        if !matches!(step, Some(Step::Function(Function::Between { least: 0.0, most: 6.0 }))) {
+            return Ok(());
+        }
+        let sum = self.model.node(clip).inputs[0].node;
+        let Some((x, 3.0)) = self.plus(sum)? else { return Ok(()) };
+        let (Some(_), Some((first, _))) = (self.reader(sum), self.reader(clip)) else { return Ok(()) };
+        let Some((second, _)) = self.reader(first) else { return Ok(()) };
+        let is_product = |id: usize, of: usize| {
+            let node = self.model.node(id);
+            binary(node).is_some_and(|op| op.0.is::<Mul>())
+                && node.inputs[..].contains(&x)
+                && node.inputs[..].contains(&of.into())
+        };
+        let is_sixth = |id: usize, of: usize| -> TractResult<bool> {
+            Ok(self
+                .times(id)?
+                .is_some_and(|(input, factor)| input == of.into() && is_close(factor, 1.0 / 6.0)))
+        };
+        let fits = is_product(first, clip) && is_sixth(second, first)?
+            || is_sixth(first, clip)? && is_product(second, first);
+        if !fits {
+            return Ok(());
+        }
+        let function = activation::operator("HardSwish", activation::Function::HardSwish)?;
+        let own = Own::of_one(function, &self.model.symbols);
+        self.replace(&[second], own, &[x], &[sum, clip, first])
+    }
+
     /// The only number of a constant. `None`: it is no constant, or has more elements or another type.
     fn number(&self, outlet: OutletId) -> TractResult<Option<f32>> {
         let Some(value) = &self.model.outlet_fact(outlet)?.konst else { return Ok(None) };
         Ok(if value.len() == 1 { elements::<f32>(value).ok().map(|all| all[0]) } else { None })
     }
 
+    /// The tensor operand of a node, the constant number that is the other one, and whether the number comes second. The
+    /// result has the tensor's shape.
+    fn with_number(&self, id: usize) -> TractResult<Option<(OutletId, f32, bool)>> {
+        let node = self.model.node(id);
+        let [a, b] = node.inputs[..] else { return Ok(None) };
+        let (tensor, number, is_second) = match (self.number(a)?, self.number(b)?) {
+            (None, Some(number)) => (a, number, true),
+            (Some(number), None) => (b, number, false),
+            _ => return Ok(None),
+        };
+        let keeps = self.model.outlet_fact(tensor)?.shape == node.outputs[0].fact.shape;
+        Ok(keeps.then_some((tensor, number, is_second)))
+    }
+
+    /// The number that a node adds to a tensor, and the tensor.
+    fn plus(&self, id: usize) -> TractResult<Option<(OutletId, f32)>> {
+        let is_sum = binary(self.model.node(id)).is_some_and(|op| op.0.is::<Add>());
+        Ok(self.with_number(id)?.filter(|_| is_sum).map(|(tensor, number, _)| (tensor, number)))
+    }
+
     /// The factor of a node that multiplies a tensor by a constant number, or divides it by one, and the tensor.
     fn times(&self, id: usize) -> TractResult<Option<(OutletId, f32)>> {
         let node = self.model.node(id);
-        let (Some(op), [a, b]) = (binary(node), &node.inputs[..]) else { return Ok(None) };
-        // The shape stays as it is.
-        let keeps = |input: &OutletId| -> TractResult<bool> {
-            Ok(self.model.outlet_fact(*input)?.shape == node.outputs[0].fact.shape)
-        };
-        let (first, second) = (self.number(*a)?, self.number(*b)?);
-        Ok(match (first, second) {
-            (None, Some(number)) if op.0.is::<Mul>() && keeps(a)? => Some((*a, number)),
-            (None, Some(number)) if op.0.is::<Div>() && keeps(a)? => Some((*a, 1.0 / number)),
-            (Some(number), None) if op.0.is::<Mul>() && keeps(b)? => Some((*b, number)),
+        // Most quotients are ours, because tract multiplies with the rounded reciprocal.
+        let is_ours = node.op_is::<Own>() && node.op.name() == "Div";
+        let is_quotient = is_ours || binary(node).is_some_and(|op| op.0.is::<Div>());
+        let is_product = binary(node).is_some_and(|op| op.0.is::<Mul>());
+        Ok(match self.with_number(id)? {
+            Some((tensor, number, _)) if is_product => Some((tensor, number)),
+            Some((tensor, number, true)) if is_quotient => Some((tensor, 1.0 / number)),
             _ => None,
         })
     }

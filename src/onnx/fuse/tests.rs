@@ -249,3 +249,27 @@ fn what_quantize_dynamic_makes_of_a_layer_is_one_product() {
     let crate::model::Elements::Fp32(apart) = apart[0].elements() else { panic!("expected FP32") };
     assert!(found.iter().zip(apart).all(|(a, b)| (a - b).abs() < 1e-4), "{found:?} {apart:?}");
 }
+
+#[test]
+fn hard_swish_as_exporters_write_it_is_one_operator() {
+    let constants = [("three", 3.0), ("zero", 0.0), ("six", 6.0)];
+    let begin = |limit: &str| {
+        let mut nodes = conv("x", "c", 1.0, 0.0);
+        nodes.extend(constants.map(|(name, number)| floats(name, &[], &[number])));
+        nodes.push(node("Add", &["c", "three"], &["s"]));
+        nodes.push(node("Clip", &["s", "zero", limit], &["l"]));
+        nodes
+    };
+    let product_first = [node("Mul", &["c", "l"], &["p"]), node("Div", &["p", "six"], &["y"])].to_vec();
+    let product_last = [node("Div", &["l", "six"], &["p"]), node("Mul", &["p", "c"], &["y"])].to_vec();
+    for end in [product_first, product_last] {
+        let nodes = [begin("six"), end.clone()].concat();
+        assert_eq!(operators(&nodes, &["y"]), ["Conv"]);
+        for (found, x) in run(&nodes, &X).iter().zip(X) {
+            assert!((found - x * (x + 3.0).clamp(0.0, 6.0) / 6.0).abs() < 1e-5, "{x}: {found}");
+        }
+        let other = [begin("three"), end.clone()].concat();
+        assert!(operators(&other, &["y"]).contains(&"Clip".to_owned()), "another limit");
+        assert!(operators(&nodes, &["y", "l"]).contains(&"Clip".to_owned()), "an output of the model");
+    }
+}
