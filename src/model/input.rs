@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use image::metadata::Orientation;
+
 use super::signature::TensorMetadata;
 use super::tensor::{ELEMENT_BYTES, Tensor};
 
@@ -36,12 +38,68 @@ pub struct Row {
 /// positive where the tensor has a border around the image, and negative where the image was cropped.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Placement {
-    /// Width and height of the image in pixels.
+    /// Width and height of the upright image in pixels.
     pub size: (u32, u32),
+    /// How the pixels of the file were turned to get the upright image.
+    pub orientation: Orientation,
     /// Tensor pixels for each image pixel, across and down.
     pub scale: (f64, f64),
     /// Tensor pixels.
     pub offset: (f64, f64),
+}
+
+impl Placement {
+    /// The point of the upright image that is at this point of the tensor. A pixel's left upper corner has the pixel's
+    /// column and row as its coordinates.
+    pub fn upright(&self, (x, y): (f64, f64)) -> (f64, f64) {
+        ((x - self.offset.0) / self.scale.0, (y - self.offset.1) / self.scale.1)
+    }
+
+    /// The point of the tensor that shows this point of the upright image.
+    pub fn in_tensor(&self, (x, y): (f64, f64)) -> (f64, f64) {
+        (x * self.scale.0 + self.offset.0, y * self.scale.1 + self.offset.1)
+    }
+
+    /// Whether the upright image has the width of the file for its height.
+    pub fn swaps_sides(&self) -> bool {
+        matches!(
+            self.orientation,
+            Orientation::Rotate90
+                | Orientation::Rotate270
+                | Orientation::Rotate90FlipH
+                | Orientation::Rotate270FlipH
+        )
+    }
+
+    /// The point of the upright image that is at this point of the file's pixels, as they are stored.
+    pub fn upright_of(&self, (x, y): (f64, f64)) -> (f64, f64) {
+        let (width, height) = (f64::from(self.size.0), f64::from(self.size.1));
+        match self.orientation {
+            Orientation::NoTransforms => (x, y),
+            Orientation::FlipHorizontal => (width - x, y),
+            Orientation::Rotate180 => (width - x, height - y),
+            Orientation::FlipVertical => (x, height - y),
+            Orientation::Rotate90FlipH => (y, x),
+            Orientation::Rotate90 => (width - y, x),
+            Orientation::Rotate270FlipH => (width - y, height - x),
+            Orientation::Rotate270 => (y, height - x),
+        }
+    }
+
+    /// The point of the file's pixels, as they are stored, that is at this point of the upright image.
+    pub fn stored(&self, (x, y): (f64, f64)) -> (f64, f64) {
+        let (width, height) = (f64::from(self.size.0), f64::from(self.size.1));
+        match self.orientation {
+            Orientation::NoTransforms => (x, y),
+            Orientation::FlipHorizontal => (width - x, y),
+            Orientation::Rotate180 => (width - x, height - y),
+            Orientation::FlipVertical => (x, height - y),
+            Orientation::Rotate90FlipH => (y, x),
+            Orientation::Rotate90 => (y, width - x),
+            Orientation::Rotate270FlipH => (height - y, width - x),
+            Orientation::Rotate270 => (height - y, x),
+        }
+    }
 }
 
 impl Input {

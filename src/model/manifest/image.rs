@@ -18,9 +18,16 @@ pub struct ImageInput {
     /// How the image is fitted to the tensor's height and width. Default: `stretch`.
     #[serde(default)]
     pub resize: Resize,
+    /// Where the image lies when it does not cover the tensor (`contain`). Default: `center`.
+    #[serde(default)]
+    pub placement: ImagePlacement,
     /// How pixels are interpolated. Default: `bilinear`.
     #[serde(default)]
     pub filter: Filter,
+    /// Whether a filter reads a larger area when the image is made smaller, as in Pillow. False is as in OpenCV.
+    /// Default: true.
+    #[serde(default = "yes")]
+    pub antialias: bool,
     /// The colour of the area that the image does not cover (`contain`), and behind transparent pixels. Default: 0.
     #[serde(default)]
     pub background: Background,
@@ -40,6 +47,10 @@ pub struct ImageInput {
 
 fn one() -> f32 {
     1.0
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// The channels of an image tensor.
@@ -67,7 +78,7 @@ impl Color {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Resize {
-    /// Shows the whole image. Keeps the aspect ratio, centres the image on the background.
+    /// Shows the whole image. Keeps the aspect ratio, and puts the image on the background.
     Contain,
     /// Covers the whole tensor. Keeps the aspect ratio, cuts the same amount off two opposite sides.
     Cover,
@@ -76,8 +87,19 @@ pub enum Resize {
     Stretch,
 }
 
+/// Where an image lies that does not cover its tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImagePlacement {
+    /// In the middle, with a border on two opposite sides.
+    #[default]
+    Center,
+    /// At the left upper corner.
+    TopLeft,
+}
+
 /// How pixels are interpolated. When an image is made smaller, every filter but `nearest` reads a larger area
-/// (antialiasing), as in Pillow.
+/// (antialiasing), as in Pillow, unless `antialias` is false.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Filter {
@@ -133,6 +155,9 @@ impl InputKind for ImageInput {
                     values.len()
                 ));
             }
+        }
+        if self.placement != ImagePlacement::Center && self.resize != Resize::Contain {
+            return Err("placement has a meaning only with `\"resize\": \"contain\"`: leave it out".into());
         }
         if self.std.contains(&0.0) {
             return Err("std holds 0, but values are divided by it: expected a number other than 0".into());

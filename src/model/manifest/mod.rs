@@ -40,7 +40,7 @@ pub use batching::DynamicBatching;
 pub use checks::check_name;
 pub use classification::Activation;
 pub use embedding::{Normalize, Pooling};
-pub use image::{Background, Color, EdgeWord, Filter, ImageInput, Layout, Resize};
+pub use image::{Background, Color, EdgeWord, Filter, ImageInput, ImagePlacement, Layout, Resize};
 pub use input::InputManifest;
 pub use instances::InstanceGroup;
 pub use origin::check_sha256;

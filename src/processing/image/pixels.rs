@@ -9,7 +9,7 @@ use fast_image_resize::pixels::{U8, U8x3};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 
 use crate::error::RequestError;
-use crate::model::manifest::{Background, Color, Filter};
+use crate::model::manifest::{Background, Color, Filter, ImageInput, ImagePlacement, Resize};
 
 /// An image with 8-bit channels, interleaved. It has one channel (gray) or three (RGB).
 pub(super) struct Pixels {
@@ -168,23 +168,26 @@ pub(super) fn resample_memory(from: (u32, u32), to: (u32, u32), channels: usize,
     (sides[2] * sides[3] + between) * channels + weights(sides[0], sides[2]) + weights(sides[1], sides[3])
 }
 
-/// Resizes an image to `width` × `height` with a filter. If `crop` is true, the middle part with the same ratio of
+/// Resizes an image to `width` × `height` with the filter of `spec`. With `cover`, the middle part with the same ratio of
 /// width to height is used.
 pub(super) fn resample(
     mut pixels: Pixels,
     width: u32,
     height: u32,
-    filter: Filter,
-    crop: bool,
+    spec: &ImageInput,
 ) -> Result<Pixels, RequestError> {
-    let algorithm = match filter {
+    let with: fn(FilterType) -> ResizeAlg = match spec.antialias {
+        true => ResizeAlg::Convolution,
+        false => ResizeAlg::Interpolation,
+    };
+    let algorithm = match spec.filter {
         Filter::Nearest => ResizeAlg::Nearest,
-        Filter::Bilinear => ResizeAlg::Convolution(FilterType::Bilinear),
-        Filter::Bicubic => ResizeAlg::Convolution(FilterType::CatmullRom),
-        Filter::Lanczos3 => ResizeAlg::Convolution(FilterType::Lanczos3),
+        Filter::Bilinear => with(FilterType::Bilinear),
+        Filter::Bicubic => with(FilterType::CatmullRom),
+        Filter::Lanczos3 => with(FilterType::Lanczos3),
     };
     let mut options = ResizeOptions::new().resize_alg(algorithm).use_alpha(false);
-    if crop {
+    if spec.resize == Resize::Cover {
         options = options.fit_into_destination(Some((0.5, 0.5)));
     }
     // The pixel type is chosen here by the number of channels. The library can choose it at run time, but then the
@@ -214,25 +217,28 @@ fn resample_as<P: PixelTrait>(
     Ok(bytes)
 }
 
-/// Returns the number of columns on the left and of rows above an image that is centred on a larger one.
-pub(super) fn border(inner: (u32, u32), sheet: (u32, u32)) -> (u32, u32) {
-    ((sheet.0 - inner.0) / 2, (sheet.1 - inner.1) / 2)
+/// Returns the number of columns on the left and of rows above an image that lies on a larger one.
+pub(super) fn border(inner: (u32, u32), sheet: (u32, u32), placement: ImagePlacement) -> (u32, u32) {
+    match placement {
+        ImagePlacement::Center => ((sheet.0 - inner.0) / 2, (sheet.1 - inner.1) / 2),
+        ImagePlacement::TopLeft => (0, 0),
+    }
 }
 
-/// Centres the image on a larger image of the background's colour.
-pub(super) fn pad(inner: Pixels, width: u32, height: u32, background: Background) -> Pixels {
+/// Puts the image on a larger image of the background's colour.
+pub(super) fn pad(inner: Pixels, width: u32, height: u32, spec: &ImageInput) -> Pixels {
     let channels = inner.channels;
     if (inner.width, inner.height) == (width, height) {
         return inner;
     }
-    let color: Vec<u8> = match background {
+    let color: Vec<u8> = match spec.background {
         Background::Level(level) => vec![level; channels],
         Background::Rgb(rgb) if channels == 1 => vec![luma(rgb)],
         Background::Rgb(rgb) => rgb.to_vec(),
         Background::Edge(_) => border_mean(&inner),
     };
     let mut bytes = color.repeat(width as usize * height as usize);
-    let (left, top) = border((inner.width, inner.height), (width, height));
+    let (left, top) = border((inner.width, inner.height), (width, height), spec.placement);
     let (left, top) = (left as usize, top as usize);
     let line = inner.width as usize * channels;
     for (y, source) in inner.bytes.chunks_exact(line).enumerate() {
