@@ -22,6 +22,7 @@
 //! memory for a second copy of the result.
 
 mod jpeg;
+mod linear;
 mod pixels;
 mod png;
 #[cfg(test)]
@@ -31,14 +32,15 @@ use ::image::metadata::Orientation;
 use half::f16;
 
 use self::jpeg::JpegFile;
-use self::pixels::{Pixels, border, pad, resample, resample_memory, swaps_sides};
+use self::linear::Part;
+use self::pixels::{Pixels, background_color, border, pad, resample, resample_memory, swaps_sides};
 use self::png::PngFile;
 use super::Allowance;
 use crate::config::Limits;
 use crate::error::show_shape;
 use crate::error::{Code, RequestError};
 use crate::model::input::Placement;
-use crate::model::manifest::{Background, Color, ImageInput, Layout, Resize};
+use crate::model::manifest::{Background, Color, Filter, ImageInput, ImagePlacement, Layout, Resize};
 use crate::model::{Datatype, Elements, TensorMetadata};
 
 /// The media types that [`ImageDecoder`] accepts.
@@ -167,7 +169,11 @@ impl ImageDecoder {
             Resize::Stretch => Placement { size, orientation, scale: exact, offset: (0.0, 0.0) },
             Resize::Contain => {
                 let inner = upright(self.target(width, height, orientation));
-                let scale = (f64::from(inner.0) / f64::from(size.0), f64::from(inner.1) / f64::from(size.1));
+                let mut scale =
+                    (f64::from(inner.0) / f64::from(size.0), f64::from(inner.1) / f64::from(size.1));
+                if self.is_linear() && self.spec.placement == ImagePlacement::TopLeft {
+                    scale = (exact.0.min(exact.1), exact.0.min(exact.1));
+                }
                 let (left, top) = border(inner, (self.width, self.height), self.spec.placement);
                 Placement { size, orientation, scale, offset: (f64::from(left), f64::from(top)) }
             }
@@ -198,7 +204,13 @@ impl ImageDecoder {
         let Header { width, height, orientation, .. } = header;
         let target = self.target(*width, *height, *orientation);
         let channels = self.spec.color.channels();
-        let resized = resample_memory((*width, *height), target, channels, self.spec.filter);
+        let resized = if self.is_linear() {
+            let turned = if *orientation == Orientation::NoTransforms { 0 } else { channels };
+            let turned = (*width as usize * *height as usize).saturating_mul(turned);
+            turned + linear::memory(self.width, self.height, channels)
+        } else {
+            resample_memory((*width, *height), target, channels, self.spec.filter)
+        };
         // One copy for the turned image and one for the padded image.
         resized + 2 * self.width as usize * self.height as usize * channels
     }
@@ -206,6 +218,9 @@ impl ImageDecoder {
     /// Brings the image to the width and height of the tensor, upright as EXIF says. The image is resized before it
     /// is turned, because turning needs a second copy, and the resized image is normally smaller.
     fn fit(&self, pixels: Pixels, orientation: Orientation) -> Result<Pixels, RequestError> {
+        if self.is_linear() {
+            return Ok(self.fit_linear(&pixels.upright(orientation)));
+        }
         let (width, height) = self.target(pixels.width, pixels.height, orientation);
         let resized = if (pixels.width, pixels.height) == (width, height) {
             pixels
@@ -213,6 +228,37 @@ impl ImageDecoder {
             resample(pixels, width, height, &self.spec)?
         };
         Ok(pad(resized.upright(orientation), self.width, self.height, &self.spec))
+    }
+
+    /// Whether images are resized as OpenCV does it.
+    fn is_linear(&self) -> bool {
+        self.spec.filter == Filter::Bilinear && !self.spec.antialias
+    }
+
+    /// Brings an upright image to the width and height of the tensor, to the levels that OpenCV gives. At the left upper
+    /// corner, the image is put on the background before it is resized, and in the middle after that: so programs that use
+    /// OpenCV do it.
+    fn fit_linear(&self, pixels: &Pixels) -> Pixels {
+        let (width, height) = (self.width, self.height);
+        let Placement { scale, offset, .. } =
+            self.placement(pixels.width, pixels.height, Orientation::NoTransforms);
+        let step = (1.0 / scale.0, 1.0 / scale.1);
+        match (self.spec.resize, self.spec.placement) {
+            (Resize::Contain, ImagePlacement::TopLeft) => {
+                let color = background_color(pixels, &self.spec);
+                let part = Part { step, origin: (0.0, 0.0) };
+                linear::resize(pixels, width, height, part, Some(&color))
+            }
+            (Resize::Contain, ImagePlacement::Center) => {
+                let (across, down) = self.target(pixels.width, pixels.height, Orientation::NoTransforms);
+                let inner = linear::resize(pixels, across, down, Part { step, origin: (0.0, 0.0) }, None);
+                pad(inner, width, height, &self.spec)
+            }
+            (Resize::Stretch | Resize::Cover, _) => {
+                let origin = (-offset.0 * step.0, -offset.1 * step.1);
+                linear::resize(pixels, width, height, Part { step, origin }, None)
+            }
+        }
     }
 
     /// Appends the pixels as tensor values, in the declared layout and order of channels.

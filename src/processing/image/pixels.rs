@@ -225,19 +225,23 @@ pub(super) fn border(inner: (u32, u32), sheet: (u32, u32), placement: ImagePlace
     }
 }
 
+/// Returns the colour around an image, one value for each channel.
+pub(super) fn background_color(inner: &Pixels, spec: &ImageInput) -> Vec<u8> {
+    match spec.background {
+        Background::Level(level) => vec![level; inner.channels],
+        Background::Rgb(rgb) if inner.channels == 1 => vec![luma(rgb)],
+        Background::Rgb(rgb) => rgb.to_vec(),
+        Background::Edge(_) => border_mean(inner),
+    }
+}
+
 /// Puts the image on a larger image of the background's colour.
 pub(super) fn pad(inner: Pixels, width: u32, height: u32, spec: &ImageInput) -> Pixels {
     let channels = inner.channels;
     if (inner.width, inner.height) == (width, height) {
         return inner;
     }
-    let color: Vec<u8> = match spec.background {
-        Background::Level(level) => vec![level; channels],
-        Background::Rgb(rgb) if channels == 1 => vec![luma(rgb)],
-        Background::Rgb(rgb) => rgb.to_vec(),
-        Background::Edge(_) => border_mean(&inner),
-    };
-    let mut bytes = color.repeat(width as usize * height as usize);
+    let mut bytes = background_color(&inner, spec).repeat(width as usize * height as usize);
     let (left, top) = border((inner.width, inner.height), (width, height), spec.placement);
     let (left, top) = (left as usize, top as usize);
     let line = inner.width as usize * channels;
