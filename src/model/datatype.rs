@@ -72,6 +72,11 @@ impl Datatype {
         }
     }
 
+    /// True for integers and floats.
+    pub fn is_number(self) -> bool {
+        !matches!(self, Datatype::Bool | Datatype::Bytes)
+    }
+
     /// True for FP16, FP32 and FP64.
     pub fn is_float(self) -> bool {
         matches!(self, Datatype::Fp16 | Datatype::Fp32 | Datatype::Fp64)

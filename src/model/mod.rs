@@ -4,6 +4,7 @@
 //!
 //! Not here: code that runs a model, fetches one or uses sockets.
 
+pub mod choices;
 mod datatype;
 mod embedded;
 mod files;

@@ -1,5 +1,5 @@
 //! The steps between the wire and the model. Before the run, image files, sound and text become tensors. After the
-//! run, hidden states become embeddings and scores become classes.
+//! run, hidden states become embeddings, scores become classes, and outputs become results, such as boxes.
 //!
 //! What belongs here: pure functions of their input and of `model.json`. What does not: I/O, threads, formats of
 //! messages (`wire`) and tract (`onnx`).
@@ -10,6 +10,7 @@
 pub mod audio;
 pub mod embedding;
 pub mod image;
+pub mod results;
 pub mod scores;
 pub mod text;
 

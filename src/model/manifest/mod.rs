@@ -28,6 +28,7 @@ mod instances;
 mod kind;
 mod origin;
 mod output;
+mod result;
 mod sequence;
 mod shapes;
 #[cfg(test)]
@@ -45,6 +46,11 @@ pub use input::InputManifest;
 pub use instances::InstanceGroup;
 pub use origin::check_sha256;
 pub use output::OutputManifest;
+pub use result::{
+    Blank, Bounded, BoxForm, BoxUnit, Column, Coordinates, DetectionDecoder, DetectionsManifest, HeadForm,
+    HeadManifest, KeypointsManifest, Labels, MaskDecoder, MaskEncoding, MasksManifest, Order,
+    RegionsManifest, ResultManifest, ScoreActivation, Suppression, TextManifest,
+};
 pub use sequence::{SequenceManifest, StateManifest};
 pub use shapes::InputShapes;
 pub use text::{Padding, PaddingWord, TextInput};
@@ -90,6 +96,8 @@ pub struct Manifest {
     pub inputs: Vec<InputManifest>,
     /// Entries for single outputs. An output without an entry is as the ONNX file declares it.
     pub outputs: Vec<OutputManifest>,
+    /// Answers that are made of the outputs, such as detections in an image.
+    pub result: Option<ResultManifest>,
     /// Inputs that always get the same value (for example a sample rate), by name. Clients do not see them.
     pub parameters: BTreeMap<String, serde_json::Value>,
     /// The runs on zeros before the model is ready. Default: 1.
@@ -145,6 +153,7 @@ impl Manifest {
         shapes::check(&self.shapes)?;
         self.sequence.iter().try_for_each(SequenceManifest::validate)?;
         self.inputs.iter().try_for_each(InputManifest::validate)?;
+        self.result.iter().try_for_each(ResultManifest::validate)?;
         self.outputs.iter().try_for_each(OutputManifest::validate)
     }
 }
