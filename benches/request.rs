@@ -75,6 +75,7 @@ fn encode_oip_json(bencher: Bencher<'_, '_>, count: usize) {
         model_version: "1",
         id: None,
         outputs,
+        result: None,
         stream: StreamParameters::default(),
     };
     bencher.bench(|| match divan::black_box(&response).encode(Form::Oip).unwrap() {

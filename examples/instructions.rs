@@ -58,8 +58,14 @@ fn requests(count: usize) {
         let [tensor] = <[Tensor; 1]>::try_from(result.tensors).unwrap();
         let outputs = vec![OutputTensor { name: "logits", tensor, binary: false }];
         let stream = StreamParameters::default();
-        let reply =
-            InferResponse { model_name: "digits", model_version: "1", id: Some(&id), outputs, stream };
+        let reply = InferResponse {
+            model_name: "digits",
+            model_version: "1",
+            id: Some(&id),
+            outputs,
+            result: None,
+            stream,
+        };
         black_box(reply.encode(Form::Oip).unwrap());
     }
 }

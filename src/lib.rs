@@ -56,7 +56,7 @@
 //! | [`fetch`] | models from a URL: download, check, cache, unpack | `transfer` `config` `model` |
 //! | [`engine`] | queue, workers, batches, sequences: when each job runs | `onnx` `processing` `memory` `model` `error` `clock` `sync` `panics` |
 //! | [`onnx`] | ONNX files, operators, plans, sessions; the only module that imports tract | `memory` `model` `error` `panics` |
-//! | [`processing`] | image files, sound and text to tensors; tensors to embeddings and classes; pure | `config` `memory` `model` `error` |
+//! | [`processing`] | image files, sound and text to tensors; tensors to embeddings, classes and results such as boxes; pure | `config` `memory` `model` `error` |
 //! | [`wire`] | Open Inference Protocol v2 and rows, bytes to requests and responses to bytes; pure | `memory` `model` `error` |
 //! | [`pack`] | container images: layers, archives, registries; never part of serving | `transfer` `plain` |
 //! | [`transfer`] | the common parts of sending images and fetching models: HTTP agent, digests, progress | `plain` |

@@ -44,6 +44,8 @@ mod private;
 mod program;
 /// Several models and versions, and their reload under load.
 mod repository;
+/// Results: boxes in the pixels of the photograph, regions and lines of text in place of tensors.
+mod results;
 /// Requests that share a state, in a conversation or by a sequence id; no state reaches another sequence.
 mod sequences;
 /// Sound in windows, and video with only the newest frame.

@@ -1,6 +1,7 @@
 //! `onnxd check`: prints the inputs, outputs and speed of a model, or why it does not load. It loads and measures with
 //! the same code as the server; only the text of the report belongs here.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use clap::Args;
 use super::logging;
 use crate::config::{FetchFlags, Limits, LogFlags};
 use crate::fetch::Fetcher;
-use crate::inference::{self, Loaded, Sample, planning};
+use crate::inference::{self, Loaded, Sample, Suggestion, planning};
 use crate::memory::{Budget, Share};
 use crate::model::repository::find_all;
 use crate::model::{ModelFiles, ModelSource, Store, TensorMetadata};
@@ -33,6 +34,10 @@ pub struct CheckFlags {
     /// Print one line for each model below a folder, .onnx files too
     #[arg(long, conflicts_with_all = ["model", "example"], value_name = "FOLDER")]
     all: Option<PathBuf>,
+
+    /// Write the model.json that the report suggests into the model's folder, if there is none
+    #[arg(long, conflicts_with = "all")]
+    write: bool,
 
     #[command(flatten)]
     fetch: FetchFlags,
@@ -76,7 +81,15 @@ pub fn run(flags: &CheckFlags) -> ExitCode {
         }
         let begun = Instant::now();
         match inference::load(files, &Limits::default()) {
-            Ok(loaded) => report(loaded, begun.elapsed(), flags.example),
+            Ok(loaded) => {
+                let suggested = suggested(&loaded);
+                report(loaded, begun.elapsed(), flags.example);
+                if let Some((folder, manifest)) = suggested
+                    && !suggest(&folder, &manifest, flags.write)
+                {
+                    code = ExitCode::FAILURE;
+                }
+            }
             Err(error) => {
                 println!("loads    no\n         {error}\n");
                 code = ExitCode::FAILURE;
@@ -84,6 +97,40 @@ pub fn run(flags: &CheckFlags) -> ExitCode {
         }
     }
     code
+}
+
+/// The folder of a model without model.json, and the model.json that it looks like.
+fn suggested(loaded: &Loaded) -> Option<(PathBuf, Suggestion)> {
+    let files = &loaded.files;
+    let has_none = files.manifest_file.is_none() && files.store == Store::Disk && loaded.result.is_none();
+    let folder = files.onnx.parent().map(Path::to_owned).unwrap_or_default();
+    let signature = loaded.workload.session.signature();
+    has_none.then(|| inference::suggestion(files, signature)).flatten().map(|manifest| (folder, manifest))
+}
+
+/// Prints a suggested model.json, and writes it to the model's folder if `is_wanted`. Returns false when it cannot be
+/// written.
+fn suggest(folder: &Path, Suggestion { reason, manifest }: &Suggestion, is_wanted: bool) -> bool {
+    let text = format!("{manifest:#}\n");
+    println!(
+        "looks    like a model with a result: {reason}. If that is right, serve it with this model.json"
+    );
+    println!(
+        "         (docs/results.md), and add `\"labels\": \"labels.txt\"` to its result if it has classes:"
+    );
+    print!("{text}");
+    if !is_wanted {
+        println!("         `onnxd check --write` writes it beside the ONNX file\n");
+        return true;
+    }
+    let path = folder.join("model.json");
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path);
+    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+    match &written {
+        Ok(()) => println!("         written to {}\n", path.display()),
+        Err(error) => println!("         not written to {}: {error}\n", path.display()),
+    }
+    written.is_ok()
 }
 
 /// Prints a line for each model below a folder: what it takes and gives, or why it cannot be served.
@@ -188,6 +235,9 @@ fn tensors(loaded: &Loaded) {
     }
     for state in session.states() {
         println!("state    {}, kept from request to request", describe(state, &[]));
+    }
+    if let Some(result) = &loaded.result {
+        println!("result   {}", result.describe(signature));
     }
     if let Some(stream) = loaded.workload.preprocessor.stream() {
         println!("stream   {}", stream.describe());

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::sources::label_file;
 use crate::model::repository::MANIFEST;
 use crate::model::{ModelFiles, Store};
 
@@ -51,6 +52,7 @@ impl Fingerprint {
             let labels = manifest.outputs.iter().filter_map(|output| output.labels.as_ref());
             let texts = manifest.inputs.iter().filter_map(|input| Some(&input.text.as_ref()?.tokenizer));
             paths.extend(labels.chain(texts).map(|file| files.folder.join(file)));
+            paths.extend(label_file(files).map(|file| files.folder.join(file)));
         }
         let onnx = (!is_elsewhere).then(|| Seen::at(files.onnx.clone()));
         let data = match &onnx {

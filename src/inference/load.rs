@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::sequences::{SequenceRules, SharedSequences};
 use super::sources::Sources;
 use super::warmup::{WarmUp, sample, warm_up};
-use super::{Fingerprint, ServedModel, Workers, embedding, planning};
+use super::{Fingerprint, ModelResult, ServedModel, Workers, embedding, planning};
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::engine::Queue;
@@ -41,6 +41,8 @@ pub struct Loaded {
     pub files: ModelFiles,
     pub workload: Workload,
     pub postprocessors: Vec<Postprocessor>,
+    /// What answers are made of outputs.
+    pub result: Option<ModelResult>,
     /// Makes and measures plans for batches; `None` when the model uses no batches.
     pub planner: Option<Planner>,
     /// The states with which a sequence begins; empty for a model without states.
@@ -88,9 +90,20 @@ fn try_load(sources: Sources, limits: &Limits) -> Result<Loaded, LoadError> {
         Some(count) => Some(try_threads(&mut prepared.workload, count).map_err(failed)?),
         None => None,
     };
-    let Assembled { workload, postprocessors, planner, initial } = prepared;
+    let Assembled { workload, postprocessors, result, planner, initial } = prepared;
     let audio = workload.preprocessor.stream().cloned();
-    Ok(Loaded { threads, workload, postprocessors, planner, initial, audio, class_labels, warm_up, files })
+    Ok(Loaded {
+        threads,
+        workload,
+        postprocessors,
+        result,
+        planner,
+        initial,
+        audio,
+        class_labels,
+        warm_up,
+        files,
+    })
 }
 
 /// What the owner can do about a model that fails on every sample.
@@ -117,6 +130,7 @@ fn advice(signature: &Signature) -> String {
 struct Assembled {
     workload: Workload,
     postprocessors: Vec<Postprocessor>,
+    result: Option<ModelResult>,
     planner: Option<Planner>,
     initial: Vec<Tensor>,
 }
@@ -134,6 +148,10 @@ fn prepare(sources: &Sources, limits: &Limits) -> Result<Assembled, String> {
     let embeddings = embedding::embeddings(session.signature_mut(), &files.manifest, &texts)?;
     let preprocessor = preprocessor(&mut session, &files.manifest, texts, limits)?;
     let postprocessors = postprocessors(&session, sources, graph.class_labels())?;
+    let result = ModelResult::new(session.signature(), sources)?;
+    if let Some(result) = &result {
+        log::info!("model `{}`: result: {}", files.name, result.describe(session.signature()));
+    }
     for ClassLabels { output, labels } in graph.class_labels() {
         log::info!(
             "model `{}`: output `{output}` is the tensor that the file makes a ZipMap of: a row's scores for {}",
@@ -142,7 +160,7 @@ fn prepare(sources: &Sources, limits: &Limits) -> Result<Assembled, String> {
         );
     }
     let workload = Workload { session, preprocessor, embeddings };
-    Ok(Assembled { workload, postprocessors, planner, initial })
+    Ok(Assembled { workload, postprocessors, result, planner, initial })
 }
 
 impl Loaded {
@@ -193,6 +211,7 @@ impl Loaded {
             version: self.files.version,
             signature,
             postprocessors: self.postprocessors,
+            result: self.result,
             queue,
             sequences,
             audio: self.audio,

@@ -12,6 +12,8 @@ mod fingerprint;
 mod load;
 mod loader;
 pub mod planning;
+mod recognised;
+mod results;
 mod scan;
 pub mod sequences;
 mod sources;
@@ -33,10 +35,11 @@ use crate::error::{Code, RequestError};
 use crate::memory::Share;
 use crate::model::{Signature, Tensor};
 use crate::processing::audio::AudioStream;
+use crate::processing::results::Settled;
 use crate::processing::scores::Postprocessor;
 use crate::wire::request::WantedOutput;
 use crate::wire::response::Encoded;
-use crate::wire::{Form, InferResponse, OutputTensor, StreamParameters};
+use crate::wire::{Form, InferResponse, OutputTensor, ResultJson, StreamParameters};
 
 use sequences::{SequenceRules, SharedSequences};
 
@@ -44,6 +47,8 @@ pub use catalogue::{Catalogue, Entry, FailedAt, Failure, Models, Workers};
 pub use fingerprint::Fingerprint;
 pub use load::{LoadError, Loaded, load};
 pub use loader::{Before, Changes, Loader};
+pub use recognised::{Suggestion, suggestion};
+pub use results::ModelResult;
 pub use scan::Scan;
 pub use warmup::{Sample, WarmUp};
 
@@ -55,6 +60,8 @@ pub struct ServedModel {
     pub signature: Signature,
     /// One postprocessor for each output, in the signature's order.
     postprocessors: Vec<Postprocessor>,
+    /// What answers are made of outputs; `None` for a model that answers with its outputs.
+    result: Option<ModelResult>,
     queue: Queue,
     /// The sequences of a model with states; `None` for a model without.
     pub sequences: Option<(SequenceRules, SharedSequences)>,
@@ -78,11 +85,28 @@ pub struct Pending {
     id: Option<Box<RawValue>>,
     form: Form,
     outputs: Vec<WantedOutput>,
+    result: WantedResult,
     /// With `stream=last`: the number of frames that were dropped since the previous answer. `None` otherwise.
     pub dropped: Option<u64>,
 }
 
+/// The result that a request wants.
+#[derive(Debug)]
+struct WantedResult {
+    /// The settings of the result; `None` when the request wants no result. The error is the answer to the request.
+    settled: Result<Option<Settled>, RequestError>,
+    /// Whether the request gets all outputs that it wants beside the result, also those that the result is made from.
+    with_outputs: bool,
+    /// The number of rows of the request.
+    rows: usize,
+}
+
 impl ServedModel {
+    /// The kind, the labels and the settings of the model's result, for metadata.
+    pub fn result_metadata(&self) -> Option<serde_json::Value> {
+        self.result.as_ref().map(ModelResult::metadata)
+    }
+
     /// True while at least one worker runs.
     pub fn is_ready(&self) -> bool {
         self.alive.iter().any(|alive| !has_ended(alive))
@@ -102,11 +126,20 @@ impl ServedModel {
     /// Makes the answer from the worker's outcome. `share` is the memory of the outcome; afterwards it is the
     /// memory of the response.
     pub fn answer(&self, pending: Pending, outcome: Outcome, share: &mut Share) -> Answer {
-        let Pending { id, form, outputs, dropped } = pending;
+        let Pending { id, form, mut outputs, result: wanted, dropped } = pending;
         let encoded = outcome.and_then(|Outputs { tensors, rows }| {
             let stream_offset = rows.first().and_then(|row| row.offset);
             let stream = StreamParameters { stream_offset, dropped };
-            let encoded = self.encode(id.as_deref(), form, &outputs, stream, tensors)?;
+            let result = match (&self.result, wanted.settled?) {
+                (Some(result), Some(settled)) => {
+                    if !wanted.with_outputs {
+                        outputs.retain(|output| !result.reads(output.index));
+                    }
+                    Some(result.make(&tensors, &rows, wanted.rows, &settled, share)?)
+                }
+                _ => None,
+            };
+            let encoded = self.encode(id.as_deref(), form, &outputs, result, stream, tensors)?;
             share.resize(encoded.len())?;
             Ok(encoded)
         });
@@ -121,6 +154,7 @@ impl ServedModel {
         id: Option<&RawValue>,
         form: Form,
         wanted: &[WantedOutput],
+        result: Option<ResultJson>,
         stream: StreamParameters,
         tensors: Vec<Tensor>,
     ) -> Result<Encoded, RequestError> {
@@ -137,7 +171,7 @@ impl ServedModel {
             outputs.push(OutputTensor { name, tensor, binary: *binary });
         }
         let (model_name, model_version) = (&self.name, &self.version);
-        InferResponse { model_name, model_version, id, outputs, stream }.encode(form)
+        InferResponse { model_name, model_version, id, outputs, result, stream }.encode(form)
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Fingerprint, LoadError};
+use super::{Fingerprint, LoadError, recognised};
 use crate::model::ModelFiles;
+use crate::model::manifest::Labels;
 use crate::onnx::Graph;
 use crate::onnx::external::OnnxFile;
 
@@ -23,8 +24,9 @@ impl Sources {
     /// Reads the files. It adds the data files that the ONNX file names to `fingerprint`, also when reading fails,
     /// so that a reload notices when a missing file appears. A file that changes during the read is an error,
     /// because its content may be mixed.
-    pub fn read(files: ModelFiles, fingerprint: &mut Fingerprint) -> Result<Sources, LoadError> {
-        let failed = |message: String| LoadError { model: files.name.clone(), message };
+    pub fn read(mut files: ModelFiles, fingerprint: &mut Fingerprint) -> Result<Sources, LoadError> {
+        let model = files.name.clone();
+        let failed = |message: String| LoadError { model: model.clone(), message };
         let onnx = match files.embedded_onnx() {
             Some(bytes) => OnnxFile::parse(bytes),
             None => OnnxFile::read(&files.onnx),
@@ -34,6 +36,7 @@ impl Sources {
             fingerprint.add_data(&files.onnx, &onnx.data_files());
         }
         let graph = Graph::of(onnx).map_err(|error| failed(error.to_string()))?;
+        recognised::declare_image(&mut files, &graph);
         let mut named = BTreeMap::new();
         for name in names(&files) {
             let content = files.read(&name, MOST_BYTES).map_err(&failed)?;
@@ -57,5 +60,13 @@ impl Sources {
 fn names(files: &ModelFiles) -> Vec<String> {
     let labels = files.manifest.outputs.iter().filter_map(|output| output.labels.clone());
     let texts = files.manifest.inputs.iter().filter_map(|input| Some(input.text.as_ref()?.tokenizer.clone()));
-    labels.chain(texts).collect()
+    labels.chain(texts).chain(label_file(files)).collect()
+}
+
+/// The file with the labels of the result.
+pub fn label_file(files: &ModelFiles) -> Option<String> {
+    match files.manifest.result.as_ref()?.labels()? {
+        Labels::File(file) => Some(file.clone()),
+        Labels::Listed(_) => None,
+    }
 }

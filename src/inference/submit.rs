@@ -17,10 +17,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::sequences::{Sequences, Turn};
-use super::{Pending, ServedModel};
+use super::{Pending, ServedModel, WantedResult};
 use crate::engine::{Frame, Inputs, Job, Mailbox, ReplyTo};
 use crate::error::RequestError;
 use crate::memory::Share;
+use crate::model::Input;
 use crate::wire::{InferRequest, SequenceParameters};
 
 impl ServedModel {
@@ -35,8 +36,14 @@ impl ServedModel {
         reply: ReplyTo,
     ) -> Pending {
         let deadline = self.deadline(request.timeout);
+        let result = self.wanted_result(&request);
         let InferRequest { id, form, inputs, rows, outputs, sequence, .. } = request;
-        let pending = Pending { id, form, outputs, dropped: None };
+        let refused = result.settled.clone().err();
+        let pending = Pending { id, form, outputs, result, dropped: None };
+        if let Some(error) = refused {
+            reply.send(Err(error));
+            return pending;
+        }
         let turn = match self.turn(sequence, sequences) {
             Ok(turn) => turn,
             Err(error) => {
@@ -73,8 +80,9 @@ impl ServedModel {
         reply: impl FnOnce() -> ReplyTo,
     ) -> bool {
         let deadline = self.deadline(request.timeout);
+        let result = self.wanted_result(&request);
         let InferRequest { id, form, inputs, outputs, .. } = request;
-        let pending = Pending { id, form, outputs, dropped: None };
+        let pending = Pending { id, form, outputs, result, dropped: None };
         let is_new = mailbox.put(Frame { pending, inputs, deadline, share });
         if is_new {
             let job = Job {
@@ -91,6 +99,27 @@ impl ServedModel {
             }
         }
         is_new
+    }
+
+    /// What a request says about the model's result.
+    fn wanted_result(&self, request: &InferRequest) -> WantedResult {
+        let InferRequest { choices, names_outputs, inputs, .. } = request;
+        let settled = match (&self.result, choices.results) {
+            (None, Some(true)) => Err(RequestError::invalid(
+                "`results` is true, but this model has no result: leave it out, or declare `result` in model.json",
+            )),
+            (None, _) | (_, Some(false)) => Ok(None),
+            (Some(_), None) if *names_outputs => Ok(None),
+            (Some(result), _) => result.settle(choices).map(Some),
+        };
+        let rows_of = |input: &Input| match input {
+            Input::Files(files) => Some(files.len()),
+            // A tensor of images.
+            Input::Tensor(tensor) if tensor.shape().len() == 4 => Some(tensor.shape()[0]),
+            _ => None,
+        };
+        let rows = inputs.iter().find_map(rows_of).unwrap_or(1);
+        WantedResult { settled, with_outputs: *names_outputs, rows }
     }
 
     /// The time by which inference must begin. It is set by the request's time-out, but is never later than the

@@ -30,6 +30,8 @@ pub struct Graph {
     /// The names of the outputs, in the file's order.
     pub(super) output_names: Vec<String>,
     class_labels: Vec<ClassLabels>,
+    /// The notes of whoever made the file: pairs of a name and a text.
+    metadata: Vec<(String, String)>,
 }
 
 /// The names of the classes in the columns of an output, as the ONNX file gives them.
@@ -66,6 +68,8 @@ impl Graph {
         };
         file.check_data_files()?;
         let OnnxFile { mut proto, folder, defaults } = file;
+        let metadata = std::mem::take(&mut proto.metadata_props);
+        let metadata = metadata.into_iter().map(|entry| (entry.key, entry.value)).collect();
         inline_functions(&mut proto, &defaults).map_err(|cause| LoadError {
             what: "reading the model",
             cause,
@@ -105,12 +109,17 @@ impl Graph {
             .collect::<Result<_, _>>()?;
         let graph = source.graph();
         let output_names = graph.output.iter().map(|output| output.name.clone()).collect();
-        Ok(Graph { source: Arc::new(source), inputs, output_names, class_labels })
+        Ok(Graph { source: Arc::new(source), inputs, output_names, class_labels, metadata })
     }
 
     /// Returns the class labels that the file gives for its outputs.
     pub fn class_labels(&self) -> &[ClassLabels] {
         &self.class_labels
+    }
+
+    /// Returns a text of the file's metadata (ONNX, `metadata_props`). Exporters leave there what the graph does not say.
+    pub fn metadata(&self, name: &str) -> Option<&str> {
+        self.metadata.iter().find(|(key, _)| key == name).map(|(_, text)| text.as_str())
     }
 
     /// Returns the inputs as the file declares them.

@@ -152,7 +152,8 @@ pub fn respond<'a>(
         Route::Model(path) => match catalogue.find(Some(path.name), path.version) {
             Ok(model) => {
                 let versions = catalogue.versions(&model.name);
-                json(StatusCode::OK, metadata::model(&model.name, versions, &model.signature))
+                let result = model.result_metadata();
+                json(StatusCode::OK, metadata::model(&model.name, versions, &model.signature, result))
             }
             Err(failure) => request_error(&failure),
         },

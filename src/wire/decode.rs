@@ -179,6 +179,8 @@ fn of_inputs(
         inputs,
         rows,
         outputs,
+        names_outputs: false,
+        choices: defaults.choices.clone(),
         timeout: defaults.timeout,
         sequence: SequenceParameters::default(),
     })
@@ -254,6 +256,7 @@ fn read_envelope(
 ) -> Result<InferRequest, RequestError> {
     let Object(parameters) = envelope.parameters.unwrap_or_default();
     let sequence = parameters.sequence(signature)?;
+    let choices = parameters.choices(&defaults.choices);
     let binary = parameters.binary_data_output;
     let (form, inputs) = match (envelope.inputs, envelope.instances) {
         (Some(inputs), None) => (Form::Oip, named_inputs(inputs.0, &mut tensors, signature, memory)?),
@@ -283,6 +286,8 @@ fn read_envelope(
         form,
         inputs,
         rows: Vec::new(),
+        names_outputs: envelope.outputs.as_ref().is_some_and(|outputs| !outputs.0.is_empty()),
+        choices,
         outputs: wanted_outputs(envelope.outputs.map(|outputs| outputs.0), binary, signature, defaults)?,
         timeout: parameters.timeout.map(Duration::from_micros).or(defaults.timeout),
         sequence,

@@ -18,6 +18,7 @@ use super::few::Few;
 use super::request::SequenceParameters;
 use crate::error::{RequestError, shorten};
 use crate::model::Signature;
+use crate::model::choices::Choices;
 
 /// The largest number of tensors in a request. It is far above the number of inputs of real models.
 const MOST_TENSORS: usize = 1024;
@@ -81,9 +82,44 @@ pub(super) struct RequestParameters<'a> {
     sequence_id: Option<&'a RawValue>,
     sequence_start: Option<bool>,
     sequence_end: Option<bool>,
+    /// Whether the answer has results in place of the outputs that they are made from (ours).
+    results: Option<bool>,
+    // The settings of results (ours). They are kept as text: their types and bounds depend on the model, and a model
+    // without results ignores them like all parameters that it does not know.
+    #[serde(borrow)]
+    score_threshold: Option<&'a RawValue>,
+    #[serde(borrow)]
+    iou_threshold: Option<&'a RawValue>,
+    #[serde(borrow)]
+    max: Option<&'a RawValue>,
+    #[serde(borrow)]
+    threshold: Option<&'a RawValue>,
+    #[serde(borrow)]
+    unclip_ratio: Option<&'a RawValue>,
+    #[serde(borrow)]
+    steps: Option<&'a RawValue>,
 }
 
 impl RequestParameters<'_> {
+    /// Returns what the request says about the results that it wants. What it leaves open is as in `defaults`.
+    pub fn choices(&self, defaults: &Choices) -> Choices {
+        let mut choices = Choices::default();
+        choices.results = self.results;
+        for (name, value) in [
+            ("score_threshold", self.score_threshold),
+            ("iou_threshold", self.iou_threshold),
+            ("max", self.max),
+            ("threshold", self.threshold),
+            ("unclip_ratio", self.unclip_ratio),
+            ("steps", self.steps),
+        ] {
+            if let Some(value) = value {
+                choices.take(name, value.get());
+            }
+        }
+        choices.or(defaults)
+    }
+
     /// Returns the sequence that the request belongs to.
     ///
     /// Errors: the model has no state, or `sequence_id` is neither a number nor a short string.

@@ -30,6 +30,9 @@ struct Model<'a> {
     platform: &'static str,
     inputs: Vec<Tensor<'a>>,
     outputs: Vec<Tensor<'a>>,
+    /// The answers that are made of the outputs. An extension of onnxd.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<serde_json::Value>,
 }
 
 #[derive(Serialize)]
@@ -53,8 +56,13 @@ struct Parameters<'a> {
 }
 
 /// Returns the JSON for `GET /v2/models/{m}`: all served versions, and the inputs and outputs of one version. Shapes
-/// have -1 for an open dimension.
-pub fn model(name: &str, versions: Vec<&str>, signature: &Signature) -> String {
+/// have -1 for an open dimension. `result` describes the answers that are made of the outputs.
+pub fn model(
+    name: &str,
+    versions: Vec<&str>,
+    signature: &Signature,
+    result: Option<serde_json::Value>,
+) -> String {
     let list =
         |tensors| <[TensorMetadata]>::iter(tensors).map(|tensor| describe(tensor, signature)).collect();
     let model = Model {
@@ -63,6 +71,7 @@ pub fn model(name: &str, versions: Vec<&str>, signature: &Signature) -> String {
         platform: "onnx_tract",
         inputs: list(&signature.inputs),
         outputs: list(&signature.outputs),
+        result,
     };
     serde_json::to_string(&model).expect("strings and numbers always serialize")
 }

@@ -24,4 +24,4 @@ pub mod response;
 mod rows;
 
 pub use request::{Defaults, Form, Framing, InferRequest, Rejected, SequenceParameters, Stream};
-pub use response::{InferResponse, OutputTensor, StreamParameters};
+pub use response::{InferResponse, OutputTensor, ResultJson, StreamParameters};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 
 use crate::error::{RequestError, shorten};
+use crate::model::choices::Choices;
 use crate::model::{Input, Row};
 
 /// How the binary messages of a conversation are read.
@@ -46,6 +47,8 @@ pub struct Defaults {
     pub timeout: Option<Duration>,
     /// Which messages are answered.
     pub stream: Stream,
+    /// Whether results are wanted, and their thresholds.
+    pub choices: Choices,
     /// The deepest nesting of the JSON. The server's configuration sets this limit; the query string cannot change
     /// it.
     pub max_json_depth: usize,
@@ -64,6 +67,7 @@ impl Default for Defaults {
             binary_data_output: false,
             timeout: None,
             stream: Stream::default(),
+            choices: Choices::default(),
             max_json_depth: PARSER_DEPTH,
             max_files: usize::MAX,
         }
@@ -71,8 +75,8 @@ impl Default for Defaults {
 }
 
 impl Defaults {
-    /// Reads `framing`, `classification`, `binary_data_output`, `timeout` (microseconds) and `stream`. Other names
-    /// are ignored, because gateways and clients add their own parameters.
+    /// Reads `framing`, `classification`, `binary_data_output`, `timeout` (microseconds), `stream`, `results`, and the
+    /// settings of results. Other names are ignored, because gateways and clients add their own parameters.
     ///
     /// Errors: the value of one of these parameters is not valid.
     pub fn from_query(query: &str) -> Result<Defaults, RequestError> {
@@ -111,7 +115,11 @@ impl Defaults {
                         _ => return Err(wrong("`all` or `last`")),
                     }
                 }
-                _ => {}
+                "results" => {
+                    defaults.choices.results = Some(value.parse().map_err(|_| wrong("`true` or `false`"))?);
+                }
+                // Their bounds depend on the model, which checks them.
+                name => _ = defaults.choices.take(name, &value),
             }
         }
         Ok(defaults)
@@ -152,6 +160,10 @@ pub struct InferRequest {
     pub rows: Vec<Row>,
     /// The wanted outputs in the request's order, or all outputs of the model when the request names none.
     pub outputs: Vec<WantedOutput>,
+    /// Whether the request names its outputs. It then wants these, and not the result that is made from them.
+    pub names_outputs: bool,
+    /// Whether results are wanted, and their thresholds.
+    pub choices: Choices,
     /// The longest time before inference begins. With `None` or 0, only the server's limit applies.
     pub timeout: Option<Duration>,
     /// The sequence that the request belongs to.

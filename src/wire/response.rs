@@ -20,10 +20,23 @@ pub struct InferResponse<'a> {
     pub model_version: &'a str,
     /// The id of the request, as JSON text.
     pub id: Option<&'a RawValue>,
-    /// The outputs, in the order that the request asked for.
+    /// The outputs, in the order that the request asked for. With a result: without those that it is made from.
     pub outputs: Vec<OutputTensor<'a>>,
+    /// The answers that are made of outputs; `None` when the response has only outputs.
+    pub result: Option<ResultJson>,
     /// The position in the stream, for a response to a stream.
     pub stream: StreamParameters,
+}
+
+/// Answers that are made of outputs. This is an extension of onnxd.
+#[derive(Debug)]
+pub struct ResultJson {
+    /// The JSON of each row's answer.
+    pub rows: Vec<Box<RawValue>>,
+    /// What the coordinates in the answers count; `None` for answers without coordinates.
+    pub coordinates: Option<&'static str>,
+    /// The number of scores and boxes that were left out because they are no finite numbers.
+    pub non_finite: usize,
 }
 
 /// The position of a response in its stream. This is an extension of onnxd.
@@ -118,7 +131,9 @@ impl InferResponse<'_> {
             model_name: self.model_name,
             model_version: self.model_version,
             id: self.id,
-            outputs,
+            results: self.result.as_ref().map(|result| &*result.rows),
+            coordinates: self.result.as_ref().and_then(|result| result.coordinates),
+            outputs: (self.result.is_none() || !outputs.is_empty()).then_some(outputs),
             parameters: self.parameters(non_finite),
         };
         let json = serde_json::to_string(&body).expect("numbers and strings always serialize");
@@ -130,6 +145,9 @@ impl InferResponse<'_> {
     }
 
     fn encode_rows(&self, rows: usize) -> Result<String, RequestError> {
+        if let Some(result) = &self.result {
+            return self.encode_result_rows(result, rows);
+        }
         if let Some(output) = self.outputs.iter().find(|output| output.tensor.shape().first() != Some(&rows))
         {
             return Err(RequestError::invalid(format!(
@@ -147,7 +165,25 @@ impl InferResponse<'_> {
         Ok(serde_json::to_string(&body).expect("numbers and strings always serialize"))
     }
 
+    /// The answers of a result as predictions.
+    fn encode_result_rows(&self, result: &ResultJson, rows: usize) -> Result<String, RequestError> {
+        if result.rows.len() != rows {
+            return Err(RequestError::invalid(format!(
+                "the result has {} answers for {rows} instances: ask with `inputs` instead",
+                result.rows.len()
+            )));
+        }
+        let body = ResultRowsBody {
+            predictions: &result.rows,
+            coordinates: result.coordinates,
+            id: self.id,
+            parameters: self.parameters(0),
+        };
+        Ok(serde_json::to_string(&body).expect("numbers and strings always serialize"))
+    }
+
     fn parameters(&self, non_finite: usize) -> Option<ResponseParameters> {
+        let non_finite = non_finite + self.result.as_ref().map_or(0, |result| result.non_finite);
         let StreamParameters { stream_offset, dropped } = self.stream;
         let said = non_finite > 0 || stream_offset.is_some() || dropped.is_some();
         said.then_some(ResponseParameters { non_finite, stream_offset, dropped })
@@ -160,15 +196,22 @@ struct Body<'a> {
     model_version: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a RawValue>,
-    outputs: Vec<OutputJson<'a>>,
+    /// The answer of each row. This field is ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    results: Option<&'a [Box<RawValue>]>,
+    /// What the coordinates in `results` count. This field is ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coordinates: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outputs: Option<Vec<OutputJson<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     parameters: Option<ResponseParameters>,
 }
 
 #[derive(Serialize)]
 struct ResponseParameters {
-    /// The number of NaN and infinite elements. JSON has no such numbers, so they are `null` in `data`. This field is
-    /// ours.
+    /// The number of NaN and infinite elements. JSON has no such numbers, so they are `null` in `data`, and left out of
+    /// `results`. This field is ours.
     #[serde(skip_serializing_if = "is_zero")]
     non_finite: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -200,6 +243,17 @@ struct Size {
 #[derive(Serialize)]
 struct RowsBody<'a> {
     predictions: Predictions<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<ResponseParameters>,
+}
+
+#[derive(Serialize)]
+struct ResultRowsBody<'a> {
+    predictions: &'a [Box<RawValue>],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coordinates: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -350,7 +404,7 @@ mod tests {
         let tensor = Tensor::new(shape.to_vec(), elements).unwrap();
         let outputs = vec![OutputTensor { name: "y", tensor, binary }];
         let stream = StreamParameters::default();
-        InferResponse { model_name: "m", model_version: "1", id: None, outputs, stream }
+        InferResponse { model_name: "m", model_version: "1", id: None, outputs, result: None, stream }
     }
 
     #[test]

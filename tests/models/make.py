@@ -40,7 +40,9 @@ def f32(array):
     return np.asarray(array, dtype=np.float32)
 
 
-def save(name, nodes, inputs, outputs, constants=(), check=True, ml=None, opset=17, microsoft=None):
+def save(
+    name, nodes, inputs, outputs, constants=(), check=True, ml=None, opset=17, microsoft=None, metadata=None
+):
     """Writes <name>/model.onnx into an emptied folder. `ml` and `microsoft` are the versions of ai.onnx.ml and
     com.microsoft, if they are used."""
     graph = helper.make_graph(nodes, name, inputs, outputs, list(constants))
@@ -52,6 +54,7 @@ def save(name, nodes, inputs, outputs, constants=(), check=True, ml=None, opset=
         ir_version=9,
         producer_name="onnxd-tests",
     )
+    helper.set_model_props(model, metadata or {})
     if check:
         onnx.checker.check_model(model, full_check=True)
     path = oracle.fresh(HERE / name) / "model.onnx"
@@ -331,6 +334,100 @@ def make_image3():
         [value("image", FLOAT, ["N", 3, 4, 6])],
         [value("pixels", FLOAT, ["N", 3, 4, 6])],
         [const("one", f32(1))],
+    )
+
+
+def make_spot(name, batch, sides, metadata, masks=False):
+    """Finds the one bright rectangle in an image of 64 x 96: a detector with one anchor and one class, in the form of
+    YOLOv8. The box has the mean and the variance of the bright pixels' places, so it is exact for a rectangle. The
+    score is the brightest level. With `masks`, each box has a coefficient, 1, and the only prototype is positive where
+    the image is bright."""
+    height, width = 64, 96
+    more = [
+        node("Sub", ["score", "score"], ["nothing"]),
+        node("Add", ["nothing", "one"], ["coefficient"]),
+        node("Sub", ["gray", "half"], ["output1"]),
+    ]
+    save(
+        name,
+        [
+            node("ReduceMean", ["image"], ["gray"], axes=[1], keepdims=1),
+            node("ReduceMax", ["gray"], ["score"], axes=[2, 3], keepdims=1),
+            node("Greater", ["gray", "half"], ["is_bright"]),
+            node("Cast", ["is_bright"], ["bright"], to=FLOAT),
+            node("ReduceSum", ["bright", "axes"], ["sum"], keepdims=1),
+            node("Max", ["sum", "one"], ["count"]),
+            *mean_place("x"),
+            *mean_place("y"),
+            *(more if masks else []),
+            node("Concat", ["x_mean", "y_mean", "x_size", "y_size", "score", "coefficient"][: 6 if masks else 5], ["numbers"], axis=1),
+            node("Reshape", ["numbers", "shape"], ["output0"]),
+        ],
+        [value("image", FLOAT, [batch, 3, *sides])],
+        [value("output0", FLOAT, [batch, 6 if masks else 5, 1])]
+        + ([value("output1", FLOAT, [batch, 1, height, width])] if masks else []),
+        [
+            const("half", f32(0.5)),
+            const("one", f32(1)),
+            const("twelve", f32(12)),
+            const("axes", np.array([2, 3], dtype=np.int64)),
+            const("x", f32(np.arange(width) + 0.5).reshape(1, 1, 1, width)),
+            const("y", f32(np.arange(height) + 0.5).reshape(1, 1, height, 1)),
+            # A pixel has a variance of its own: 1/12.
+            const("pixel", f32(1 / 12)),
+            const("shape", np.array([-1, 6 if masks else 5, 1], dtype=np.int64)),
+        ],
+        metadata=metadata,
+    )
+
+
+def mean_place(axis):
+    """The mean of the bright pixels' places along an axis, and the length of a rectangle with their variance."""
+    return [
+        node("Mul", ["bright", axis], [f"{axis}_all"]),
+        node("ReduceSum", [f"{axis}_all", "axes"], [f"{axis}_sum"], keepdims=1),
+        node("Div", [f"{axis}_sum", "count"], [f"{axis}_mean"]),
+        node("Sub", [axis, f"{axis}_mean"], [f"{axis}_off"]),
+        node("Mul", [f"{axis}_off", f"{axis}_off"], [f"{axis}_square"]),
+        node("Mul", [f"{axis}_square", "bright"], [f"{axis}_bright"]),
+        node("ReduceSum", [f"{axis}_bright", "axes"], [f"{axis}_squares"], keepdims=1),
+        node("Div", [f"{axis}_squares", "count"], [f"{axis}_part"]),
+        node("Add", [f"{axis}_part", "pixel"], [f"{axis}_variance"]),
+        node("Mul", [f"{axis}_variance", "twelve"], [f"{axis}_twelve"]),
+        node("Sqrt", [f"{axis}_twelve"], [f"{axis}_size"]),
+    ]
+
+
+def make_boxes():
+    """Gives back what it gets: three tensors that a test fills with the outputs of a detector."""
+    names = {"y": ["N", 6, "anchors"], "logits": ["N", "queries", 2], "boxes": ["N", "rows", 4]}
+    save(
+        "boxes",
+        [node("Identity", [f"{name}_in"], [name]) for name in names],
+        [value(f"{name}_in", FLOAT, shape) for name, shape in names.items()],
+        [value(name, FLOAT, shape) for name, shape in names.items()],
+    )
+
+
+def make_map():
+    """Gives back the image of one channel that it gets."""
+    save(
+        "map",
+        [node("Mul", ["image", "one"], ["map"])],
+        [value("image", FLOAT, ["N", 1, 24, 40])],
+        [value("map", FLOAT, ["N", 1, 24, 40])],
+        [const("one", f32(1))],
+    )
+
+
+def make_letters():
+    """Gives back the scores that it gets: a blank, the two characters of its metadata, and a space."""
+    save(
+        "letters",
+        [node("Identity", ["x"], ["scores"])],
+        [value("x", FLOAT, ["N", "steps", 4])],
+        [value("scores", FLOAT, ["N", "steps", 4])],
+        metadata={"character": "a\né"},
     )
 
 
@@ -1086,6 +1183,23 @@ MODELS = {
     "conv": make_conv,
     "imageu8": make_imageu8,
     "image3": make_image3,
+    "spot": lambda: make_spot("spot", "N", [64, 96], {}),
+    "ultralytics": lambda: make_spot(
+        "ultralytics",
+        "batch",
+        ["height", "width"],
+        {"task": "detect", "names": "{0: 'spot'}", "imgsz": "[64, 96]", "stride": "32"},
+    ),
+    "segments": lambda: make_spot(
+        "segments",
+        "batch",
+        [64, 96],
+        {"task": "segment", "names": "{0: 'spot'}", "imgsz": "[64, 96]", "stride": "32"},
+        masks=True,
+    ),
+    "boxes": make_boxes,
+    "map": make_map,
+    "letters": make_letters,
     "cut": make_cut,
     "flat": make_flat,
     "never": make_never,

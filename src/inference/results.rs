@@ -1,0 +1,195 @@
+//! Applies `result` of `model.json` to a model: it checks it against the model's signature, and makes the answers of a
+//! request from the outputs. The computations are in [`processing`](crate::processing::results).
+
+use std::borrow::Cow;
+
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::recognised;
+use super::sources::Sources;
+use crate::error::{Code, RequestError};
+use crate::memory::Share;
+use crate::model::choices::Choices;
+use crate::model::manifest::{Labels, Layout, ResultManifest};
+use crate::model::{Dim, Elements, Manifest, Row, Signature, Tensor};
+use crate::processing::results::{Declared, Made, ResultMaker, Settled, View};
+use crate::processing::scores::parse_labels;
+use crate::wire::ResultJson;
+
+/// The result of a model.
+#[derive(Debug)]
+pub struct ModelResult {
+    maker: ResultMaker,
+    /// The metadata of the ONNX file that the result was chosen by; `None` when model.json declares it.
+    pub recognised: Option<&'static str>,
+}
+
+impl ModelResult {
+    /// Makes the result that model.json declares, or the one that the metadata of the ONNX file names. `None` when there
+    /// is neither.
+    pub fn new(signature: &Signature, sources: &Sources) -> Result<Option<ModelResult>, String> {
+        let declared = sources.files.manifest.result.clone().map(|spec| (spec, None));
+        let found = || {
+            recognised::result(&sources.files, &sources.graph, signature).map(|(spec, by)| (spec, Some(by)))
+        };
+        let Some((spec, recognised)) = declared.or_else(found) else { return Ok(None) };
+        let outputs: Vec<Declared> = signature
+            .outputs
+            .iter()
+            .map(|output| Declared {
+                name: output.name.clone(),
+                shape: output.shape.iter().map(Dim::fixed).collect(),
+            })
+            .collect();
+        let labels = labels(&spec, sources).map_err(|error| format!("result: {error}"))?;
+        let maker = ResultMaker::new(&spec, &outputs, labels, canvas(signature, &sources.files.manifest))?;
+        for at in maker.outputs() {
+            let output = &signature.outputs[*at];
+            if !output.datatype.is_number() {
+                let (name, datatype) = (&output.name, output.datatype);
+                return Err(format!("result: output `{name}` is {datatype}: expected numbers"));
+            }
+        }
+        Ok(Some(ModelResult { maker, recognised }))
+    }
+
+    /// The settings of a request.
+    ///
+    /// Errors: a choice is not within the model's bounds.
+    pub fn settle(&self, choices: &Choices) -> Result<Settled, RequestError> {
+        self.maker.settle(choices).map_err(RequestError::invalid)
+    }
+
+    /// Whether the answers are made from this output of the signature.
+    pub fn reads(&self, output: usize) -> bool {
+        self.maker.outputs().contains(&output)
+    }
+
+    /// Makes the answers of a request with `rows` rows. `known` is what is known about the rows.
+    pub fn make(
+        &self,
+        tensors: &[Tensor],
+        known: &[Row],
+        rows: usize,
+        settled: &Settled,
+        share: &Share,
+    ) -> Result<ResultJson, RequestError> {
+        let failed = |message: String| RequestError::new(Code::InferenceFailed, format!("result: {message}"));
+        let (mut numbers, mut taken) = (Vec::new(), Vec::new());
+        for at in self.maker.outputs() {
+            let tensor = tensors.get(*at).ok_or_else(|| failed("the engine gave too few outputs".into()))?;
+            if !matches!(tensor.elements(), Elements::Fp32(_)) {
+                taken.push(share.take_beside(tensor.elements().len().saturating_mul(size_of::<f32>()))?);
+            }
+            let floats =
+                floats(tensor.elements()).ok_or_else(|| failed("an output has no numbers".into()))?;
+            numbers.push((tensor.shape(), floats));
+        }
+        let views: Option<Vec<View<'_>>> =
+            numbers.iter().map(|(shape, floats)| View::new(shape, floats)).collect();
+        let views =
+            views.ok_or_else(|| failed("an output has not as many numbers as its shape says".into()))?;
+        let placements: Vec<_> = known.iter().filter_map(|row| row.placement).collect();
+        taken.push(share.take_beside(self.maker.memory(&views, &placements))?);
+        let Made { answer, non_finite } =
+            self.maker.make(&views, &placements, rows, settled).map_err(failed)?;
+        let rows: Result<Vec<Box<RawValue>>, _> = answer.rows.iter().map(to_raw_value).collect();
+        let rows = rows.map_err(|error| failed(error.to_string()))?;
+        Ok(ResultJson { rows, coordinates: answer.counted.map(|counted| counted.name()), non_finite })
+    }
+
+    /// The kind, the labels and the settings, for metadata.
+    pub fn metadata(&self) -> serde_json::Value {
+        let mut fields = serde_json::Map::new();
+        fields.insert("kind".into(), self.maker.kind().into());
+        if !self.maker.labels().is_empty() {
+            fields.insert("labels".into(), self.maker.labels().into());
+        }
+        let settings = self.maker.settings();
+        if !settings.is_empty() {
+            let described = settings.into_iter().map(|(name, [default, least, most])| {
+                (name.to_owned(), serde_json::json!({"default": default, "least": least, "most": most}))
+            });
+            fields.insert("parameters".into(), described.collect::<serde_json::Map<_, _>>().into());
+        }
+        fields.into()
+    }
+
+    /// A sentence for the report of `onnxd check`. `signature` is the model's.
+    pub fn describe(&self, signature: &Signature) -> String {
+        let outputs: Vec<&str> =
+            self.maker.outputs().iter().map(|at| signature.outputs[*at].name.as_str()).collect();
+        let mut text = format!("{} from {}", self.maker.kind(), outputs.join(", "));
+        match self.maker.labels() {
+            [] => {}
+            [only] => text.push_str(&format!("; label {only}")),
+            [first, .., last] => {
+                text.push_str(&format!("; {} labels, {first} to {last}", self.maker.labels().len()))
+            }
+        }
+        for (name, [default, least, most]) in self.maker.settings() {
+            text.push_str(&format!("; {name} {default} ({least} to {most})"));
+        }
+        if let Some(by) = self.recognised {
+            text.push_str(&format!("; recognised by the file's metadata ({by})"));
+        }
+        text
+    }
+}
+
+/// The labels or characters: those that model.json gives, or those in the metadata of the ONNX file.
+fn labels(spec: &ResultManifest, sources: &Sources) -> Result<Vec<String>, String> {
+    let is_text = matches!(spec, ResultManifest::Text(_));
+    match spec.labels() {
+        Some(Labels::Listed(labels)) => Ok(labels.clone()),
+        Some(Labels::File(file)) => {
+            let text = std::str::from_utf8(sources.named(file));
+            let text = text.map_err(|_| format!("{file} is no text in UTF-8"))?;
+            // A character may be a space, so the lines of characters stay as they are.
+            Ok(if is_text { recognised::characters(text) } else { parse_labels(text) })
+        }
+        None if is_text => {
+            Ok(sources.graph.metadata("character").map(recognised::characters).unwrap_or_default())
+        }
+        None => Ok(recognised::names(&sources.graph).unwrap_or_default()),
+    }
+}
+
+/// The width and height of the input for images, where they are known: of the input that model.json declares an image,
+/// or of the only input, if it has the shape of images.
+fn canvas(signature: &Signature, manifest: &Manifest) -> Option<[usize; 2]> {
+    let image = |name: &str| manifest.input(name).and_then(|said| said.image.as_ref());
+    let declared = signature.inputs.iter().find_map(|input| Some((input, image(&input.name)?.layout)));
+    let (input, layout) = match (declared, signature.inputs.as_slice()) {
+        (Some(declared), _) => declared,
+        (None, [only]) => {
+            let channels = |at: usize| matches!(only.shape.get(at).and_then(Dim::fixed), Some(1 | 3));
+            (only, if channels(3) && !channels(1) { Layout::Nhwc } else { Layout::Nchw })
+        }
+        (None, _) => return None,
+    };
+    match (layout, input.shape.as_slice()) {
+        (Layout::Nchw, [_, _, height, width]) | (Layout::Nhwc, [_, height, width, _]) => {
+            Some([width.fixed()?, height.fixed()?])
+        }
+        _ => None,
+    }
+}
+
+/// The elements as f32; `None` when they are no numbers.
+fn floats(elements: &Elements) -> Option<Cow<'_, [f32]>> {
+    Some(match elements {
+        Elements::Fp32(values) => Cow::Borrowed(values.as_slice()),
+        Elements::Fp16(values) => values.iter().map(|value| value.to_f32()).collect(),
+        Elements::Fp64(values) => values.iter().map(|value| *value as f32).collect(),
+        Elements::Uint8(values) => values.iter().map(|value| f32::from(*value)).collect(),
+        Elements::Uint16(values) => values.iter().map(|value| f32::from(*value)).collect(),
+        Elements::Uint32(values) => values.iter().map(|value| *value as f32).collect(),
+        Elements::Uint64(values) => values.iter().map(|value| *value as f32).collect(),
+        Elements::Int8(values) => values.iter().map(|value| f32::from(*value)).collect(),
+        Elements::Int16(values) => values.iter().map(|value| f32::from(*value)).collect(),
+        Elements::Int32(values) => values.iter().map(|value| *value as f32).collect(),
+        Elements::Int64(values) => values.iter().map(|value| *value as f32).collect(),
+        Elements::Bool(_) | Elements::Bytes(_) => return None,
+    })
+}
