@@ -1,0 +1,115 @@
+"""Compares regions and texts of onnxd with those of rapidocr's own Python, on rendered pages.
+
+    pip install -r tests/results/rapidocr-requirements.txt
+    python tests/results/with_rapidocr.py target/release/onnxd
+
+Both get the same tensors, so that only what follows the models is compared. rapidocr cuts corners to whole pixels. It fails
+if a region is missing or additional, if a corner is more than 2 pixels away, or if a text is another one.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime
+import rapidocr_onnxruntime
+from PIL import Image, ImageDraw, ImageFont
+from rapidocr_onnxruntime.ch_ppocr_det.utils import DBPostProcess, DetPreProcess
+from rapidocr_onnxruntime.ch_ppocr_rec.utils import CTCLabelDecode
+
+MODELS = Path(rapidocr_onnxruntime.__file__).parent / "models"
+PAGES = 12
+RESULTS = {
+    "det": {
+        "inputs": [{"name": "x", "shape": [1, 3, 736, 960]}],
+        "result": {"kind": "regions", "score_threshold": 0.5, "unclip_ratio": 1.6, "dilation": True},
+    },
+    # The characters are in the file's metadata.
+    "rec": {"inputs": [{"name": "x", "shape": [1, 3, 48, 320]}], "result": {"kind": "text"}},
+}
+FILES = {"det": "ch_PP-OCRv4_det_infer.onnx", "rec": "ch_PP-OCRv4_rec_infer.onnx"}
+
+
+def page(number):
+    """Lines of letters and digits of several sizes, on a sheet that is turned a little."""
+    rng = np.random.default_rng(number)
+    image = Image.new("RGB", (960, 736), (255, 255, 255))
+    draw = ImageDraw.Draw(image)
+    letters = list("abcdefghijklmnopqrstuvwxyzABCDEFGHKLMNPRSTUVWXYZ0123456789")
+    for line in range(9):
+        font = ImageFont.load_default(size=int(rng.integers(18, 48)))
+        words = ["".join(rng.choice(letters, int(rng.integers(2, 9)))) for _ in range(4)]
+        draw.text((int(rng.integers(10, 200)), 20 + line * 72), " ".join(words), font=font, fill=(0, 0, 0))
+    image = image.rotate(float(rng.uniform(-8, 8)), fillcolor=(255, 255, 255), resample=Image.BICUBIC)
+    return cv2.cvtColor(np.array(image), cv2.COLOR_RGB2BGR)
+
+
+def serve(program, folder):
+    command = [program, "serve", str(folder), "--listen", "127.0.0.1:0", "--workers", "1"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    for line in server.stdout:
+        if "ready on " in line:
+            return server, line.split("ready on ")[1].strip().rstrip('"}')
+    sys.exit("the server did not start")
+
+
+def ask(address, model, tensor):
+    size = tensor.nbytes
+    given = {"name": "x", "shape": tensor.shape, "datatype": "FP32", "parameters": {"binary_data_size": size}}
+    head = json.dumps({"inputs": [given]}).encode()
+    request = urllib.request.Request(f"http://{address}/v2/models/{model}/infer", head + tensor.tobytes())
+    request.add_header("Content-Type", "application/octet-stream")
+    request.add_header("Inference-Header-Content-Length", str(len(head)))
+    return json.load(urllib.request.urlopen(request))["results"][0]
+
+
+def session(name):
+    return onnxruntime.InferenceSession(str(MODELS / FILES[name]))
+
+
+def line_of(image, box):
+    """The upright part of the page around a box, as a tensor of 48 x 320."""
+    (left, top), (right, bottom) = box.min(0), box.max(0)
+    line = cv2.resize(image[top:bottom, left:right], (320, 48)).astype(np.float32) / 255
+    return np.ascontiguousarray(((line - 0.5) / 0.5).transpose(2, 0, 1)[None])
+
+
+def main():
+    det, rec = session("det"), session("rec")
+    regions = DBPostProcess(thresh=0.3, box_thresh=0.5, unclip_ratio=1.6, use_dilation=True)
+    read = CTCLabelDecode(character=rec.get_modelmeta().custom_metadata_map["character"].splitlines())
+    worst, count, lines = 0.0, 0, 0
+    with tempfile.TemporaryDirectory() as name:
+        for model, manifest in RESULTS.items():
+            folder = Path(name) / model
+            folder.mkdir()
+            (folder / "model.onnx").write_bytes((MODELS / FILES[model]).read_bytes())
+            (folder / "model.json").write_text(json.dumps(manifest))
+        server, address = serve(sys.argv[1], name)
+        try:
+            for number in range(PAGES):
+                image = page(number)
+                tensor = np.ascontiguousarray(DetPreProcess()(image))
+                known, _ = regions(det.run(None, {"x": tensor})[0], image.shape[:2])
+                ours = [np.array(region["polygon"]) for region in ask(address, "det", tensor)]
+                assert len(ours) == len(known), (number, len(ours), len(known))
+                for box in known:
+                    worst = max(worst, min(np.abs(box - other).max() for other in ours))
+                    count += 1
+                    line = line_of(image, box)
+                    (text, score), *_ = read(rec.run(None, {"x": line})[0])[0], None
+                    answer = ask(address, "rec", line)
+                    assert answer["text"] == text and abs(answer["score"] - score) < 1e-3, (answer, text, score)
+                    lines += len(text) > 0
+        finally:
+            server.kill()
+    print(f"{PAGES} pages, {count} regions: corners within {worst:.2f} pixels; {lines} texts are equal")
+    assert count > 50 and lines > 50 and worst <= 2
+
+
+main()
