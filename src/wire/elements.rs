@@ -10,6 +10,7 @@
 use std::borrow::Cow;
 
 use base64::Engine as _;
+use fast_float2::FastFloat;
 use half::f16;
 
 use crate::error::{Code, RequestError, shorten};
@@ -64,32 +65,42 @@ pub fn parse_within(json: &str, datatype: Datatype, room: &mut Room<'_>) -> Resu
         }};
     }
     match datatype {
-        Datatype::Bool => scan_as!(Bool, |token, _| match token {
-            "true" => Ok(true),
-            "false" => Ok(false),
-            _ => Err(expected("true or false", token)),
-        }),
-        Datatype::Uint8 => scan_as!(Uint8, integer),
-        Datatype::Uint16 => scan_as!(Uint16, integer),
-        Datatype::Uint32 => scan_as!(Uint32, integer),
-        Datatype::Uint64 => scan_as!(Uint64, integer),
-        Datatype::Int8 => scan_as!(Int8, integer),
-        Datatype::Int16 => scan_as!(Int16, integer),
-        Datatype::Int32 => scan_as!(Int32, integer),
-        Datatype::Int64 => scan_as!(Int64, integer),
-        Datatype::Fp16 => scan_as!(Fp16, |token, _| {
+        Datatype::Bool => scan_as!(
+            Bool,
+            whole(|token, _| match token {
+                "true" => Ok(true),
+                "false" => Ok(false),
+                _ => Err(expected("true or false", token)),
+            })
+        ),
+        Datatype::Uint8 => scan_as!(Uint8, whole(integer)),
+        Datatype::Uint16 => scan_as!(Uint16, whole(integer)),
+        Datatype::Uint32 => scan_as!(Uint32, whole(integer)),
+        Datatype::Uint64 => scan_as!(Uint64, whole(integer)),
+        Datatype::Int8 => scan_as!(Int8, whole(integer)),
+        Datatype::Int16 => scan_as!(Int16, whole(integer)),
+        Datatype::Int32 => scan_as!(Int32, whole(integer)),
+        Datatype::Int64 => scan_as!(Int64, whole(integer)),
+        Datatype::Fp16 => scan_as!(Fp16, |rest, _| {
             // The text is read as FP64 first. If it were read as FP32, it would be rounded twice, and the last bit
             // could be wrong.
-            let wide: f64 = float(token, Datatype::Fp16)?;
+            let (wide, length) = float::<f64>(rest, Datatype::Fp16)?;
             let value = f16::from_f64(wide);
-            if value.is_finite() { Ok(value) } else { Err(out_of_range(token, Datatype::Fp16)) }
+            if value.is_finite() {
+                Ok((value, length))
+            } else {
+                Err(out_of_range(&rest[..length], Datatype::Fp16))
+            }
         }),
-        Datatype::Fp32 => scan_as!(Fp32, |token, _| float::<f32>(token, Datatype::Fp32)),
-        Datatype::Fp64 => scan_as!(Fp64, |token, _| float::<f64>(token, Datatype::Fp64)),
-        Datatype::Bytes => scan_as!(Bytes, |token, memory| {
-            memory.grow(token.len())?;
-            string(token).map(|text| text.into_owned().into_bytes())
-        }),
+        Datatype::Fp32 => scan_as!(Fp32, |rest, _| float::<f32>(rest, Datatype::Fp32)),
+        Datatype::Fp64 => scan_as!(Fp64, |rest, _| float::<f64>(rest, Datatype::Fp64)),
+        Datatype::Bytes => scan_as!(
+            Bytes,
+            whole(|token, memory| {
+                memory.grow(token.len())?;
+                string(token).map(|text| text.into_owned().into_bytes())
+            })
+        ),
     }
 }
 
@@ -98,7 +109,7 @@ pub fn parse_within(json: &str, datatype: Datatype, room: &mut Room<'_>) -> Resu
 ///
 /// Errors: as in [`parse_within`], or an element is not base64.
 pub fn parse_base64(json: &str, room: &mut Room<'_>) -> Result<Parsed, RequestError> {
-    let (nesting, count, files) = scan(json, room, |token, memory| {
+    let decode = |token: &str, memory: &mut Share| {
         memory.grow(token.len())?;
         // Only a text with escapes is copied before it is decoded.
         let _copy = memory.take_beside(if token.contains('\\') { token.len() } else { 0 })?;
@@ -107,16 +118,28 @@ pub fn parse_base64(json: &str, room: &mut Room<'_>) -> Result<Parsed, RequestEr
             let message = format!("is not base64 ({error}): expected a file in standard base64 with padding");
             RequestError::invalid(message)
         })
-    })?;
+    };
+    let (nesting, count, files) = scan(json, room, whole(decode))?;
     Ok(Parsed { nesting, count, elements: Elements::Bytes(files) })
 }
 
+/// Makes a reader for [`scan`] from a function that reads one whole token.
+fn whole<T>(
+    mut read: impl FnMut(&str, &mut Share) -> Result<T, RequestError>,
+) -> impl FnMut(&str, &mut Share) -> Result<(T, usize), RequestError> {
+    move |rest, memory| {
+        let token = token(rest);
+        read(token, memory).map(|value| (value, token.len()))
+    }
+}
+
 /// Walks through the nested lists and reads each leaf with `read`. It returns the shape, the number of elements, and
-/// the elements. The message of an error from `read` completes the sentence "element 7 …".
+/// the elements. `read` gets the text from the leaf to the end, and returns the value and the length of the leaf. The
+/// message of its error completes the sentence "element 7 …".
 fn scan<T>(
     json: &str,
     room: &mut Room<'_>,
-    mut read: impl FnMut(&str, &mut Share) -> Result<T, RequestError>,
+    mut read: impl FnMut(&str, &mut Share) -> Result<(T, usize), RequestError>,
 ) -> Result<(Vec<usize>, usize, Vec<T>), RequestError> {
     let bytes = json.as_bytes();
     // An element and the separator before the next element are at least two characters.
@@ -141,12 +164,16 @@ fn scan<T>(
             b'{' => return wrong(format!("has an object where element {} should be", lists.elements)),
             _ => {
                 let element = lists.element()?;
-                let end = at + token_length(&bytes[at..]);
+                let rest = &json[at..];
                 if element < room.most {
-                    let value = read(&json[at..end], room.memory);
-                    values.push(value.map_err(|error| said_of(&format!("element {element}"), error))?);
+                    let read = read(rest, room.memory);
+                    let (value, length) =
+                        read.map_err(|error| said_of(&format!("element {element}"), error))?;
+                    values.push(value);
+                    at += length;
+                } else {
+                    at += token(rest).len();
                 }
-                at = end;
             }
         }
     }
@@ -222,7 +249,11 @@ pub(super) fn said_of(what: &str, error: RequestError) -> RequestError {
     }
 }
 
-/// Returns the length of the string, number or word at the start of `bytes`.
+/// Returns the string, number or word at the start of `text`.
+fn token(text: &str) -> &str {
+    &text[..token_length(text.as_bytes())]
+}
+
 fn token_length(bytes: &[u8]) -> usize {
     if bytes[0] != b'"' {
         let end = bytes.iter().position(|b| matches!(b, b',' | b']' | b' ' | b'\t' | b'\n' | b'\r'));
@@ -239,15 +270,17 @@ fn token_length(bytes: &[u8]) -> usize {
     bytes.len()
 }
 
-fn float<T: std::str::FromStr + Into<f64> + Copy>(
-    token: &str,
+/// Reads the number at the start of `text`, and returns it with its length. It is the float that is nearest to the
+/// number, as with the standard library.
+fn float<T: FastFloat + Into<f64> + Copy>(
+    text: &str,
     datatype: Datatype,
-) -> Result<T, RequestError> {
-    if !token.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
-        return Err(expected("a number", token));
-    }
-    let value: T = token.parse().map_err(|_| expected("a number", token))?;
-    if value.into().is_finite() { Ok(value) } else { Err(out_of_range(token, datatype)) }
+) -> Result<(T, usize), RequestError> {
+    // Every number in JSON begins like this. The parser would also take words such as `nan`.
+    let is_number = text.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    let parsed = if is_number { fast_float2::parse_partial::<T, _>(text).ok() } else { None };
+    let (value, length) = parsed.ok_or_else(|| expected("a number", token(text)))?;
+    if value.into().is_finite() { Ok((value, length)) } else { Err(out_of_range(token(text), datatype)) }
 }
 
 trait Integer: std::str::FromStr<Err = std::num::ParseIntError> {
@@ -295,6 +328,9 @@ fn out_of_range(token: &str, datatype: Datatype) -> RequestError {
 mod tests {
     use super::*;
 
+    /// How many random numbers are compared.
+    const TRIED: usize = 100_000;
+
     #[test]
     fn nesting_becomes_the_shape() {
         let (shape, elements) = parse("[[1, 2.5,-3e2],[4,5,6]]", Datatype::Fp32).unwrap();
@@ -315,6 +351,76 @@ mod tests {
         assert_eq!(ok("[65504]", Datatype::Fp16), Elements::Fp16(vec![f16::MAX]));
         assert_eq!(ok("[0.1]", Datatype::Fp64), Elements::Fp64(vec![0.1]));
         assert_eq!(ok(r#"["a\n\"é"]"#, Datatype::Bytes), Elements::Bytes(vec!["a\n\"é".into()]));
+    }
+
+    /// Texts of numbers as JSON allows them: short and long, with and without a fraction and an exponent.
+    fn random_number(next: &mut impl FnMut(u64) -> u64) -> String {
+        let mut text = String::from(if next(2) == 0 { "-" } else { "" });
+        let digits = |text: &mut String, count: u64, next: &mut dyn FnMut(u64) -> u64| {
+            (0..count).for_each(|_| text.push(char::from(b'0' + next(10) as u8)));
+        };
+        match next(4) {
+            0 => text.push('0'),
+            _ => {
+                text.push(char::from(b'1' + next(9) as u8));
+                let most = if next(8) == 0 { 40 } else { 8 };
+                digits(&mut text, next(most), next);
+            }
+        }
+        if next(4) > 0 {
+            text.push('.');
+            let most = if next(8) == 0 { 60 } else { 12 };
+            digits(&mut text, 1 + next(most), next);
+        }
+        if next(3) == 0 {
+            text.push_str(["e", "E", "e+", "e-", "E-"][next(5) as usize]);
+            let most = [3, 12, 60, 400][next(4) as usize];
+            text.push_str(&next(most).to_string());
+        }
+        text
+    }
+
+    #[test]
+    fn numbers_are_read_to_the_same_bits_as_by_the_standard_library() {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = |below: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 11) % below
+        };
+        let check = |text: &str| {
+            let (wide, narrow): (f64, f32) = (text.parse().unwrap(), text.parse().unwrap());
+            let rest = format!("{text},1]");
+            match float::<f64>(&rest, Datatype::Fp64) {
+                Ok((value, length)) => {
+                    assert_eq!((value.to_bits(), length), (wide.to_bits(), text.len()), "{text}");
+                }
+                Err(error) => assert!(wide.is_infinite(), "{text}: {error}"),
+            }
+            match float::<f32>(&rest, Datatype::Fp32) {
+                Ok((value, length)) => {
+                    assert_eq!((value.to_bits(), length), (narrow.to_bits(), text.len()), "{text}");
+                }
+                Err(error) => assert!(narrow.is_infinite(), "{text}: {error}"),
+            }
+        };
+        for text in ["0", "-0", "-0.0e5", "5e-324", "2.4703282292062327e-324", "1e-46", "16777217.0"] {
+            check(text);
+        }
+        for _ in 0..TRIED {
+            check(&random_number(&mut next));
+            // Halfway between two floats, or near to it.
+            let bits = next(1 << 31) as u32;
+            let (one, two) = (f64::from(f32::from_bits(bits)), f64::from(f32::from_bits(bits + 1)));
+            if two.is_finite() {
+                let middle = one / 2.0 + two / 2.0;
+                let text = format!("{middle:?}");
+                check(&text);
+                let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+                check(&format!("{digits}00000000000000000001e{exponent}"));
+            }
+        }
     }
 
     #[test]
