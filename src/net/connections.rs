@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::buffers::Buffers;
 use super::tls::Identity;
 use super::waker::Bells;
 use crate::clock::Clock;
@@ -38,14 +39,20 @@ pub struct Connections {
     all_gone: Condvar,
     next: AtomicU64,
     bells: Arc<Bells>,
+    buffers: Buffers,
 }
 
 impl Connections {
     /// # Errors
     /// When the process has no free file descriptor for the common bell.
     pub fn new() -> io::Result<Connections> {
-        let bells = Arc::new(Bells::new()?);
-        Ok(Connections { open: Mutex::default(), all_gone: Condvar::new(), next: AtomicU64::new(0), bells })
+        Ok(Connections {
+            open: Mutex::default(),
+            all_gone: Condvar::new(),
+            next: AtomicU64::new(0),
+            bells: Arc::new(Bells::new()?),
+            buffers: Buffers::default(),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, usize> {
@@ -67,6 +74,11 @@ impl Connections {
     /// How many connections are open.
     pub fn count(&self) -> usize {
         *self.lock()
+    }
+
+    /// The buffers that conversations borrow while they read.
+    pub(super) fn buffers(&self) -> &Buffers {
+        &self.buffers
     }
 
     pub(super) fn bells(&self) -> &Arc<Bells> {

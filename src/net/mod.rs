@@ -7,6 +7,7 @@
 //! [`socket::Socket::wait`], which waits for the socket and for the bells of [`waker`] together.
 
 pub mod body;
+pub mod buffers;
 pub mod chunked;
 pub mod connection;
 pub mod connections;

@@ -1,22 +1,26 @@
-//! The stream that tungstenite uses: it reads the transport through [`FrameReader`], and writes to it directly.
+//! The stream that tungstenite uses: it reads the transport through [`ReadAhead`] and [`FrameReader`], and writes to it
+//! directly.
 //!
-//! Only this connection of the two belongs here.
+//! Only this connection of the three belongs here.
 
 use std::io::{self, Read, Write};
 
 use super::frame_reader::FrameReader;
+use super::read_ahead::ReadAhead;
+use crate::net::buffers::Buffers;
 use crate::net::transport::Transport;
 
 /// A transport and the reader of its frames.
 #[derive(Debug)]
 pub struct FrameStream<T> {
     transport: T,
+    ahead: ReadAhead,
     reader: FrameReader,
 }
 
 impl<T: Transport> FrameStream<T> {
     pub fn new(transport: T, reader: FrameReader) -> FrameStream<T> {
-        FrameStream { transport, reader }
+        FrameStream { transport, ahead: ReadAhead::default(), reader }
     }
 
     /// The stream below.
@@ -33,6 +37,16 @@ impl<T: Transport> FrameStream<T> {
         self.transport
     }
 
+    /// Borrows a large buffer for the reads that follow.
+    pub fn borrow_from(&mut self, buffers: &Buffers) {
+        self.ahead.borrow_from(buffers);
+    }
+
+    /// Gives the large buffer back.
+    pub fn give_back_to(&mut self, buffers: &Buffers) {
+        self.ahead.give_back_to(buffers);
+    }
+
     /// The reader of the peer's frames.
     pub fn reader(&self) -> &FrameReader {
         &self.reader
@@ -46,7 +60,20 @@ impl<T: Transport> FrameStream<T> {
 impl<T: Transport> Read for FrameStream<T> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let clock = self.transport.clock().clone();
-        self.reader.read(&mut self.transport, out, || clock.now())
+        let mut source = Source { ahead: &mut self.ahead, transport: &mut self.transport };
+        self.reader.read(&mut source, out, || clock.now())
+    }
+}
+
+/// The transport with the bytes that were read from it before.
+struct Source<'a, T> {
+    ahead: &'a mut ReadAhead,
+    transport: &'a mut T,
+}
+
+impl<T: Read> Read for Source<'_, T> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.ahead.read(self.transport, out)
     }
 }
 

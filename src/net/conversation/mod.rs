@@ -18,6 +18,7 @@
 //! - While a write is blocked, nothing is read and no answer is encoded. After [`Limits::write_timeout`] without progress
 //!   the conversation ends.
 //! - The memory of all messages and answers comes from the server's one budget.
+//! - A large buffer is borrowed only while messages are read ([`read_ahead`]), never during a sleep.
 
 mod ending;
 mod frame_reader;
@@ -25,6 +26,7 @@ mod frame_stream;
 mod header;
 mod held;
 mod life;
+mod read_ahead;
 mod reading;
 mod slots;
 mod writing;
@@ -45,6 +47,7 @@ use self::frame_stream::FrameStream;
 use self::held::Backlog;
 use self::life::Life;
 use self::slots::Slots;
+use super::buffers::Buffers;
 use super::connections::Shared;
 use super::service::{Dialogue, Service};
 use super::socket::{Interest, Socket};
@@ -76,8 +79,9 @@ pub fn hold<S: Service>(
     dialogue: S::Dialogue,
     shared: &Shared<S>,
 ) -> Ended {
-    let Shared { limits, readiness, counters, memory, .. } = shared;
-    let surroundings = Surroundings { limits, readiness, counters, memory };
+    let Shared { limits, readiness, counters, memory, connections, .. } = shared;
+    let buffers = connections.buffers();
+    let surroundings = Surroundings { limits, readiness, counters, memory, buffers };
     let mut conversation = Conversation::new(socket, already_read, dialogue, surroundings);
     let End(cause, why) = loop {
         let wants = match conversation.turn() {
@@ -106,6 +110,7 @@ struct Surroundings<'a> {
     readiness: &'a Readiness,
     counters: &'a Counters,
     memory: &'a Arc<Budget>,
+    buffers: &'a Buffers,
 }
 
 /// The phase of a conversation.
@@ -135,6 +140,7 @@ struct Conversation<'a, D: Dialogue, T> {
     readiness: &'a Readiness,
     counters: &'a Counters,
     memory: &'a Arc<Budget>,
+    buffers: &'a Buffers,
     slots: Slots<D::Pending>,
     /// Complete messages that wait for a slot.
     backlog: Backlog,
@@ -182,7 +188,7 @@ impl<'a, D: Dialogue, T: Transport> Conversation<'a, D, T> {
         dialogue: D,
         surroundings: Surroundings<'a>,
     ) -> Conversation<'a, D, T> {
-        let Surroundings { limits, readiness, counters, memory } = surroundings;
+        let Surroundings { limits, readiness, counters, memory, buffers } = surroundings;
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             // tungstenite collects answers, and only `flush` sends them. If it sent them by itself, the conversation would
@@ -201,6 +207,7 @@ impl<'a, D: Dialogue, T: Transport> Conversation<'a, D, T> {
             readiness,
             counters,
             memory,
+            buffers,
             slots: Slots::default(),
             backlog: Backlog::default(),
             replies,

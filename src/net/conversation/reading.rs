@@ -24,7 +24,15 @@ const BURST_BYTES: usize = 256 << 10;
 impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
     /// Reads messages until nothing more has arrived, a limit is reached, or the turn has read enough.
     pub(super) fn read_requests(&mut self) -> Turn {
-        self.ws.get_mut().transport_mut().refill(BURST_BYTES);
+        let stream = self.ws.get_mut();
+        stream.borrow_from(self.buffers);
+        stream.transport_mut().refill(BURST_BYTES);
+        let result = self.read_messages();
+        self.ws.get_mut().give_back_to(self.buffers);
+        result
+    }
+
+    fn read_messages(&mut self) -> Turn {
         for _ in 0..BURST {
             if !self.may_read() {
                 return Ok(());

@@ -33,17 +33,28 @@ fn a_ping_is_answered_at_once_after_more_requests_than_there_are_slots() {
 }
 
 #[test]
+fn a_buffer_is_lent_only_while_messages_are_read() {
+    let setting = Setting::new(limits());
+    let mut conversations: Vec<Held<'_>> = (0..3).map(|_| Held::new(&setting)).collect();
+    for held in &mut conversations {
+        held.send(Message::text(format!("now 0 10 {}", "x".repeat(10_000))));
+        held.settle();
+    }
+    assert_eq!(setting.buffers.spare(), 1, "all have used the same one");
+}
+
+#[test]
 fn nothing_is_read_while_the_bytes_in_flight_are_at_their_limit() {
     let setting = Setting::new(Limits { max_in_flight_bytes: 1000, ..limits() });
     let mut held = Held::new(&setting);
-    for number in 0..400 {
+    for number in 0..4000 {
         held.send(Message::text(format!("later {number} 10")));
     }
     held.settle();
     assert!(held.conversation.backlog.bytes() < 1000 + 200, "{}", held.conversation.backlog.bytes());
     assert!(held.unread() > 0, "the rest is not read");
     held.reply_all();
-    assert_eq!(held.numbers(), (0..400).collect::<Vec<_>>());
+    assert_eq!(held.numbers(), (0..4000).collect::<Vec<_>>());
 }
 
 #[test]

@@ -13,6 +13,7 @@ use super::super::*;
 use crate::clock::Clock;
 use crate::engine::{Outcome, ReplyTo};
 use crate::error::RequestError;
+use crate::net::buffers::BUFFER;
 use crate::net::service::{Incoming, Progress, ReplySlot};
 
 /// The parts of a server that a conversation uses.
@@ -22,6 +23,7 @@ pub struct Setting {
     pub counters: Counters,
     pub memory: Arc<Budget>,
     pub clock: Clock,
+    pub buffers: Buffers,
 }
 
 impl Setting {
@@ -29,7 +31,14 @@ impl Setting {
         let readiness = Readiness::default();
         readiness.set(crate::readiness::State::Ready);
         let memory = Budget::new(1 << 20);
-        Setting { limits, readiness, counters: Counters::default(), memory, clock: Clock::stopped() }
+        Setting {
+            limits,
+            readiness,
+            counters: Counters::default(),
+            memory,
+            clock: Clock::stopped(),
+            buffers: Buffers::default(),
+        }
     }
 }
 
@@ -246,8 +255,8 @@ impl<'a> Held<'a> {
         let woken = Arc::new(Woken::default());
         let transport =
             Memory { wire: wire.clone(), clock: setting.clock.clone(), woken: woken.clone(), budget: 0 };
-        let Setting { limits, readiness, counters, memory, .. } = setting;
-        let surroundings = Surroundings { limits, readiness, counters, memory };
+        let Setting { limits, readiness, counters, memory, buffers, .. } = setting;
+        let surroundings = Surroundings { limits, readiness, counters, memory, buffers };
         let script = Script::default();
         let (jobs, encoded) = (script.jobs.clone(), script.encoded.clone());
         let peer = Peer { outbox: Vec::new(), inbox: VecDeque::new() };
@@ -334,8 +343,8 @@ impl<'a> Held<'a> {
             let before = self.progress();
             self.turn();
             in_vain = if asked_for && before == self.progress() { in_vain + 1 } else { 0 };
-            // A turn may take frames from tungstenite's own buffer, which `progress` does not show.
-            assert!(in_vain < READ_BUFFER / 16, "the loop asked for turns that did nothing: {before:?}");
+            // A turn may take frames that were read ahead, which `progress` does not show.
+            assert!(in_vain < BUFFER / 16, "the loop asked for turns that did nothing: {before:?}");
         }
         if self.end.is_none() {
             let (before, wants) = (self.progress(), self.wants);
