@@ -11,7 +11,7 @@ use crossbeam_channel::Sender;
 
 use crate::clock::Clock;
 use crate::config::{AccessFlags, Fetching, Limits, ReloadFlags, ServeFlags, TlsFlags};
-use crate::engine::worker::Places;
+use crate::engine::places::Places;
 use crate::fetch::Fetcher;
 use crate::inference::{Before, Catalogue, Loader, Models, Scan, Workers};
 use crate::memory::Budget;

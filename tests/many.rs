@@ -1,10 +1,12 @@
-//! Ten thousand conversations, idle and then not.
+//! Many conversations: ten thousand that are idle and then not, and some that are busy.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use crate::support::*;
 use rustls::{ClientConnection, StreamOwned};
+use serde_json::json;
+use tungstenite::Message;
 
 const PING: &[u8] = &[0x89, 0x81, 0, 0, 0, 0, b'?'];
 
@@ -73,4 +75,49 @@ fn a_thousand_idle_tls_conversations_are_held_and_each_still_answers() {
     let idle = program.resident() - before;
     all_answer(&mut conversations);
     tell("TLS", count, idle, program.resident() - before);
+}
+
+#[test]
+fn conversations_with_many_short_requests_are_answered_in_order_and_take_little_memory() {
+    let program = Program::serve(&root().join("model"), &["--workers", "2"]);
+    let images: Vec<(u8, String)> = (0..8)
+        .map(|index| {
+            let (label, pixels) = held_out(index);
+            let data: Vec<f32> = pixels.iter().map(|pixel| f32::from(*pixel) / 255.0).collect();
+            let input = json!({"name": "image", "shape": [1, 1, 28, 28], "datatype": "FP32", "data": data});
+            (label, json!({"id": index.to_string(), "inputs": [input]}).to_string())
+        })
+        .collect();
+    // One after the other, each of these becomes a guest of the model.
+    let mut clients: Vec<Client> = (0..32).map(|_| program.connect("/")).collect();
+    let ask = |client: &mut Client, times: usize| {
+        for (index, (label, request)) in images.iter().enumerate().cycle().take(times) {
+            client.send(Message::text(request)).unwrap();
+            let reply = json(&answer(client));
+            assert_eq!((&reply["id"], best(&reply)), (&json!(index.to_string()), *label));
+        }
+    };
+    clients.iter_mut().for_each(|client| ask(client, 8));
+    let before = program.resident();
+    clients.iter_mut().for_each(|client| ask(client, 64));
+    let each = program.resident().saturating_sub(before) / clients.len();
+    assert!(each < 256 << 10, "a conversation takes {each} more bytes after many requests");
+    // All at once, with several requests in flight: some are run by workers, some by the conversations themselves.
+    std::thread::scope(|scope| {
+        for client in &mut clients {
+            let images = &images;
+            scope.spawn(move || {
+                for round in 0..50 {
+                    let flight = if round % 2 == 0 { 1 } else { images.len() };
+                    for (_, request) in &images[..flight] {
+                        client.send(Message::text(request)).unwrap();
+                    }
+                    for (index, (label, _)) in images[..flight].iter().enumerate() {
+                        let reply = json(&answer(client));
+                        assert_eq!((&reply["id"], best(&reply)), (&json!(index.to_string()), *label));
+                    }
+                }
+            });
+        }
+    });
 }

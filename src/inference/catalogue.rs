@@ -224,12 +224,12 @@ impl Workers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// The worker that has been busy with one piece of work for the longest time, and that time.
+    /// The thread that has been busy with one piece of work for the longest time, and that time.
     pub fn busiest(&self) -> Option<(String, Duration)> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let busy = all.iter().filter_map(|worker| Some((worker, worker.pulse.busy()?)));
-        let (worker, busy) = busy.max_by_key(|(_, busy)| *busy)?;
-        Some((worker.handle.thread().name().unwrap_or_default().to_owned(), busy))
+        let busy = all.iter().filter_map(|worker| worker.pulse.busy());
+        let (busy, thread) = busy.max_by_key(|(busy, _)| *busy)?;
+        Some((thread.name().unwrap_or_default().to_owned(), busy))
     }
 
     /// Waits until the workers end, at most until `deadline`. Returns the number of workers that have not ended.

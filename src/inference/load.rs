@@ -11,9 +11,12 @@ use super::warmup::{WarmUp, sample, warm_up};
 use super::{Fingerprint, ModelResult, ServedModel, Workers, embedding, planning};
 use crate::clock::Clock;
 use crate::config::Limits;
-use crate::engine::Queue;
+use crate::engine::executor::Workload;
 use crate::engine::intake::Intake;
-use crate::engine::worker::{self, Places, WorkerThread, Workload};
+use crate::engine::places::Places;
+use crate::engine::runs::{Pulse, Runs};
+use crate::engine::worker::{self, WorkerThread};
+use crate::engine::{Guests, Queue};
 use crate::error::show_shape;
 use crate::model::signature::{declared, quoted};
 use crate::model::tensor::volume;
@@ -184,9 +187,11 @@ impl Loaded {
         let workload = Arc::new(self.workload);
         let delay = Duration::from_micros(manifest.dynamic_batching.max_queue_delay_microseconds);
         let intake = Arc::new(Intake::new(jobs, delay));
-        let threads = (0..count).map(|index| {
-            let (intake, workload) = (intake.clone(), workload.clone());
-            worker::spawn(&self.files.name, index, intake, workload, clock.clone(), places)
+        let pulses: Vec<Pulse> = std::iter::repeat_with(Pulse::default).take(count).collect();
+        let runs = Runs::new(pulses.clone(), workload.session.families());
+        let threads = pulses.into_iter().enumerate().map(|(index, pulse)| {
+            let part = (&workload, &runs, pulse);
+            worker::spawn(&self.files.name, index, intake.clone(), part, clock.clone(), places)
         });
         // When one thread cannot be started, the others end by themselves, because the queue is dropped.
         let threads: Vec<WorkerThread> = threads.collect::<Result<_, _>>()?;
@@ -212,6 +217,7 @@ impl Loaded {
             signature,
             postprocessors: self.postprocessors,
             result: self.result,
+            guests: Guests::new(&workload, &runs, clock, places, delay),
             queue,
             sequences,
             audio: self.audio,

@@ -15,7 +15,7 @@ use super::sources::Sources;
 use super::{Catalogue, Entry, FailedAt, Failure, Fingerprint, LoadError, Scan, ServedModel, Workers};
 use crate::clock::Clock;
 use crate::config::Limits;
-use crate::engine::worker::Places;
+use crate::engine::places::Places;
 use crate::fetch::{FetchError, Fetcher};
 use crate::memory::Budget;
 use crate::model::{ModelFiles, ModelSource};

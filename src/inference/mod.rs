@@ -30,7 +30,7 @@ use serde_json::value::RawValue;
 
 use crate::clock::Clock;
 use crate::engine::worker::has_ended;
-use crate::engine::{Outcome, Outputs, Queue};
+use crate::engine::{Guests, Outcome, Outputs, Queue};
 use crate::error::{Code, RequestError};
 use crate::memory::Share;
 use crate::model::{Signature, Tensor};
@@ -63,6 +63,8 @@ pub struct ServedModel {
     /// What answers are made of outputs; `None` for a model that answers with its outputs.
     result: Option<ModelResult>,
     queue: Queue,
+    /// Makes guests: conversations whose threads run short jobs themselves.
+    pub guests: Guests,
     /// The sequences of a model with states; `None` for a model without.
     pub sequences: Option<(SequenceRules, SharedSequences)>,
     /// The audio stream of a model whose only input is audio; `None` for other models.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::setpriority_process;
 
-use crate::engine::worker::Workload;
+use crate::engine::executor::Workload;
 use crate::onnx::{Finding, Planner, Verdict};
 use crate::panics::panic_message;
 

@@ -5,7 +5,8 @@
 //! 2. The request gets its deadline and, on a model with a state, its step of a sequence
 //!    ([`sequences`](super::sequences)).
 //! 3. It becomes a [`Job`] and goes into the model's [`Queue`](crate::engine::Queue), or is refused without
-//!    waiting. A step waits in its sequence while the step before it runs.
+//!    waiting. A step waits in its sequence while the step before it runs. A short job of a [`Guest`] runs at once in
+//!    the conversation's thread, and step 4 is left out.
 //! 4. A [`worker`](crate::engine::worker) takes the job, decodes files and text, finds the family of plans for its
 //!    shapes, runs it, and sends the reply through [`ReplyTo`].
 //! 5. The connection makes the response from that reply with [`ServedModel::answer`] and [`Pending`].
@@ -18,14 +19,14 @@ use std::time::{Duration, Instant};
 
 use super::sequences::{Sequences, Turn};
 use super::{Pending, ServedModel, WantedResult};
-use crate::engine::{Frame, Inputs, Job, Mailbox, ReplyTo};
+use crate::engine::{Frame, Guest, Inputs, Job, Mailbox, ReplyTo};
 use crate::error::RequestError;
 use crate::memory::Share;
 use crate::model::Input;
 use crate::wire::{InferRequest, SequenceParameters};
 
 impl ServedModel {
-    /// Queues a request. Its reply comes through `reply`, also when the request is refused here. The returned
+    /// Queues a request, or runs it with `guest` if that takes at most the given time. Its reply comes through `reply`, also when the request is refused here. The returned
     /// value is needed to make the response from that reply. The connection sets `cancelled` when the reply is not
     /// needed any more.
     pub fn submit(
@@ -34,6 +35,7 @@ impl ServedModel {
         sequences: Sequences<'_>,
         cancelled: &Arc<AtomicBool>,
         reply: ReplyTo,
+        guest: Option<(&mut Guest, Duration)>,
     ) -> Pending {
         let deadline = self.deadline(request.timeout);
         let result = self.wanted_result(&request);
@@ -59,6 +61,13 @@ impl ServedModel {
             deadline,
             cancelled: cancelled.clone(),
             reply,
+        };
+        let job = match guest {
+            Some((guest, patience)) => match guest.run(job, patience) {
+                Ok(()) => return pending,
+                Err(job) => job,
+            },
+            None => job,
         };
         match (self.queue.submit(job), turn) {
             (Ok(()), Some(turn)) => turn.take(),

@@ -8,7 +8,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use crate::engine::worker::Workload;
+use crate::engine::executor::Workload;
 use crate::error::{Code, RequestError};
 use crate::memory::{Budget, Share};
 use crate::model::{Datatype, TensorMetadata};

@@ -27,7 +27,7 @@ use crate::error::shorten;
 
 /// Stack of a conversation's thread in bytes. It is more than four times a connection's stack, so that the C library does
 /// not reuse a finished connection's stack for it: the pages that a handshake used would stay in memory for as long as
-/// the conversation lives, which may be days.
+/// the conversation lives, which may be days. Short models run on it, too.
 const CONVERSATION_STACK: usize = 544 << 10;
 
 /// Serves a connection until it is closed or becomes a conversation. `accepted` is the time of the accept, from which the

@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crossbeam_channel::bounded;
 use http::header::CONNECTION;
@@ -127,7 +128,14 @@ fn run<E: Exchange>(
 ) -> Option<(Response<Vec<u8>>, Share)> {
     let (replies, inbox) = bounded(1);
     let cancelled = Arc::new(AtomicBool::new(false));
-    let slot = ReplySlot { slot: 0, replies, waker: socket.waker(), cancelled: cancelled.clone() };
+    let slot = ReplySlot {
+        slot: 0,
+        replies,
+        waker: socket.waker(),
+        cancelled: cancelled.clone(),
+        // The stack of this thread is too small for a run.
+        patience: Duration::ZERO,
+    };
     let nothing = Share::none(share.budget());
     let pending = match exchange.receive(&body, share, &slot) {
         Progress::Answered(response) => return Some((response, nothing)),

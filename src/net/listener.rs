@@ -21,8 +21,7 @@ use super::service::Service;
 use super::wake::Ring;
 use super::waker::Bell;
 
-/// Stack of a connection's thread in bytes. Models run on workers, so the TLS handshake and the JSON parser need the most
-/// here. Only pages that are used take memory.
+/// Stack of a connection's thread in bytes. No model runs here, so the TLS handshake and the JSON parser need the most. Only pages that are used take memory.
 pub const STACK: usize = 128 << 10;
 
 /// The pause after an accept that failed because threads, descriptors or memory have run out.

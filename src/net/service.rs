@@ -3,11 +3,12 @@
 //! Only traits and the values in their signatures belong here. `service` implements them for inference, `ops` for
 //! operators, and tests for an echo, which tests the connections without a model.
 //!
-//! Invariants: no method here blocks. Work that takes time goes to a worker together with [`ReplySlot::reply`], and the
-//! connection's thread makes the answer when the reply has arrived.
+//! Invariants: no method here blocks. Work that takes longer than [`ReplySlot::patience`] goes to a worker together with
+//! [`ReplySlot::reply`]. The connection's thread makes the answer when the reply has arrived.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use http::{Request, Response};
@@ -151,6 +152,7 @@ pub struct ReplySlot {
     pub(super) replies: Sender<Reply>,
     pub(super) waker: Arc<dyn Wake>,
     pub(super) cancelled: Arc<AtomicBool>,
+    pub(super) patience: Duration,
 }
 
 impl ReplySlot {
@@ -163,6 +165,12 @@ impl ReplySlot {
     /// memory of the request.
     pub fn reply(&self, share: Share) -> ReplyTo {
         ReplyTo::new(self.slot, self.replies.clone(), self.waker.clone(), share)
+    }
+
+    /// How long the thread of the connection may be busy with the request itself. A request that takes longer must go to a
+    /// worker.
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// Becomes true when the connection has ended, so that workers can skip the request.

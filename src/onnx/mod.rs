@@ -279,6 +279,22 @@ impl Session {
         family.ok_or_else(|| no_plan(inputs, self.families.iter().map(|family| &**family)))
     }
 
+    /// Returns whether every run with inputs of these shapes does the same work, so that the time of one run tells that of
+    /// the next: they are a single row of `family`, whose plan has only fixed shapes and no graphs inside.
+    pub fn does_equal_work(&self, family: usize, inputs: &[model::Tensor]) -> bool {
+        let single = &self.families[family].single;
+        let is_fixed = |(input, place): (&TensorMetadata, &Place)| match place {
+            Place::Tensor(at) => {
+                let admits = |given: &model::Tensor| input.admits(given.shape());
+                input.shape.iter().all(|dim| dim.fixed().is_some()) && inputs.get(*at).is_some_and(admits)
+            }
+            Place::State(_) => false,
+        };
+        !single.has_bodies
+            && self.threads.is_none()
+            && single.inputs.iter().zip(&self.layout.inputs).all(is_fixed)
+    }
+
     /// Returns how many rows of different requests it is worth to run together. The number may grow while the
     /// [`Planner`] works.
     pub fn largest_batch(&self) -> usize {

@@ -29,6 +29,8 @@ pub(super) struct Plan {
     guard: Arc<Guard>,
     /// The bytes of the graph's constants. Every plan has a copy of them, in the order that it needs.
     pub weight_bytes: usize,
+    /// Whether it has operators that run a graph inside the graph.
+    pub has_bodies: bool,
 }
 
 impl Plan {
@@ -44,7 +46,8 @@ impl Plan {
         let Optimised { runnable, guard, weight_bytes } =
             Optimised::of(typed, max_tensor_bytes).map_err(failed)?;
         let weight_bytes = weight_bytes + bodies::weight_bytes(runnable.model());
-        Ok(Plan { runnable, inputs: inputs.to_vec(), guard: Arc::new(guard), weight_bytes })
+        let has_bodies = bodies::has_any(runnable.model());
+        Ok(Plan { runnable, inputs: inputs.to_vec(), guard: Arc::new(guard), weight_bytes, has_bodies })
     }
 
     /// The outputs of this plan, with the given names.

@@ -2,11 +2,12 @@
 //! and frames belong to [`net`](crate::net); the formats belong to [`wire`](crate::wire).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::value::RawValue;
 
 use super::access::{Access, Pass};
-use crate::engine::{Mailbox, Outcome};
+use crate::engine::{Guest, Mailbox, Outcome};
 use crate::error::{Code, RequestError};
 use crate::inference::sequences::{ConversationSequences, Sequences};
 use crate::inference::{Answer, Pending, ServedModel};
@@ -15,6 +16,10 @@ use crate::net::service::{Dialogue, Incoming, Message, Progress, ReplySlot};
 use crate::processing::audio::Windows;
 use crate::wire::response::{Encoded, v2_message};
 use crate::wire::{Defaults, Framing, InferRequest, Rejected, Stream, decode};
+
+/// How many requests a conversation sends before it asks for a guest. Guests are few and keep memory, so a conversation
+/// with seldom requests must not take one at once.
+const REQUESTS_OF_A_GUEST: u32 = 16;
 
 /// The state of one conversation.
 pub struct InferenceDialogue {
@@ -30,6 +35,11 @@ pub struct InferenceDialogue {
     sound: Option<Share>,
     /// The mailbox for `stream=last`: only the newest waiting request is run. `None` otherwise.
     frames: Option<Arc<Mailbox<Pending>>>,
+    /// Runs short jobs in this thread; `None` until the conversation has sent some requests, and for models that are
+    /// not short.
+    guest: Option<Box<Guest>>,
+    /// The requests that were submitted while there was no guest.
+    before_guest: u32,
 }
 
 /// The values that are needed to make the answer from a reply.
@@ -58,7 +68,18 @@ impl InferenceDialogue {
         }
         let frames = (defaults.stream == Stream::Last).then(Arc::default);
         let sequences = ConversationSequences::default();
-        Ok(InferenceDialogue { model, defaults, access, pass, sequences, windows, sound: None, frames })
+        Ok(InferenceDialogue {
+            model,
+            defaults,
+            access,
+            pass,
+            sequences,
+            windows,
+            sound: None,
+            frames,
+            guest: None,
+            before_guest: 0,
+        })
     }
 
     fn submit(
@@ -77,9 +98,22 @@ impl InferenceDialogue {
                 Progress::NoAnswer
             });
         }
+        let patience = slot.patience();
+        self.look_for_guest(patience);
         let sequences = Sequences::Conversation(&mut self.sequences);
-        let pending = self.model.submit(request, sequences, cancelled, slot.reply(share));
+        let guest = self.guest.as_deref_mut().map(|guest| (guest, patience));
+        let pending = self.model.submit(request, sequences, cancelled, slot.reply(share), guest);
         Ok(Progress::Pending(Waiting::Request(pending)))
+    }
+
+    /// Asks for a guest with every [`REQUESTS_OF_A_GUEST`]th request, until there is one.
+    fn look_for_guest(&mut self, patience: Duration) {
+        if self.guest.is_none() {
+            self.before_guest = (self.before_guest + 1) % REQUESTS_OF_A_GUEST;
+            if self.before_guest == 0 {
+                self.guest = self.model.guests.admit(patience).map(Box::new);
+            }
+        }
     }
 }
 

@@ -95,7 +95,8 @@ impl InferenceExchange {
         share: Share,
         slot: &ReplySlot,
     ) -> Progress<Pending, Response<Vec<u8>>> {
-        Progress::Pending(self.model.submit(request, Sequences::Shared, slot.cancelled(), slot.reply(share)))
+        let (cancelled, reply) = (slot.cancelled(), slot.reply(share));
+        Progress::Pending(self.model.submit(request, Sequences::Shared, cancelled, reply, None))
     }
 
     fn read(&self, body: &[u8], share: &mut Share) -> Result<InferRequest, Rejected> {

@@ -143,6 +143,11 @@ impl FrameReader {
         self.arrived.pop_front()
     }
 
+    /// True when a part of a message has passed, or bytes wait here, in addition to what [`FrameReader::arrived`] returned.
+    pub fn has_more(&self) -> bool {
+        self.used < self.rest.len() || !self.arrived.is_empty() || self.since.is_some()
+    }
+
     /// When the peer's close frame arrived, while it is held back.
     pub fn closing_since(&self) -> Option<Instant> {
         match self.close {

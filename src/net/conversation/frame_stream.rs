@@ -47,6 +47,11 @@ impl<T: Transport> FrameStream<T> {
         self.ahead.give_back_to(buffers);
     }
 
+    /// True when bytes of further messages have been read, except the message that was taken last from the reader.
+    pub fn has_more(&self) -> bool {
+        !self.ahead.is_empty() || self.reader.has_more()
+    }
+
     /// The reader of the peer's frames.
     pub fn reader(&self) -> &FrameReader {
         &self.reader

@@ -7,6 +7,7 @@
 
 use std::io::ErrorKind;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tungstenite::Message;
 use tungstenite::error::Error;
@@ -20,6 +21,10 @@ use crate::net::transport::Transport;
 /// How many messages and how many bytes one turn reads at most, so that answers are written in between.
 const BURST: usize = 16;
 const BURST_BYTES: usize = 256 << 10;
+
+/// The longest run in this thread. A hand-over to a worker and back costs some 20 µs, so for longer runs little would be
+/// gained.
+pub(super) const PATIENCE: Duration = Duration::from_micros(200);
 
 impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
     /// Reads messages until nothing more has arrived, a limit is reached, or the turn has read enough.
@@ -139,6 +144,15 @@ impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
             replies: self.replies.clone(),
             waker: self.waker.clone(),
             cancelled: self.cancelled.clone(),
+            patience: self.patience(),
         }
+    }
+
+    /// How long this thread may be busy with a run of the next request. During that time it does not answer pings and does
+    /// not notice that the peer goes away or the server stops. When the conversation has other requests, workers may run
+    /// all of them at the same time, or in one batch.
+    fn patience(&self) -> Duration {
+        let is_alone = self.slots.is_empty() && self.backlog.is_empty() && !self.ws.get_ref().has_more();
+        if is_alone { PATIENCE } else { Duration::ZERO }
     }
 }

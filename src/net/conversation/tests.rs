@@ -11,6 +11,7 @@ use std::time::Duration;
 use tungstenite::Message;
 
 use self::memory::{Held, Setting};
+use super::reading::PATIENCE;
 use super::*;
 
 fn limits() -> Limits {
@@ -30,6 +31,45 @@ fn a_ping_is_answered_at_once_after_more_requests_than_there_are_slots() {
     assert_eq!(held.received(), [Message::Pong("here?".into())]);
     held.reply_all();
     assert_eq!(held.numbers(), (0..40).collect::<Vec<_>>(), "waiting requests are answered in order");
+}
+
+#[test]
+fn a_run_in_the_conversations_own_thread_is_answered_in_order() {
+    let setting = Setting::new(Limits { max_in_flight: 4, ..limits() });
+    let mut held = Held::new(&setting);
+    held.send(Message::text("here 0 10"));
+    assert_eq!(held.numbers(), [0]);
+    held.send(Message::text("later 1 10"));
+    held.send(Message::text("here 2 10"));
+    held.send(Message::Ping("here?".into()));
+    held.settle();
+    assert_eq!(held.received(), [Message::Pong("here?".into())], "the answer before it is missing");
+    held.reply(0);
+    assert_eq!(held.numbers(), [1, 2]);
+}
+
+#[test]
+fn only_a_request_without_others_may_be_run_in_the_conversations_own_thread() {
+    let setting = Setting::new(limits());
+    let mut held = Held::new(&setting);
+    held.send(Message::text("here 0 10"));
+    held.settle();
+    assert_eq!(held.patience(), [PATIENCE]);
+    held.write(Message::text("here 1 10"));
+    held.write(Message::text("here 2 10"));
+    held.let_go(usize::MAX);
+    held.settle();
+    assert_eq!(held.patience(), [Duration::ZERO; 2], "another one has arrived, or is not answered yet");
+    held.write(Message::text("here 3 10"));
+    held.write(Message::Ping("here?".into()));
+    held.let_go(17);
+    held.settle();
+    assert_eq!(held.patience(), [Duration::ZERO], "a part of another one has arrived");
+    held.let_go(usize::MAX);
+    held.send(Message::text("here 4 10"));
+    held.settle();
+    assert_eq!(held.patience(), [PATIENCE]);
+    assert_eq!(held.numbers(), [0, 1, 2, 3, 4]);
 }
 
 #[test]

@@ -63,6 +63,11 @@ pub fn weight_bytes(graph: &TypedModel) -> usize {
     graph.nodes().iter().map(bytes).sum()
 }
 
+/// Whether a graph has bodies.
+pub fn has_any(graph: &TypedModel) -> bool {
+    graph.nodes().iter().any(|node| node.op_is::<Repeat>() || node.op_is::<Branch>())
+}
+
 /// The symbols in the shapes and constants of a graph, each once.
 fn symbols(graph: &TypedModel) -> TractResult<TVec<Symbol>> {
     let mut all = Vec::new();

@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::rc::Rc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tungstenite::Message;
 
@@ -157,12 +158,14 @@ impl Write for Peer {
     }
 }
 
-/// A dialogue with three kinds of requests: `now N L` is answered at once, `later N L` when the test replies, and
-/// `several C L` with C answers, as sound with several windows is. An answer is the number N and L dashes.
+/// A dialogue with four kinds of requests: `now N L` is answered at once, `here N L` by a run in the conversation's own
+/// thread, `later N L` when the test replies, and `several C L` with C answers, as sound with several windows is. An answer
+/// is the number N and L dashes.
 #[derive(Default)]
 pub struct Script {
     jobs: Arc<Mutex<Vec<ReplyTo>>>,
     encoded: Arc<AtomicUsize>,
+    patience: Arc<Mutex<Vec<Duration>>>,
     next: u64,
     left: u64,
     length: usize,
@@ -186,7 +189,12 @@ impl Dialogue for Script {
         let kind = words.next().unwrap();
         let mut numbers = words.map(|word| word.parse::<u64>().unwrap_or(0));
         let (number, length) = (numbers.next().unwrap(), numbers.next().unwrap() as usize);
+        lock(&self.patience).push(slot.patience());
         match kind {
+            "here" => {
+                slot.reply(share).send(Ok(Default::default()));
+                Progress::Pending((number, length))
+            }
             "now" => Progress::Answered(answer(number, length)),
             "later" => {
                 lock(&self.jobs).push(slot.reply(share));
@@ -243,6 +251,7 @@ pub struct Held<'a> {
     rung: bool,
     jobs: Arc<Mutex<Vec<ReplyTo>>>,
     encoded: Arc<AtomicUsize>,
+    patience: Arc<Mutex<Vec<Duration>>>,
     end: Option<End>,
     /// The messages that the peer has received.
     inbox: Vec<Message>,
@@ -258,7 +267,8 @@ impl<'a> Held<'a> {
         let Setting { limits, readiness, counters, memory, buffers, .. } = setting;
         let surroundings = Surroundings { limits, readiness, counters, memory, buffers };
         let script = Script::default();
-        let (jobs, encoded) = (script.jobs.clone(), script.encoded.clone());
+        let (jobs, encoded, patience) =
+            (script.jobs.clone(), script.encoded.clone(), script.patience.clone());
         let peer = Peer { outbox: Vec::new(), inbox: VecDeque::new() };
         Held {
             conversation: Conversation::new(transport, vec![], script, surroundings),
@@ -271,6 +281,7 @@ impl<'a> Held<'a> {
             rung: false,
             jobs,
             encoded,
+            patience,
             end: None,
             inbox: Vec::new(),
             setting,
@@ -432,6 +443,11 @@ impl<'a> Held<'a> {
     /// How many answers were made from replies.
     pub fn encoded(&self) -> usize {
         self.encoded.load(Ordering::Relaxed)
+    }
+
+    /// The patience with which each request was received since the last call.
+    pub fn patience(&self) -> Vec<Duration> {
+        std::mem::take(&mut lock(&self.patience))
     }
 
     pub fn cancelled(&self) -> bool {

@@ -54,7 +54,7 @@ fn schedule(seed: u64) -> usize {
         steps += 1;
         match dice.below(100) {
             0..20 if !closed => {
-                let kind = if dice.below(3) == 0 { "now" } else { "later" };
+                let kind = ["now", "here", "later", "later"][dice.below(4) as usize];
                 let (length, filling) = (dice.below(300), dice.below(400) as usize);
                 let request = format!("{kind} {sent} {length} {}", "é".repeat(filling));
                 sent += u64::from(held.write(Message::text(request)));
