@@ -17,13 +17,17 @@
 //!
 //! Data flows in one direction. [`server`] builds the parts and connects them.
 //!
+//! While few conversations are busy, one whose model takes less than 0.2 ms leaves the queue and the worker out: its own
+//! thread runs the job ([`engine::guest`]). Then a request costs three system calls: one to read it, one to send the answer,
+//! and one `poll`.
+//!
 //! # Threads
 //!
 //! | thread | how many | what it does | what it waits on |
 //! |---|---|---|---|
 //! | `main` | 1 | starts everything, waits for a signal, drains, joins | a signal |
 //! | `accept` | 1 | takes a permit for each connection and starts its thread; an accept error does not end it | the listener, the stop |
-//! | `conn-N` | one for each connection | is the only owner of its socket: TLS, head, upgrade, frames both ways | `poll` on the socket and its bell |
+//! | `conn-N` | one for each connection | is the only owner of its socket: TLS, head, upgrade, frames both ways; as a guest, runs short jobs of its conversation | `poll` on the socket and its bell |
 //! | `<model>-wN` | `instance_group.count` for each model; by default one for each core | decodes files and text, runs tract, replies | the model's queue |
 //! | `<model>-plan` | 1 for each model, in its first seconds | measures which batch sizes are faster, at low priority | nothing |
 //! | `reload` | 1 | loads models again while the old ones are served | SIGHUP, its clock |
@@ -32,10 +36,12 @@
 //! | `log` | 1 | writes the lines that other threads put into a bounded queue | the queue, standard output |
 //!
 //! Only one thread uses a socket, and the socket never blocks. So requests can be pipelined, and pings are
-//! answered during inference. A slow reader is detected by a write that stays blocked, and a stop reaches a
-//! sleeping connection at once. A worker rings the bell (an `eventfd`) only when the connection sleeps while it
+//! answered during inference, or after 0.2 ms when the conversation runs the model itself. A slow reader is detected by a write that stays blocked, and a stop reaches a
+//! sleeping connection at once. Workers and guests together never run more jobs or batches at the same time than the model
+//! has workers. A worker rings the bell (an `eventfd`) only when the connection sleeps while it
 //! waits for a reply, and the bell exists only during that time. An idle conversation needs one file descriptor,
-//! one sleeping thread and about 18 KiB of memory. When a connection becomes a conversation, it continues in a new
+//! one sleeping thread and about 18 KiB of memory; large buffers for reading are borrowed while there is something to read.
+//! When a connection becomes a conversation, it continues in a new
 //! thread, so that the memory pages of the handshake are freed.
 //!
 //! # The modules
