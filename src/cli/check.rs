@@ -205,12 +205,12 @@ fn report(mut loaded: Loaded, took: Duration, whole: bool) {
     if let Some(sample) = &loaded.warm_up.sample {
         latency(session, sample);
     }
-    if let Some(finding) = &loaded.threads {
-        let verdict = if finding.helps() { "used" } else { "not used" };
-        println!(
-            "threads  {} per run: {:.3} ms instead of {:.3} ms: {verdict}",
-            finding.threads, finding.together, finding.alone
-        );
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = loaded.files.manifest.instance_group.count.unwrap_or(cores).min(cores);
+    if let Some((count, sample)) = loaded.threads(workers).zip(loaded.warm_up.sample.as_ref())
+        && let Ok(finding) = session.measure_threads(count, &sample.item)
+    {
+        println!("threads  {}", planning::describe_threads(&finding));
     }
     if let Some(planner) = planner {
         batches(planner, session);

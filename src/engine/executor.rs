@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use super::intake::Intake;
 use super::queue::{Inputs, Job};
 use super::reply::Outputs;
 use super::runs::{Pulse, Run, Runs};
@@ -19,7 +20,7 @@ use crate::clock::Clock;
 use crate::error::{Code, RequestError};
 use crate::memory::Share;
 use crate::model::Tensor;
-use crate::onnx::{Item, Runner, Session};
+use crate::onnx::{Item, Runner, Session, Shift};
 use crate::processing::embedding::Embeddings;
 use crate::processing::{Allowance, Prepared, Preprocessor};
 
@@ -42,6 +43,8 @@ pub struct Executor {
     clock: Clock,
     /// That of the place which serves the current jobs.
     pulse: Pulse,
+    /// Where other workers wait, which can help with a run. `None`: it runs alone.
+    helpers: Option<Arc<Intake>>,
 }
 
 /// A job whose inputs are prepared.
@@ -56,7 +59,17 @@ impl Executor {
     /// Begins without a runner: the first run creates it.
     pub fn new(workload: Arc<Workload>, runs: Arc<Runs>, clock: Clock) -> Executor {
         let (overflow, pulse) = (VecDeque::new(), Pulse::default());
-        Executor { workload, runs, overflow, runner: None, clock, pulse }
+        Executor { workload, runs, overflow, runner: None, clock, pulse, helpers: None }
+    }
+
+    /// The same. The workers of `intake` help with a lone request.
+    pub fn with_help(
+        workload: Arc<Workload>,
+        runs: Arc<Runs>,
+        clock: Clock,
+        intake: Arc<Intake>,
+    ) -> Executor {
+        Executor { helpers: Some(intake), ..Executor::new(workload, runs, clock) }
     }
 
     /// Drops what a panic may have left half done.
@@ -166,12 +179,24 @@ impl Executor {
         let is_typical =
             self.runner.is_some() && self.workload.session.does_equal_work(family, &item.tensors);
         let begun = Instant::now();
-        let result =
-            self.is_due(&job).and_then(|()| self.run(|runner| runner.run(family, &item, &mut memory)));
+        let result = self.is_due(&job).and_then(|()| {
+            // It ends with this run.
+            let _shift = self.shift();
+            self.run(|runner| runner.run(family, &item, &mut memory))
+        });
         if is_typical && result.is_ok() {
             self.runs.took(family, begun.elapsed());
         }
         self.finish_with(job, item, result, memory);
+    }
+
+    /// Calls idle workers to help with the next run, if several threads make a run of this model faster.
+    fn shift(&self) -> Option<Shift> {
+        let threads = self.workload.session.threads();
+        let intake = self.helpers.as_ref().filter(|intake| threads > 1 && intake.has_help())?;
+        let shift = Shift::open()?;
+        intake.call(&shift.help(), threads - 1);
+        Some(shift)
     }
 
     /// Releases the memory of the inputs and replies with the result. `memory` is the memory of the result.

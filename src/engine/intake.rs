@@ -7,15 +7,30 @@
 //! A worker waits for more jobs (`max_queue_delay_microseconds`) only when more are likely: when the previous job
 //! arrived less than that delay before this one. So a single request on an idle server is run at once.
 //!
+//! A worker that runs a lone request may call the idle ones: they help it, until a job comes for them.
+//!
 //! How a batch is run does not belong here: see [`worker`](super::worker).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use super::queue::Job;
+use crate::onnx::Help;
+
+/// Calls for help that wait. A run that has ended needs no help any more, so few are enough.
+const CALLS: usize = 64;
+
+/// What an idle worker does next.
+#[derive(Debug)]
+pub enum Taken {
+    /// Serves jobs, at least one.
+    Jobs(Vec<Job>),
+    /// Helps another worker.
+    Call(Help),
+}
 
 /// The receiving end of one model's queue. All workers of the model share it.
 #[derive(Debug)]
@@ -25,23 +40,49 @@ pub struct Intake {
     gate: Mutex<Option<Instant>>,
     /// The number of workers that wait for a job.
     idle: AtomicUsize,
+    calls: (Sender<Help>, Receiver<Help>),
     delay: Duration,
 }
 
 impl Intake {
     /// `delay` is the longest time that a job waits for others to join its batch.
     pub fn new(jobs: Receiver<Job>, delay: Duration) -> Intake {
-        Intake { jobs, gate: Mutex::new(None), idle: AtomicUsize::new(0), delay }
+        Intake { jobs, gate: Mutex::new(None), idle: AtomicUsize::new(0), calls: bounded(CALLS), delay }
     }
 
-    /// Waits for a job, and takes more jobs while the sum of their `rows` is less than `most()`. Returns at least
-    /// one job, or `None` when the queue is closed and empty.
-    pub fn take(&self, most: impl Fn() -> usize, rows: impl Fn(&Job) -> usize) -> Option<Vec<Job>> {
+    /// Whether a job waits for a worker.
+    pub fn has_jobs(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+
+    /// Whether a worker could help another one: it waits for a job, and there is none.
+    pub fn has_help(&self) -> bool {
+        self.idle.load(Ordering::Relaxed) > 0 && !self.has_jobs()
+    }
+
+    /// Calls up to `most` of the workers that wait for a job.
+    pub fn call(&self, help: &Help, most: usize) {
+        for _ in 0..most.min(self.idle.load(Ordering::Relaxed)) {
+            if self.calls.0.try_send(help.clone()).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Waits for a job or a call. With a job, it takes more jobs while the sum of their `rows` is less than `most()`. Returns
+    /// `None` when the queue is closed and empty.
+    pub fn take(&self, most: impl Fn() -> usize, rows: impl Fn(&Job) -> usize) -> Option<Taken> {
         self.idle.fetch_add(1, Ordering::Relaxed);
         let mut before = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = self.jobs.recv();
+        let first = select! {
+            recv(self.jobs) -> first => first.map(Ok),
+            recv(self.calls.1) -> call => call.map(Err),
+        };
         let idle = self.idle.fetch_sub(1, Ordering::Relaxed) - 1;
-        let first = first.ok()?;
+        let first = match first.ok()? {
+            Ok(first) => first,
+            Err(call) => return Some(Taken::Call(call)),
+        };
         let most = most();
         let hot = before.is_some_and(|before| first.arrived.saturating_duration_since(before) < self.delay);
         let deadline = first.arrived + self.delay;
@@ -64,7 +105,7 @@ impl Intake {
             batch.push(next);
         }
         *before = Some(last);
-        Some(batch)
+        Some(Taken::Jobs(batch))
     }
 }
 
@@ -74,7 +115,7 @@ mod tests {
     use crate::engine::queue::{Inputs, Queue};
     use crate::engine::reply::{ReplyTo, Wake};
     use crate::memory::{Budget, Share};
-    use crossbeam_channel::bounded;
+    use crate::onnx::Shift;
     use std::sync::Arc;
 
     struct Nobody;
@@ -104,36 +145,44 @@ mod tests {
         (queue, Intake::new(receiver, delay))
     }
 
+    /// The number of jobs that a worker takes.
+    fn taken(intake: &Intake, most: usize, rows: usize) -> usize {
+        match intake.take(|| most, |_| rows) {
+            Some(Taken::Jobs(jobs)) => jobs.len(),
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn a_worker_takes_waiting_jobs_up_to_the_largest_batch() {
         let (_queue, intake) = intake(Duration::ZERO, 11);
-        let sizes: Vec<usize> = (0..3).map(|_| intake.take(|| 4, |_| 1).unwrap().len()).collect();
+        let sizes: Vec<usize> = (0..3).map(|_| taken(&intake, 4, 1)).collect();
         assert_eq!(sizes, [4, 4, 3]);
     }
 
     #[test]
     fn a_request_of_several_rows_fills_a_batch_sooner() {
         let (_queue, intake) = intake(Duration::ZERO, 4);
-        assert_eq!(intake.take(|| 4, |_| 3).unwrap().len(), 2);
+        assert_eq!(taken(&intake, 4, 3), 2);
     }
 
     #[test]
     fn without_batches_jobs_are_taken_one_by_one() {
         let (_queue, intake) = intake(Duration::from_secs(3600), 2);
-        assert_eq!(intake.take(|| 1, |_| 1).unwrap().len(), 1);
+        assert_eq!(taken(&intake, 1, 1), 1);
     }
 
     #[test]
     fn a_single_request_is_taken_at_once() {
         let (_queue, intake) = intake(Duration::from_secs(3600), 1);
-        assert_eq!(intake.take(|| 8, |_| 1).unwrap().len(), 1);
+        assert_eq!(taken(&intake, 8, 1), 1);
     }
 
     #[test]
     fn a_worker_leaves_a_share_to_idle_workers() {
         let (_queue, intake) = intake(Duration::ZERO, 6);
         intake.idle.store(2, Ordering::Relaxed);
-        assert_eq!(intake.take(|| 8, |_| 1).unwrap().len(), 2);
+        assert_eq!(taken(&intake, 8, 1), 2);
     }
 
     #[test]
@@ -142,5 +191,23 @@ mod tests {
         drop(queue);
         assert!(intake.take(|| 8, |_| 1).is_some());
         assert!(intake.take(|| 8, |_| 1).is_none());
+    }
+
+    #[test]
+    fn an_idle_worker_takes_a_call_and_a_busy_one_is_not_called() {
+        let (queue, intake) = intake(Duration::ZERO, 0);
+        let shift = Shift::open().unwrap();
+        assert!(!intake.has_help(), "nobody waits");
+        intake.call(&shift.help(), 3);
+        std::thread::scope(|scope| {
+            let worker = scope.spawn(|| intake.take(|| 1, |_| 1));
+            while !intake.has_help() {
+                std::thread::yield_now();
+            }
+            intake.call(&shift.help(), 3);
+            assert!(matches!(worker.join().unwrap(), Some(Taken::Call(_))));
+        });
+        drop(queue);
+        assert!(intake.take(|| 1, |_| 1).is_none(), "one worker was called once");
     }
 }

@@ -151,6 +151,13 @@ impl Runs {
         Some(Run { runs: self.clone(), pulse })
     }
 
+    /// Takes a place for a worker that helps another one, if one is free.
+    pub fn try_help(self: &Arc<Self>) -> Option<Run> {
+        let mut places = self.lock();
+        let pulse = if places.waiting == 0 { places.free.pop() } else { None };
+        Some(Run { runs: self.clone(), pulse: pulse? })
+    }
+
     /// Remembers how long a run of `family` took, for runs that do the same work.
     pub fn took(&self, family: usize, duration: Duration) {
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);

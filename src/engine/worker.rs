@@ -13,12 +13,12 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
 use super::executor::{Executor, Workload};
-use super::intake::Intake;
+use super::intake::{Intake, Taken};
 use super::places::{Place, Places};
 use super::queue::{Inputs, Job};
 use super::runs::{Pulse, Runs, caught};
 use crate::clock::Clock;
-use crate::onnx::Session;
+use crate::onnx::{Help, Session};
 use crate::panics::panic_message;
 
 /// The stack of a worker, in bytes. Graphs with deep sub-graphs need recursion.
@@ -58,7 +58,8 @@ pub fn spawn(
 ) -> std::io::Result<WorkerThread> {
     let (living, alive) = bounded(0);
     let place = places.take_worker()?;
-    let worker = Worker { intake, executor: Executor::new(workload.clone(), runs.clone(), clock) };
+    let executor = Executor::with_help(workload.clone(), runs.clone(), clock, intake.clone());
+    let worker = Worker { intake, executor };
     let builder = std::thread::Builder::new().name(format!("{name}-w{index}")).stack_size(STACK);
     let handle = builder.spawn(move || {
         let _living: (Sender<Infallible>, Place) = (living, place);
@@ -104,7 +105,11 @@ impl Worker {
                 let session = &self.executor.workload.session;
                 let rows = |job: &Job| caught(|| Ok(rows(session, job))).unwrap_or(1);
                 match self.intake.take(|| session.largest_batch(), rows) {
-                    Some(jobs) => jobs,
+                    Some(Taken::Jobs(jobs)) => jobs,
+                    Some(Taken::Call(help)) => {
+                        self.help(&help);
+                        return Turn::More;
+                    }
                     None => return Turn::Over,
                 }
             }
@@ -112,6 +117,15 @@ impl Worker {
         let run = self.executor.runs.begin();
         self.executor.serve(jobs, &run);
         Turn::More
+    }
+}
+
+impl Worker {
+    /// Helps another worker until its run ends or a job waits. A helper takes a place like any other run.
+    fn help(&self, help: &Help) {
+        if let Some(_run) = self.executor.runs.try_help() {
+            help.work(|| self.intake.has_jobs());
+        }
     }
 }
 
@@ -146,15 +160,21 @@ mod tests {
         fn wake(&self) {}
     }
 
-    /// One worker of a test model.
+    /// One or more workers of a test model.
     struct Bench {
         queue: Queue,
         replies: (Sender<Reply>, Receiver<Reply>),
         thread: WorkerThread,
+        others: Vec<WorkerThread>,
     }
 
     impl Bench {
         fn start(model: &str, options: Options, embeddings: Embeddings) -> Bench {
+            Bench::with_workers(1, model, options, embeddings)
+        }
+
+        /// Several workers help each other.
+        fn with_workers(count: usize, model: &str, options: Options, embeddings: Embeddings) -> Bench {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models").join(model);
             let options = Options { max_tensor_bytes: 1 << 20, ..options };
             let graph = Graph::read(&path.join("model.onnx")).unwrap();
@@ -163,11 +183,16 @@ mod tests {
             let workload = Arc::new(Workload { session, preprocessor, embeddings });
             let (queue, jobs) = Queue::new(8);
             let intake = Arc::new(Intake::new(jobs, Duration::ZERO));
-            let pulse = Pulse::default();
-            let runs = Runs::new(vec![pulse.clone()], workload.session.families());
-            let part = (&workload, &runs, pulse);
-            let thread = spawn(model, 0, intake, part, Clock::system(), &Places::default()).unwrap();
-            Bench { queue, replies: bounded(8), thread }
+            let pulses = vec![Pulse::default(); count];
+            let runs = Runs::new(pulses.clone(), workload.session.families());
+            workload.session.assume_threads(count);
+            let worker = |(index, pulse)| {
+                let part = (&workload, &runs, pulse);
+                spawn(model, index, intake.clone(), part, Clock::system(), &Places::default()).unwrap()
+            };
+            let mut others: Vec<_> = pulses.into_iter().enumerate().map(worker).collect();
+            let thread = others.pop().unwrap();
+            Bench { queue, replies: bounded(8), thread, others }
         }
 
         fn submit(&self, inputs: Vec<Tensor>, sequence: Option<SequenceStep>) {
@@ -205,6 +230,27 @@ mod tests {
         bench.submit(row(&[1.0, 2.0, 3.0]), None);
         assert_eq!(bench.answer().unwrap().tensors[0].shape(), [1, 2]);
         assert!(!bench.thread.has_ended());
+    }
+
+    #[test]
+    fn workers_that_help_each_other_answer_each_request_once_and_do_not_end() {
+        let bench = Bench::with_workers(3, "affine", Options::default(), Embeddings::default());
+        let ask = |bench: &Bench| bench.submit(row(&[1.0, 2.0, 3.0]), None);
+        ask(&bench);
+        let expected = bench.answer().unwrap().tensors;
+        for at in 0..300 {
+            // One request alone, and several at once.
+            let together = at % 3 + 1;
+            (0..together).for_each(|_| ask(&bench));
+            for _ in 0..together {
+                assert_eq!(bench.answer().unwrap().tensors, expected);
+            }
+        }
+        bench.submit(vec![], None);
+        assert_eq!(bench.answer().unwrap_err().code, Code::InferenceFailed);
+        ask(&bench);
+        assert_eq!(bench.answer().unwrap().tensors, expected);
+        assert!(!bench.thread.has_ended() && bench.others.iter().all(|other| !other.has_ended()));
     }
 
     #[test]

@@ -5,10 +5,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::planning::{self, Trials};
 use super::sequences::{SequenceRules, SharedSequences};
 use super::sources::Sources;
-use super::warmup::{WarmUp, sample, warm_up};
-use super::{Fingerprint, ModelResult, ServedModel, Workers, embedding, planning};
+use super::warmup::{WarmUp, warm_up};
+use super::{Fingerprint, ModelResult, ServedModel, Workers, embedding};
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::engine::executor::Workload;
@@ -21,7 +22,7 @@ use crate::error::show_shape;
 use crate::model::signature::{declared, quoted};
 use crate::model::tensor::volume;
 use crate::model::{Dim, Manifest, ModelFiles, Signature, Tensor, TensorMetadata};
-use crate::onnx::{ClassLabels, Fill, Graph, Options, Planner, Session, StateOption, ThreadFinding};
+use crate::onnx::{ClassLabels, Graph, Options, Planner, Session, StateOption};
 use crate::panics::panic_message;
 use crate::processing::audio::{self, AudioStream};
 use crate::processing::image::{self, ImageDecoder};
@@ -29,6 +30,9 @@ use crate::processing::scores::{Postprocessor, parse_labels};
 use crate::processing::text::TextEncoder;
 use crate::processing::{Decoder, Preprocessor};
 use crate::wire::elements;
+
+/// A run must take at least this long for other workers to help: waking them takes a part of it.
+const LONG: Duration = Duration::from_millis(1);
 
 /// The reason why a model could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -53,8 +57,6 @@ pub struct Loaded {
     audio: Option<AudioStream>,
     /// The outputs that are dictionaries in the ONNX file, with their keys.
     pub class_labels: Vec<ClassLabels>,
-    /// Whether several threads make one run faster; `None` when the manifest does not ask for them.
-    pub threads: Option<ThreadFinding>,
     /// What the trial runs have shown.
     pub warm_up: WarmUp,
 }
@@ -76,7 +78,7 @@ pub fn load_read(sources: Sources, limits: &Limits) -> Result<Loaded, LoadError>
 fn try_load(sources: Sources, limits: &Limits) -> Result<Loaded, LoadError> {
     let model = sources.files.name.clone();
     let failed = |message: String| LoadError { model: model.clone(), message };
-    let mut prepared = prepare(&sources, limits).map_err(failed)?;
+    let prepared = prepare(&sources, limits).map_err(failed)?;
     let warm_up =
         warm_up(&prepared.workload, sources.files.manifest.warmup.unwrap_or(1)).map_err(|error| {
             let advice = advice(prepared.workload.session.signature());
@@ -86,27 +88,10 @@ fn try_load(sources: Sources, limits: &Limits) -> Result<Loaded, LoadError> {
         log::warn!("model `{model}`: {note}");
     }
     let class_labels = sources.graph.class_labels().to_vec();
-    let Sources { files, graph, .. } = sources;
-    // The graph has a copy of all weights. It is dropped before threads are tried, which makes more plans.
-    drop(graph);
-    let threads = match files.manifest.intra_op_threads.filter(|count| *count > 1) {
-        Some(count) => Some(try_threads(&mut prepared.workload, count).map_err(failed)?),
-        None => None,
-    };
+    let Sources { files, .. } = sources;
     let Assembled { workload, postprocessors, result, planner, initial } = prepared;
     let audio = workload.preprocessor.stream().cloned();
-    Ok(Loaded {
-        threads,
-        workload,
-        postprocessors,
-        result,
-        planner,
-        initial,
-        audio,
-        class_labels,
-        warm_up,
-        files,
-    })
+    Ok(Loaded { workload, postprocessors, result, planner, initial, audio, class_labels, warm_up, files })
 }
 
 /// What the owner can do about a model that fails on every sample.
@@ -167,6 +152,13 @@ fn prepare(sources: &Sources, limits: &Limits) -> Result<Assembled, String> {
 }
 
 impl Loaded {
+    /// How many of `workers` may work on one request, if it takes so long that they can help. `None`: only one.
+    pub fn threads(&self, workers: usize) -> Option<usize> {
+        let most = self.files.manifest.intra_op_threads.filter(|count| *count > 0).unwrap_or(workers);
+        let is_long = self.warm_up.times.iter().min().is_some_and(|time| *time >= LONG);
+        Some(most.min(workers)).filter(|count| *count > 1 && is_long)
+    }
+
     /// Starts the workers of the model, and the thread that measures batches. When it returns, the model accepts
     /// requests. Returns an error when a thread cannot be started.
     pub fn start(
@@ -181,9 +173,8 @@ impl Loaded {
         let (queue, jobs) = Queue::new(limits.queue_capacity);
         let signature = self.workload.session.signature().clone();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads =
-            self.threads.as_ref().filter(|finding| finding.helps()).map_or(1, |finding| finding.threads);
-        let count = manifest.instance_group.count.unwrap_or((cores / threads).max(1));
+        let count = manifest.instance_group.count.unwrap_or(cores);
+        let helping = self.threads(count);
         let workload = Arc::new(self.workload);
         let delay = Duration::from_micros(manifest.dynamic_batching.max_queue_delay_microseconds);
         let intake = Arc::new(Intake::new(jobs, delay));
@@ -197,10 +188,9 @@ impl Loaded {
         let threads: Vec<WorkerThread> = threads.collect::<Result<_, _>>()?;
         let alive = threads.iter().map(|thread| thread.alive.clone()).collect();
         workers.add(threads);
-        if let Some(planner) = self.planner
-            && let Err(error) = planning::start(&self.files.name, planner, &workload)
-        {
-            log::warn!("model `{}`: no batches are used: {error}", self.files.name);
+        let trials = Trials { planner: self.planner, threads: helping.zip(self.warm_up.sample) };
+        if let Err(error) = planning::start(&self.files.name, trials, &workload) {
+            log::warn!("model `{}`: neither batches nor helping workers are used: {error}", self.files.name);
         }
         let sequences = manifest.sequence.as_ref().map(|said| {
             let rules = SequenceRules {
@@ -437,13 +427,4 @@ fn postprocessor(
         ));
     }
     Ok(Postprocessor { activation: said.activation, labels, classification: said.classification })
-}
-
-fn try_threads(workload: &mut Workload, count: usize) -> Result<ThreadFinding, String> {
-    let item = sample(workload, 0, Fill::Zeros, 1).map_err(|error| error.message)?;
-    let finding = workload.session.try_threads(count, &item)?;
-    let ThreadFinding { alone, together, .. } = finding;
-    let verdict = if finding.helps() { "used" } else { "not used" };
-    log::info!("{count} threads per run: {together:.3} ms instead of {alone:.3} ms: {verdict}");
-    Ok(finding)
 }

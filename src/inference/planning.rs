@@ -1,5 +1,5 @@
-//! Measures which batch sizes are faster than single rows, while the model already serves requests, and logs the
-//! results. The measurements themselves are in [`onnx::Planner`](crate::onnx::Planner).
+//! Measures which batch sizes are faster than single rows, and whether several threads make one run faster, while the model
+//! already serves requests. It logs the results. The measurements themselves are in [`onnx`](crate::onnx).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use rustix::process::setpriority_process;
 
+use super::warmup::Sample;
 use crate::engine::executor::Workload;
-use crate::onnx::{Finding, Planner, Verdict};
+use crate::onnx::{Finding, Planner, ThreadFinding, Verdict};
 use crate::panics::panic_message;
 
 /// The lowest priority (nice 19), so that requests run first.
@@ -17,9 +18,20 @@ const LOW: i32 = 19;
 /// The stack of the thread in bytes, the same as for a worker.
 const STACK: usize = 8 << 20;
 
-/// Prepares and measures plans for batches in a thread of its own. No other thread waits for it. It ends when it
-/// is done, or soon after the model is dropped. Returns an error when the thread cannot be started.
-pub fn start(name: &str, planner: Planner, workload: &Arc<Workload>) -> std::io::Result<()> {
+/// What is measured.
+pub struct Trials {
+    /// Makes the plans for batches; `None` when the model uses no batches.
+    pub planner: Option<Planner>,
+    /// The number of threads for one run, and the sample that is run. `None`: only one thread may work on a request.
+    pub threads: Option<(usize, Sample)>,
+}
+
+/// Does the trials in a thread of its own. No other thread waits for it. It ends when it is done, or soon after the model
+/// is dropped. Returns an error when the thread cannot be started.
+pub fn start(name: &str, trials: Trials, workload: &Arc<Workload>) -> std::io::Result<()> {
+    if trials.planner.is_none() && trials.threads.is_none() {
+        return Ok(());
+    }
     let (model, workload) = (name.to_owned(), Arc::downgrade(workload));
     let builder = std::thread::Builder::new().name(format!("{name}-plan")).stack_size(STACK);
     builder.spawn(move || {
@@ -28,7 +40,14 @@ pub fn start(name: &str, planner: Planner, workload: &Arc<Workload>) -> std::io:
         if let Err(error) = setpriority_process(None, LOW) {
             log::debug!("planning keeps its priority: {error}");
         }
-        let planning = catch_unwind(AssertUnwindSafe(|| measure(&model, planner, &workload)));
+        let planning = catch_unwind(AssertUnwindSafe(|| {
+            if let Some((count, sample)) = trials.threads {
+                measure_threads(&model, count, &sample, &workload);
+            }
+            if let Some(planner) = trials.planner {
+                measure(&model, planner, &workload);
+            }
+        }));
         if let Err(panic) = planning {
             let panic = panic_message(panic.as_ref());
             log::error!("model {model}: planning panicked, only the batches found before are used: {panic}");
@@ -50,6 +69,21 @@ fn measure(model: &str, planner: Planner, workload: &Weak<Workload>) {
     if !findings.is_empty() {
         log::info!("model {model}: {}", summary(&findings, workload));
     }
+}
+
+fn measure_threads(model: &str, count: usize, sample: &Sample, workload: &Weak<Workload>) {
+    let Some(workload) = workload.upgrade() else { return };
+    match workload.session.measure_threads(count, &sample.item) {
+        Ok(finding) => log::info!("model {model}: {}", describe_threads(&finding)),
+        Err(error) => log::warn!("model {model}: a request is run by one thread: {error}"),
+    }
+}
+
+/// Describes in words whether several threads make one run faster.
+pub fn describe_threads(finding: &ThreadFinding) -> String {
+    let ThreadFinding { threads, alone, together } = finding;
+    let verdict = if finding.helps() { "used when no other request waits" } else { "not used" };
+    format!("{threads} threads a run: {together:.3} ms instead of {alone:.3} ms: {verdict}")
 }
 
 fn summary(findings: &[Finding], workload: &Weak<Workload>) -> String {

@@ -61,11 +61,11 @@ mod sample;
 mod source;
 mod sparse;
 mod tensors;
-pub mod threads;
+mod threads;
 mod trial;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tract_onnx::prelude::*;
 
@@ -82,14 +82,13 @@ use layout::{
     output_places, variants, with_batch_axis,
 };
 use plan::{Plan, Template};
-use threads::Threads;
 
 pub use graph::{ClassLabels, Graph};
 pub use operators::document as operators_document;
 pub use planner::{Finding, Planner, Verdict};
 pub use runner::{Item, Runner};
 pub use sample::Fill;
-pub use threads::ThreadFinding;
+pub use threads::{Help, Shift, ThreadFinding};
 
 /// The reason why a model does not load, and what its owner can do about it.
 #[derive(Debug, thiserror::Error)]
@@ -157,8 +156,8 @@ pub struct Session {
     states: Vec<TensorMetadata>,
     layout: Arc<Layout>,
     families: Vec<Arc<Family>>,
-    /// The threads inside one run. `None` when they do not make a run faster.
-    threads: Option<Threads>,
+    /// Whether several threads make one run faster. Empty until it is measured.
+    threads: OnceLock<ThreadFinding>,
     /// Notes for the owner of the model about what the ONNX file allows but this session does not.
     notes: Vec<String>,
     has_listed_shapes: bool,
@@ -215,7 +214,7 @@ impl Session {
             states,
             layout,
             families,
-            threads: None,
+            threads: OnceLock::new(),
             notes,
             has_listed_shapes: !options.variants.is_empty(),
             max_tensor_bytes: options.max_tensor_bytes,
@@ -291,7 +290,7 @@ impl Session {
             Place::State(_) => false,
         };
         !single.has_bodies
-            && self.threads.is_none()
+            && self.threads() == 1
             && single.inputs.iter().zip(&self.layout.inputs).all(is_fixed)
     }
 
@@ -319,26 +318,33 @@ impl Session {
 
     /// Makes a runner for one thread.
     pub fn runner(&self) -> Runner {
-        Runner::new(self.layout.clone(), &self.families, self.threads.clone())
+        Runner::new(self.layout.clone(), &self.families)
     }
 
-    /// Measures a run of `item` with `count` threads, and keeps the threads if the run is faster with them.
+    /// Measures a run of `item` with `count` threads. From now on, [`Session::threads`] says what was found.
     ///
-    /// Errors: the threads cannot be started, or a trial run fails.
-    pub fn try_threads(&mut self, count: usize, item: &Item) -> Result<ThreadFinding, String> {
-        let pool = Threads::new(count).map_err(|error| error.to_string())?;
+    /// Errors: a trial run fails.
+    pub fn measure_threads(&self, count: usize, item: &Item) -> Result<ThreadFinding, String> {
         let family = self.family_of(&item.tensors).map_err(|error| error.message)?;
-        let time = |threads: Option<&Threads>| {
-            let mut runner = Runner::new(self.layout.clone(), &self.families, threads.cloned());
-            let budget = Budget::unbounded();
-            let mut run = || runner.run(family, item, &mut Share::none(&budget)).is_ok();
-            guarded("a trial", || Ok(trial::least_of_clock(&mut run)))
-                .map_err(|error| error.cause)?
-                .ok_or_else(|| "a trial run failed".to_owned())
-        };
-        let finding = ThreadFinding { threads: count, alone: time(None)?, together: time(Some(&pool))? };
-        self.threads = finding.helps().then_some(pool);
-        Ok(finding)
+        let mut runner = self.runner();
+        let budget = Budget::unbounded();
+        let run = || runner.run(family, item, &mut Share::none(&budget)).is_ok();
+        let finding = guarded("a trial", || Ok(threads::measure(count, run)))
+            .map_err(|error| error.cause)?
+            .ok_or_else(|| "a trial run failed".to_owned())?;
+        Ok(self.threads.get_or_init(|| finding).clone())
+    }
+
+    /// Takes for granted that so many threads make a run faster.
+    #[cfg(test)]
+    pub fn assume_threads(&self, threads: usize) {
+        let finding = ThreadFinding { threads, alone: 1.0, together: if threads > 1 { 0.5 } else { 1.0 } };
+        self.threads.set(finding).expect("nothing was measured");
+    }
+
+    /// The number of threads that make a run faster; 1 when none do, or when it is not measured yet.
+    pub fn threads(&self) -> usize {
+        self.threads.get().filter(|finding| finding.helps()).map_or(1, |finding| finding.threads)
     }
 }
 

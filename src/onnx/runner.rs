@@ -12,7 +12,6 @@ use super::failed;
 use super::family::{Batches, Family};
 use super::layout::{Layout, Place};
 use super::plan::PlanState;
-use super::threads::Threads;
 use crate::error::RequestError;
 use crate::memory::Share;
 use crate::model::{Input, Tensor};
@@ -38,7 +37,6 @@ impl Item {
 pub struct Runner {
     layout: Arc<Layout>,
     families: Vec<FamilyState>,
-    threads: Option<Threads>,
 }
 
 #[derive(Debug)]
@@ -69,8 +67,8 @@ impl FamilyState {
 
 impl Runner {
     /// Makes a runner with new states for all plans.
-    pub(super) fn new(layout: Arc<Layout>, families: &[Arc<Family>], threads: Option<Threads>) -> Runner {
-        Runner { layout, families: families.iter().map(FamilyState::new).collect(), threads }
+    pub(super) fn new(layout: Arc<Layout>, families: &[Arc<Family>]) -> Runner {
+        Runner { layout, families: families.iter().map(FamilyState::new).collect() }
     }
 
     /// Runs a single item. `family` is the number that [`Session::family_of`](super::Session::family_of) returned.
@@ -87,18 +85,6 @@ impl Runner {
     ///
     /// Errors: as in [`Runner::run`]; then no item has a result.
     pub fn run_together(
-        &mut self,
-        family: usize,
-        items: &[Item],
-        memory: &mut Share,
-    ) -> Result<Vec<Item>, RequestError> {
-        match self.threads.clone() {
-            Some(threads) => threads.run(|| self.run_items(family, items, memory)),
-            None => self.run_items(family, items, memory),
-        }
-    }
-
-    fn run_items(
         &mut self,
         family: usize,
         items: &[Item],

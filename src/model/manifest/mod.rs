@@ -89,8 +89,8 @@ pub struct Manifest {
     pub sequence: Option<SequenceManifest>,
     /// The workers of the model.
     pub instance_group: InstanceGroup,
-    /// Threads that work on one request, for models where measurements show that this is faster. Default: 1. Without
-    /// `instance_group`, the number of workers is then the number of cores divided by this.
+    /// The most threads that work on one request while no other one waits, for models where a measurement shows that this is
+    /// faster. They are the model's workers. Default: all of them; 1 turns it off.
     pub intra_op_threads: Option<usize>,
     /// Entries for single inputs. An input without an entry is as the ONNX file declares it.
     pub inputs: Vec<InputManifest>,
