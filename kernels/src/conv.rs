@@ -97,35 +97,6 @@ impl Filters {
         Filters::at(Level::best(), groups, made, read, weights, bias)
     }
 
-    /// The same, for windows along these axes only. The result may be rounded in another way: sums of integers are not exact.
-    ///
-    /// Panics: the lengths do not fit.
-    pub fn for_axes(
-        axes: &[Axis],
-        groups: usize,
-        made: usize,
-        read: usize,
-        weights: &[f32],
-        bias: Option<&[f32]>,
-    ) -> Filters {
-        Filters::for_axes_at(Level::best(), axes, groups, made, read, weights, bias)
-    }
-
-    fn for_axes_at(
-        level: Level,
-        axes: &[Axis],
-        groups: usize,
-        made: usize,
-        read: usize,
-        weights: &[f32],
-        bias: Option<&[f32]>,
-    ) -> Filters {
-        match winograd::is_faster(&all_axes(axes), read, made / groups.max(1)) {
-            true => Filters::packed(level, groups, made, read, weights, bias, true),
-            false => Filters::at(level, groups, made, read, weights, bias),
-        }
-    }
-
     fn at(
         level: Level,
         groups: usize,
@@ -133,18 +104,6 @@ impl Filters {
         read: usize,
         weights: &[f32],
         bias: Option<&[f32]>,
-    ) -> Filters {
-        Filters::packed(level, groups, made, read, weights, bias, false)
-    }
-
-    fn packed(
-        level: Level,
-        groups: usize,
-        made: usize,
-        read: usize,
-        weights: &[f32],
-        bias: Option<&[f32]>,
-        are_transformed: bool,
     ) -> Filters {
         assert!(
             groups > 0 && made.is_multiple_of(groups) && made > 0 && read > 0,
@@ -155,33 +114,57 @@ impl Filters {
         let bias = bias.map_or_else(|| vec![0.0; made], <[f32]>::to_vec);
         assert_eq!(bias.len(), made, "the bias does not fit the channels");
         let made = made / groups;
+        let are_transformed = false;
         let mut filters =
             Filters { read, made, groups, taps, weights: Vec::new(), are_transformed, rows: 1, bias, level };
-        if filters.is_depthwise() {
-            filters.weights = weights.to_vec();
-            return filters;
+        if !filters.is_depthwise() {
+            filters.rows = multiply::rows(level, made);
         }
-        filters.rows = multiply::rows(level, made);
-        let depth = filters.depth();
-        let transformed;
-        let weights = match are_transformed {
-            true => {
-                transformed = winograd::transformed(weights, read);
-                transformed.as_slice()
-            }
-            false => weights,
-        };
-        for group in weights.chunks_exact(made * depth) {
-            for first in (0..made).step_by(filters.rows) {
+        filters.pack(weights);
+        filters
+    }
+
+    /// The form that is faster for windows along these axes, if there is one. It rounds in another way: sums of whole numbers
+    /// are not exact, for example.
+    ///
+    /// Panics: there are no axes, or too many.
+    pub fn faster(&self, axes: &[Axis]) -> Option<Filters> {
+        let is_direct = !self.are_transformed && !self.is_depthwise();
+        let is_faster = is_direct && winograd::is_faster(&all_axes(axes), self.read, self.made);
+        is_faster.then(|| self.transformed())
+    }
+
+    /// Filters of 3 by 3 numbers in the form of `winograd`.
+    fn transformed(&self) -> Filters {
+        let mut filters = Filters { weights: Vec::new(), are_transformed: true, ..self.clone() };
+        filters.pack(&winograd::transformed(&self.unpacked(), self.read));
+        filters
+    }
+
+    /// Packs the weights `[channels of the result, depth]`.
+    fn pack(&mut self, weights: &[f32]) {
+        let (depth, rows) = (self.depth(), self.rows);
+        for group in weights.chunks_exact(self.made * depth) {
+            for first in (0..self.made).step_by(rows) {
                 for at in 0..depth {
-                    let rows = first..first + filters.rows;
-                    filters
-                        .weights
-                        .extend(rows.map(|row| if row < made { group[row * depth + at] } else { 0.0 }));
+                    let rows = first..first + rows;
+                    self.weights
+                        .extend(rows.map(|row| if row < self.made { group[row * depth + at] } else { 0.0 }));
                 }
             }
         }
-        filters
+    }
+
+    /// The weights before they were packed.
+    fn unpacked(&self) -> Vec<f32> {
+        let (depth, rows, blocks) = (self.depth(), self.rows, self.made.div_ceil(self.rows));
+        let mut weights = Vec::with_capacity(self.output_channels() * depth);
+        for channel in 0..self.output_channels() {
+            let (group, row) = (channel / self.made, channel % self.made);
+            let block = &self.weights[(group * blocks + row / rows) * depth * rows..][..depth * rows];
+            weights.extend(block.iter().skip(row % rows).step_by(rows));
+        }
+        weights
     }
 
     /// The packed weights for one channel of the result.

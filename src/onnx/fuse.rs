@@ -23,11 +23,15 @@ use super::operators::own::Own;
 pub(super) fn fuse(model: &mut TypedModel) -> TractResult<()> {
     // The constants of a step may be made by other nodes.
     Optimizer::prop_consts().optimize(model)?;
+    // There, a last bit decides to which step a number is rounded: what differs from the definition by that is left out.
+    let is_quantized = model.nodes().iter().any(|node| is_of_quantized_models(&node.op.name()));
     let mut fusing = Fusing { model, left_out: HashSet::new() };
     for id in 0..fusing.model.nodes().len() {
         fusing.gate(id)?;
         fusing.gelu(id)?;
-        fusing.hard_swish(id)?;
+        if !is_quantized {
+            fusing.hard_swish(id)?;
+        }
         fusing.rounding(id)?;
     }
     // A new node is the last one: it is looked at again.
@@ -36,7 +40,19 @@ pub(super) fn fuse(model: &mut TypedModel) -> TractResult<()> {
         fusing.step(id)?;
         id += 1;
     }
+    if !is_quantized {
+        for node in model.nodes_mut() {
+            if let Some(faster) = node.op_as::<Own>().and_then(Own::faster) {
+                node.op = Box::new(faster);
+            }
+        }
+    }
     Ok(())
+}
+
+/// Whether an operator rounds to steps or computes with the results.
+fn is_of_quantized_models(operator: &str) -> bool {
+    ["Quantize", "QLinear", "Integer"].iter().any(|part| operator.contains(part))
 }
 
 struct Fusing<'a> {

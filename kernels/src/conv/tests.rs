@@ -110,7 +110,7 @@ fn compare_transformed(random: &mut Random, axes: &[Axis; 3], groups: usize, rea
     let bound = 1e-6 * (read * sizes(|axis| axis.kernel)) as f32 + 1e-5;
     let factors: Vec<f32> = random.numbers(groups * made);
     for level in Level::all() {
-        let filters = Filters::packed(level, groups, groups * made, read, &weights, Some(&bias), true);
+        let filters = Filters::at(level, groups, groups * made, read, &weights, Some(&bias)).transformed();
         assert!(filters.fits(axes));
         let after = After { add: Some(&add), then: &[Function::Relu], ..After::default() };
         let scaled = filters.scaled(&factors, &bias);
@@ -153,7 +153,7 @@ fn filters_are_transformed_only_where_that_is_faster() {
     let side = |output, kernel| Axis { input: output + kernel - 1, output, kernel, ..Axis::ONE };
     let is_transformed = |axes: &[Axis], read: usize| {
         let taps: usize = axes.iter().map(|axis| axis.kernel).product();
-        Filters::for_axes(axes, 1, 16, read, &vec![1.0; 16 * read * taps], None).are_transformed
+        Filters::new(1, 16, read, &vec![1.0; 16 * read * taps], None).faster(axes).is_some()
     };
     assert!(is_transformed(&[side(20, 3), side(20, 3)], 16));
     assert!(!is_transformed(&[side(20, 3), side(20, 3)], 3), "few channels");
@@ -300,7 +300,8 @@ fn speed() {
         print!("{groups} × {read:4} → {made:4}, {}² by {}² stride {}:", axis.input, axis.kernel, axis.stride);
         for level in Level::all() {
             // As in a model: the weights are not in the cache.
-            let filters = Filters::for_axes_at(level, &axes, groups, groups * made, read, &weights, None);
+            let filters = Filters::at(level, groups, groups * made, read, &weights, None);
+            let filters = filters.faster(&axes).unwrap_or(filters);
             let all = vec![filters; (10_000_000 / weights.len()).clamp(1, 10)];
             let mut best = f64::INFINITY;
             for _ in 0..3.max(20_000_000 / products) {

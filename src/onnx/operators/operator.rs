@@ -251,6 +251,12 @@ pub trait Operator: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// A faster form, whose results differ in the last bits. It is asked for when this operator does all its steps, and only if
+    /// nothing in the graph rounds to steps: there, numbers near the middle of two steps would become the other one.
+    fn faster(&self) -> Option<Arc<dyn Operator>> {
+        None
+    }
+
     /// How this operator converts FP32 to integers or integers to FP32, if it does only that.
     fn quantization(&self, _inputs: &Inputs<Kind>) -> Option<Quantization> {
         None

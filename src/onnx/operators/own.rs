@@ -70,6 +70,11 @@ impl Own {
         self.operator.as_step(&self.inputs(kinds.iter()).ok()?)
     }
 
+    /// The operator in a faster form, whose results differ in the last bits.
+    pub fn faster(&self) -> Option<Own> {
+        Some(Own { operator: self.operator.faster()?, ..self.clone() })
+    }
+
     /// How the operator converts between FP32 and integers, if it does only that and the scale is constant.
     pub fn quantization(&self, facts: &[&TypedFact]) -> Option<Quantization> {
         let kinds = kinds_of(facts).ok()?;

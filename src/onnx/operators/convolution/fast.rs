@@ -56,10 +56,7 @@ pub fn prepared(
     let lengths: Option<TVec<usize>> = input.shape[2..].iter().map(|length| length.to_usize().ok()).collect();
     let axes =
         lengths.map(|lengths| Ok::<_, TractError>(axes(&window.axes(&kernel, &lengths)?))).transpose()?;
-    let filters = match &axes {
-        Some(axes) => Filters::for_axes(axes, group, made, read, elements(value)?, bias),
-        None => Filters::new(group, made, read, elements(value)?, bias),
-    };
+    let filters = Filters::new(group, made, read, elements(value)?, bias);
     let fits = axes.as_ref().is_none_or(|axes| filters.fits(axes));
     let (filters, following) = (Arc::new(filters), Following::default());
     let fast = Fast { window: window.clone(), kernel, filters, following, axes };
@@ -147,6 +144,11 @@ impl Operator for Fast {
             other => more.following = self.following.with(other)?,
         }
         Some(Arc::new(more))
+    }
+
+    fn faster(&self) -> Option<Arc<dyn Operator>> {
+        let filters = Arc::new(self.filters.faster(self.axes.as_ref()?)?);
+        Some(Arc::new(Fast { filters, ..self.clone() }))
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
