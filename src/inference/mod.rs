@@ -35,7 +35,7 @@ use crate::error::{Code, RequestError};
 use crate::memory::Share;
 use crate::model::{Signature, Tensor};
 use crate::processing::audio::AudioStream;
-use crate::processing::results::Settled;
+use crate::processing::results::{MadeResult, WantedResult};
 use crate::processing::scores::Postprocessor;
 use crate::wire::request::WantedOutput;
 use crate::wire::response::Encoded;
@@ -87,20 +87,10 @@ pub struct Pending {
     id: Option<Box<RawValue>>,
     form: Form,
     outputs: Vec<WantedOutput>,
-    result: WantedResult,
+    /// The result that it wants, if any. The error is the answer to the request.
+    result: Result<Option<WantedResult>, RequestError>,
     /// With `stream=last`: the number of frames that were dropped since the previous answer. `None` otherwise.
     pub dropped: Option<u64>,
-}
-
-/// The result that a request wants.
-#[derive(Debug)]
-struct WantedResult {
-    /// The settings of the result; `None` when the request wants no result. The error is the answer to the request.
-    settled: Result<Option<Settled>, RequestError>,
-    /// Whether the request gets all outputs that it wants beside the result, also those that the result is made from.
-    with_outputs: bool,
-    /// The number of rows of the request.
-    rows: usize,
 }
 
 impl ServedModel {
@@ -128,19 +118,22 @@ impl ServedModel {
     /// Makes the answer from the worker's outcome. `share` is the memory of the outcome; afterwards it is the
     /// memory of the response.
     pub fn answer(&self, pending: Pending, outcome: Outcome, share: &mut Share) -> Answer {
-        let Pending { id, form, mut outputs, result: wanted, dropped } = pending;
+        let Pending { id, form, outputs, result: wanted, dropped } = pending;
         let encoded = outcome.and_then(|Outputs { tensors, rows }| {
             let stream_offset = rows.first().and_then(|row| row.offset);
             let stream = StreamParameters { stream_offset, dropped };
-            let result = match (&self.result, wanted.settled?) {
-                (Some(result), Some(settled)) => {
-                    if !wanted.with_outputs {
-                        outputs.retain(|output| !result.reads(output.index));
-                    }
-                    Some(result.make(&tensors, &rows, wanted.rows, &settled, share)?)
+            let mut tensors: Vec<Option<Tensor>> = tensors.into_iter().map(Some).collect();
+            let made = match (&self.result, wanted?) {
+                (Some(result), Some(wanted)) => {
+                    Some(result.maker().finish(&mut tensors, &rows, &wanted, share)?)
                 }
                 _ => None,
             };
+            let result = made.map(|MadeResult { rows, coordinates, non_finite }| ResultJson {
+                rows,
+                coordinates,
+                non_finite,
+            });
             let encoded = self.encode(id.as_deref(), form, &outputs, result, stream, tensors)?;
             share.resize(encoded.len())?;
             Ok(encoded)
@@ -158,9 +151,8 @@ impl ServedModel {
         wanted: &[WantedOutput],
         result: Option<ResultJson>,
         stream: StreamParameters,
-        tensors: Vec<Tensor>,
+        mut tensors: Vec<Option<Tensor>>,
     ) -> Result<Encoded, RequestError> {
-        let mut tensors: Vec<Option<Tensor>> = tensors.into_iter().map(Some).collect();
         let mut outputs = Vec::with_capacity(wanted.len());
         for WantedOutput { index, classification, binary } in wanted {
             let name = &self.signature.outputs[*index].name;

@@ -1,20 +1,14 @@
-//! Applies `result` of `model.json` to a model: it checks it against the model's signature, and makes the answers of a
-//! request from the outputs. The computations are in [`processing`](crate::processing::results).
-
-use std::borrow::Cow;
-
-use serde_json::value::{RawValue, to_raw_value};
+//! Applies `result` of `model.json` to a model: it checks it against the model's signature, and the settings of requests
+//! against its bounds. The computations are in [`processing`](crate::processing::results).
 
 use super::recognised;
 use super::sources::Sources;
-use crate::error::{Code, RequestError};
-use crate::memory::Share;
+use crate::error::RequestError;
 use crate::model::choices::Choices;
 use crate::model::manifest::{Labels, Layout, ResultManifest};
-use crate::model::{Dim, Elements, Manifest, Row, Signature, Tensor};
-use crate::processing::results::{Declared, Made, ResultMaker, Settled, View};
+use crate::model::{Dim, Manifest, Signature};
+use crate::processing::results::{Declared, ResultMaker, Settled};
 use crate::processing::scores::parse_labels;
-use crate::wire::ResultJson;
 
 /// The result of a model.
 #[derive(Debug)]
@@ -53,6 +47,11 @@ impl ModelResult {
         Ok(Some(ModelResult { maker, recognised }))
     }
 
+    /// What the results are made with.
+    pub fn maker(&self) -> &ResultMaker {
+        &self.maker
+    }
+
     /// The settings of a request.
     ///
     /// Errors: a choice is not within the model's bounds.
@@ -63,39 +62,6 @@ impl ModelResult {
     /// Whether the answers are made from this output of the signature.
     pub fn reads(&self, output: usize) -> bool {
         self.maker.outputs().contains(&output)
-    }
-
-    /// Makes the answers of a request with `rows` rows. `known` is what is known about the rows.
-    pub fn make(
-        &self,
-        tensors: &[Tensor],
-        known: &[Row],
-        rows: usize,
-        settled: &Settled,
-        share: &Share,
-    ) -> Result<ResultJson, RequestError> {
-        let failed = |message: String| RequestError::new(Code::InferenceFailed, format!("result: {message}"));
-        let (mut numbers, mut taken) = (Vec::new(), Vec::new());
-        for at in self.maker.outputs() {
-            let tensor = tensors.get(*at).ok_or_else(|| failed("the engine gave too few outputs".into()))?;
-            if !matches!(tensor.elements(), Elements::Fp32(_)) {
-                taken.push(share.take_beside(tensor.elements().len().saturating_mul(size_of::<f32>()))?);
-            }
-            let floats =
-                floats(tensor.elements()).ok_or_else(|| failed("an output has no numbers".into()))?;
-            numbers.push((tensor.shape(), floats));
-        }
-        let views: Option<Vec<View<'_>>> =
-            numbers.iter().map(|(shape, floats)| View::new(shape, floats)).collect();
-        let views =
-            views.ok_or_else(|| failed("an output has not as many numbers as its shape says".into()))?;
-        let placements: Vec<_> = known.iter().filter_map(|row| row.placement).collect();
-        taken.push(share.take_beside(self.maker.memory(&views, &placements))?);
-        let Made { answer, non_finite } =
-            self.maker.make(&views, &placements, rows, settled).map_err(failed)?;
-        let rows: Result<Vec<Box<RawValue>>, _> = answer.rows.iter().map(to_raw_value).collect();
-        let rows = rows.map_err(|error| failed(error.to_string()))?;
-        Ok(ResultJson { rows, coordinates: answer.counted.map(|counted| counted.name()), non_finite })
     }
 
     /// The kind, the labels and the settings, for metadata.
@@ -174,22 +140,4 @@ fn canvas(signature: &Signature, manifest: &Manifest) -> Option<[usize; 2]> {
         }
         _ => None,
     }
-}
-
-/// The elements as f32; `None` when they are no numbers.
-fn floats(elements: &Elements) -> Option<Cow<'_, [f32]>> {
-    Some(match elements {
-        Elements::Fp32(values) => Cow::Borrowed(values.as_slice()),
-        Elements::Fp16(values) => values.iter().map(|value| value.to_f32()).collect(),
-        Elements::Fp64(values) => values.iter().map(|value| *value as f32).collect(),
-        Elements::Uint8(values) => values.iter().map(|value| f32::from(*value)).collect(),
-        Elements::Uint16(values) => values.iter().map(|value| f32::from(*value)).collect(),
-        Elements::Uint32(values) => values.iter().map(|value| *value as f32).collect(),
-        Elements::Uint64(values) => values.iter().map(|value| *value as f32).collect(),
-        Elements::Int8(values) => values.iter().map(|value| f32::from(*value)).collect(),
-        Elements::Int16(values) => values.iter().map(|value| f32::from(*value)).collect(),
-        Elements::Int32(values) => values.iter().map(|value| *value as f32).collect(),
-        Elements::Int64(values) => values.iter().map(|value| *value as f32).collect(),
-        Elements::Bool(_) | Elements::Bytes(_) => return None,
-    })
 }

@@ -18,11 +18,12 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::sequences::{Sequences, Turn};
-use super::{Pending, ServedModel, WantedResult};
+use super::{Pending, ServedModel};
 use crate::engine::{Frame, Guest, Inputs, Job, Mailbox, ReplyTo};
 use crate::error::RequestError;
 use crate::memory::Share;
 use crate::model::Input;
+use crate::processing::results::WantedResult;
 use crate::wire::{InferRequest, SequenceParameters};
 
 impl ServedModel {
@@ -31,16 +32,16 @@ impl ServedModel {
     /// needed any more.
     pub fn submit(
         &self,
-        request: InferRequest,
+        mut request: InferRequest,
         sequences: Sequences<'_>,
         cancelled: &Arc<AtomicBool>,
         reply: ReplyTo,
         guest: Option<(&mut Guest, Duration)>,
     ) -> Pending {
         let deadline = self.deadline(request.timeout);
-        let result = self.wanted_result(&request);
+        let result = self.wanted_result(&mut request);
         let InferRequest { id, form, inputs, rows, outputs, sequence, .. } = request;
-        let refused = result.settled.clone().err();
+        let refused = result.as_ref().err().cloned();
         let pending = Pending { id, form, outputs, result, dropped: None };
         if let Some(error) = refused {
             reply.send(Err(error));
@@ -82,14 +83,14 @@ impl ServedModel {
     /// queued.
     pub fn submit_newest(
         &self,
-        request: InferRequest,
+        mut request: InferRequest,
         mailbox: &Arc<Mailbox<Pending>>,
         cancelled: &Arc<AtomicBool>,
         share: Share,
         reply: impl FnOnce() -> ReplyTo,
     ) -> bool {
         let deadline = self.deadline(request.timeout);
-        let result = self.wanted_result(&request);
+        let result = self.wanted_result(&mut request);
         let InferRequest { id, form, inputs, outputs, .. } = request;
         let pending = Pending { id, form, outputs, result, dropped: None };
         let is_new = mailbox.put(Frame { pending, inputs, deadline, share });
@@ -110,17 +111,24 @@ impl ServedModel {
         is_new
     }
 
-    /// What a request says about the model's result.
-    fn wanted_result(&self, request: &InferRequest) -> WantedResult {
-        let InferRequest { choices, names_outputs, inputs, .. } = request;
-        let settled = match (&self.result, choices.results) {
-            (None, Some(true)) => Err(RequestError::invalid(
-                "`results` is true, but this model has no result: leave it out, or declare `result` in model.json",
-            )),
-            (None, _) | (_, Some(false)) => Ok(None),
-            (Some(_), None) if *names_outputs => Ok(None),
-            (Some(result), _) => result.settle(choices).map(Some),
+    /// What a request says about the model's result; `None` when it wants none. Outputs that became the result are taken
+    /// from those that the request wants.
+    fn wanted_result(&self, request: &mut InferRequest) -> Result<Option<WantedResult>, RequestError> {
+        let InferRequest { choices, names_outputs, inputs, outputs, .. } = request;
+        let (result, with_outputs) = match (&self.result, choices.results) {
+            (None, Some(true)) => {
+                return Err(RequestError::invalid(
+                    "`results` is true, but this model has no result: leave it out, or declare `result` in model.json",
+                ));
+            }
+            (None, _) | (_, Some(false)) => return Ok(None),
+            (Some(_), None) if *names_outputs => return Ok(None),
+            (Some(result), _) => (result, *names_outputs),
         };
+        let settled = result.settle(choices)?;
+        if !with_outputs {
+            outputs.retain(|output| !result.reads(output.index));
+        }
         let rows_of = |input: &Input| match input {
             Input::Files(files) => Some(files.len()),
             // A tensor of images.
@@ -128,7 +136,7 @@ impl ServedModel {
             _ => None,
         };
         let rows = inputs.iter().find_map(rows_of).unwrap_or(1);
-        WantedResult { settled, with_outputs: *names_outputs, rows }
+        Ok(Some(WantedResult { settled, rows, with_outputs }))
     }
 
     /// The time by which inference must begin. It is set by the request's time-out, but is never later than the

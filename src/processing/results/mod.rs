@@ -1,7 +1,8 @@
 //! Answers in place of outputs: what the numbers of a model mean, as `result` of model.json says. Each kind of result
 //! has a file or folder of its own.
 //!
-//! What belongs here: outputs as numbers in, answers out. What does not: tensors of other datatypes, sockets, the model.
+//! What belongs here: outputs as numbers in, answers out. What does not: sockets, the model. Only [`of_request`] knows
+//! tensors, their datatypes and JSON.
 //!
 //! A new kind is a new file, a variant of [`Kind`] and its lines below.
 
@@ -9,6 +10,7 @@ mod activation;
 mod coordinates;
 mod detections;
 mod masks;
+mod of_request;
 mod regions;
 mod settings;
 mod sources;
@@ -30,6 +32,7 @@ use crate::model::choices::Choices;
 use crate::model::input::Placement;
 use crate::model::manifest::{Coordinates, ResultManifest};
 
+pub use self::of_request::{MadeResult, WantedResult};
 pub use self::settings::Settled;
 pub use self::sources::Declared;
 pub use self::view::View;
