@@ -11,6 +11,7 @@
 //! socket ─► net::listener ─► net::head ─┬─► net::conversation ─► wire::decode ──► engine::queue ─► engine::worker
 //!                                       │        ▲        (service::dialogue)                        │ processing (files)
 //!                                       │        │                                                   │ onnx (tract)
+//!                                       │        │                                                   │ processing (results)
 //!                                       │        └── wire::response ◄─ processing (scores) ◄─ reply ◄┘
 //!                                       └─► net::http ─► ops::routes, or service::exchange and the same way on
 //! ```
@@ -28,7 +29,7 @@
 //! | `main` | 1 | starts everything, waits for a signal, drains, joins | a signal |
 //! | `accept` | 1 | takes a permit for each connection and starts its thread; an accept error does not end it | the listener, the stop |
 //! | `conn-N` | one for each connection | is the only owner of its socket: TLS, head, upgrade, frames both ways; as a guest, runs short jobs of its conversation | `poll` on the socket and its bell |
-//! | `<model>-wN` | `instance_group.count` for each model; by default one for each core | decodes files and text, runs tract, replies; when idle, helps another worker with its run | the model's queue |
+//! | `<model>-wN` | `instance_group.count` for each model; by default one for each core | decodes files and text, runs tract, makes results such as boxes, replies; when idle, helps another worker with its run | the model's queue |
 //! | `<model>-plan` | 1 for each model, in its first seconds | measures which batch sizes are faster and whether workers should help each other, at low priority | nothing |
 //! | `reload` | 1 | loads models again while the old ones are served | SIGHUP, its clock |
 //! | `stuck` | 1, with `--stuck-timeout` | ends the server when a worker is busy for too long | its clock |

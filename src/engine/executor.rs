@@ -1,11 +1,13 @@
-//! Serves jobs in one thread: prepares their inputs, runs them, ends their steps of sequences and sends the replies.
+//! Serves jobs in one thread: prepares their inputs, runs them, makes their results, ends their steps of sequences and sends
+//! the replies.
 //!
 //! Which jobs are served together is decided in [`intake`](super::intake), and by whom in [`worker`](super::worker) and
 //! [`guest`](super::guest).
 //!
 //! Invariants: each job gets exactly one reply. An executor stays in one thread, because tract keeps memory for a runner
 //! in each thread that has used it. A failed run, or a panic inside the engine, is an error for that request only: the
-//! executor drops its runner and creates a new one. A batch that failed is run again, one job at a time.
+//! executor drops its runner and creates a new one. A batch that failed is run again, one job at a time. When a result
+//! cannot be made, or a panic ends that, this is an error for that request only, also in a batch.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::intake::Intake;
+use super::mailbox::Begun;
 use super::queue::{Inputs, Job};
 use super::reply::Outputs;
 use super::runs::{Pulse, Run, Runs};
@@ -22,6 +25,7 @@ use crate::memory::Share;
 use crate::model::Tensor;
 use crate::onnx::{Item, Runner, Session, Shift};
 use crate::processing::embedding::Embeddings;
+use crate::processing::results::ResultMaker;
 use crate::processing::{Allowance, Prepared, Preprocessor};
 
 /// The parts of a model that all its workers share.
@@ -30,6 +34,8 @@ pub struct Workload {
     pub session: Session,
     pub preprocessor: Preprocessor,
     pub embeddings: Embeddings,
+    /// Makes results of outputs; `None` for a model that answers with its outputs.
+    pub result: Option<Arc<ResultMaker>>,
 }
 
 /// What one thread needs to serve jobs of a model.
@@ -112,8 +118,10 @@ impl Executor {
                 Inputs::Own(inputs) => inputs,
                 Inputs::Newest(mailbox) => {
                     let slot = job.reply.slot();
-                    let (inputs, share) = mailbox.begin(slot).ok_or_else(|| no_frame(slot))?;
+                    let Begun { inputs, result, share } =
+                        mailbox.begin(slot).ok_or_else(|| no_frame(slot))?;
                     *job.reply.share() = share;
+                    job.result = result?;
                     inputs
                 }
             };
@@ -199,11 +207,16 @@ impl Executor {
         Some(shift)
     }
 
-    /// Releases the memory of the inputs and replies with the result. `memory` is the memory of the result.
+    /// Releases the memory of the inputs, makes what the request wants of the outputs, and replies. `memory` is the
+    /// memory of the outputs.
     fn finish_with(&mut self, mut job: Job, item: Item, result: Result<Item, RequestError>, memory: Share) {
         let result = result.and_then(|result| self.embed(&item, result));
         drop(item);
         *job.reply.share() = memory;
+        let result = result.and_then(|Item { tensors, states }| {
+            let outputs = self.outputs(&mut job, tensors)?;
+            Ok((outputs, states))
+        });
         self.finish(job, result);
     }
 
@@ -227,12 +240,34 @@ impl Executor {
         Ok(Item { tensors, states })
     }
 
-    /// Ends the job's step of its sequence, and sends the reply.
-    fn finish(&mut self, job: Job, result: Result<Item, RequestError>) {
-        let Job { sequence, rows, mut reply, .. } = job;
+    /// Makes the result that the request wants. Afterwards the job's share has the bytes of the reply.
+    fn outputs(&self, job: &mut Job, tensors: Vec<Tensor>) -> Result<Outputs, RequestError> {
+        let rows = std::mem::take(&mut job.rows);
+        let mut tensors: Vec<Option<Tensor>> = tensors.into_iter().map(Some).collect();
+        let result = match (&self.workload.result, &job.result) {
+            // Nobody reads the reply of a connection that has ended. A step of a sequence has been run nevertheless.
+            (Some(_), Some(_)) if job.is_cancelled() => return Ok(Outputs::default()),
+            (Some(maker), Some(wanted)) => {
+                let share = job.reply.share();
+                Some(self.pulse.during(|| maker.finish(&mut tensors, &rows, wanted, share))?)
+            }
+            _ => {
+                job.reply.share().shrink_to(tensors.iter().flatten().map(Tensor::memory).sum());
+                None
+            }
+        };
+        Ok(Outputs { tensors, rows, result })
+    }
+
+    /// Ends the job's step of its sequence, and sends the reply. The states are those after the step.
+    fn finish(&mut self, job: Job, result: Result<(Outputs, Vec<Tensor>), RequestError>) {
+        let Job { sequence, mut reply, .. } = job;
         let (outcome, states) = match result {
-            Ok(Item { tensors, states }) => (Ok(Outputs { tensors, rows }), Some(states)),
-            Err(error) => (Err(error), None),
+            Ok((outputs, states)) => (Ok(outputs), Some(states)),
+            Err(error) => {
+                reply.share().shrink_to(0);
+                (Err(error), None)
+            }
         };
         if let Some(step) = sequence {
             // When a step with `restart` fails, the sequence must not keep the states from before it.
@@ -242,8 +277,6 @@ impl Executor {
             // must not lose an accepted step.
             self.overflow.extend(step.end(states));
         }
-        let bytes = outcome.as_ref().map_or(0, |outputs| outputs.tensors.iter().map(Tensor::memory).sum());
-        reply.share().shrink_to(bytes);
         reply.send(outcome);
     }
 }
@@ -263,3 +296,6 @@ fn is_due(cancelled: &AtomicBool, deadline: Instant, clock: &Clock) -> Result<()
 fn no_frame(slot: u64) -> RequestError {
     RequestError::new(Code::InferenceFailed, format!("the frame of request {slot} is gone"))
 }
+
+#[cfg(test)]
+mod tests;

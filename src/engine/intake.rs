@@ -134,6 +134,7 @@ mod tests {
             let job = Job {
                 inputs: Inputs::Own(vec![]),
                 rows: vec![],
+                result: None,
                 sequence: None,
                 arrived: now,
                 deadline: now,

@@ -11,17 +11,27 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::error::RequestError;
 use crate::memory::Share;
 use crate::model::Input;
+use crate::processing::results::WantedResult;
 
 /// The part of a mailbox that a worker uses.
 pub trait NewestFrame: std::fmt::Debug + Send + Sync {
     /// The time by which inference of the newest frame must begin; `None` when no frame waits.
     fn deadline(&self) -> Option<Instant>;
 
-    /// Takes the inputs of the newest frame and the memory that they hold, for the job of `slot`. `None` when no
-    /// frame waits.
-    fn begin(&self, slot: u64) -> Option<(Vec<Input>, Share)>;
+    /// Takes what the job of `slot` needs of the newest frame. `None` when no frame waits.
+    fn begin(&self, slot: u64) -> Option<Begun>;
+}
+
+/// What a worker needs of a frame.
+#[derive(Debug)]
+pub struct Begun {
+    pub inputs: Vec<Input>,
+    pub result: Result<Option<WantedResult>, RequestError>,
+    /// The memory that the inputs hold.
+    pub share: Share,
 }
 
 /// The newest waiting frame of a conversation, and the frames that workers run now. `P` is the type of the values
@@ -45,6 +55,8 @@ pub struct Frame<P> {
     /// The values that are needed for the answer.
     pub pending: P,
     pub inputs: Vec<Input>,
+    /// The result that is made of the outputs, if any. The error is the answer to the frame.
+    pub result: Result<Option<WantedResult>, RequestError>,
     /// Inference must begin by this time.
     pub deadline: Instant,
     /// The memory that the inputs hold.
@@ -91,12 +103,12 @@ impl<P: std::fmt::Debug + Send> NewestFrame for Mailbox<P> {
         self.letters().newest.as_ref().map(|frame| frame.deadline)
     }
 
-    fn begin(&self, slot: u64) -> Option<(Vec<Input>, Share)> {
+    fn begin(&self, slot: u64) -> Option<Begun> {
         let mut letters = self.letters();
-        let Frame { pending, inputs, share, .. } = letters.newest.take()?;
+        let Frame { pending, inputs, result, share, .. } = letters.newest.take()?;
         let dropped = std::mem::take(&mut letters.dropped);
         letters.begun.insert(slot, (pending, dropped));
-        Some((inputs, share))
+        Some(Begun { inputs, result, share })
     }
 }
 
@@ -106,7 +118,7 @@ mod tests {
     use crate::memory::Budget;
 
     fn put(mailbox: &Mailbox<u32>, pending: u32, share: Share) -> bool {
-        mailbox.put(Frame { pending, inputs: vec![], deadline: Instant::now(), share })
+        mailbox.put(Frame { pending, inputs: vec![], result: Ok(None), deadline: Instant::now(), share })
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::reply::ReplyTo;
 use super::sequence::Sequence;
 use crate::error::{Code, RequestError};
 use crate::model::{Input, Row, Tensor};
+use crate::processing::results::WantedResult;
 
 /// One request for inference.
 #[derive(Debug)]
@@ -20,6 +21,9 @@ pub struct Job {
     pub inputs: Inputs,
     /// The known facts about each row of the request, before its files are decoded; empty when there are none.
     pub rows: Vec<Row>,
+    /// The result that is made of the outputs; `None` when the reply has only outputs. That of a frame comes with its
+    /// inputs.
+    pub result: Option<WantedResult>,
     /// The job's step of a sequence; `None` when the model has no state.
     pub sequence: Option<SequenceStep>,
     /// The time at which the job was created. The delay of a batch is counted from this time.
@@ -197,6 +201,7 @@ mod tests {
         Job {
             inputs: Inputs::Own(vec![]),
             rows: vec![],
+            result: None,
             sequence: None,
             arrived: Instant::now(),
             deadline: Instant::now() + Duration::from_secs(1),

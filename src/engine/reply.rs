@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::error::{Code, RequestError};
 use crate::memory::Share;
 use crate::model::{Row, Tensor};
+use crate::processing::results::MadeResult;
 use crate::sync::{Sender, TrySendError};
 
 /// The reply to one job.
@@ -23,12 +24,14 @@ pub struct Reply {
 pub type Outcome = Result<Outputs, RequestError>;
 
 /// The outputs of a successful request.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default)]
 pub struct Outputs {
-    /// In the signature's order.
-    pub tensors: Vec<Tensor>,
+    /// In the signature's order. `None` in place of an output that became the result.
+    pub tensors: Vec<Option<Tensor>>,
     /// The known facts about each row of the request; empty when there are none.
     pub rows: Vec<Row>,
+    /// What was made of outputs; `None` when the request wants no result.
+    pub result: Option<MadeResult>,
 }
 
 /// Wakes the thread that waits for replies. It is called after a reply was put into the channel.

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use crate::error::{Code, RequestError};
 use crate::panics::panic_message;
 
-/// What one place is busy with, and since when: decoding a request's files, one run of the engine, or pooling. `None`
-/// inside means that it is not busy.
+/// What one place is busy with, and since when: decoding a request's files, one run of the engine, pooling, or making a
+/// result. `None` inside means that it is not busy.
 #[derive(Debug, Clone, Default)]
 pub struct Pulse(Arc<Mutex<Option<(Instant, Thread)>>>);
 

@@ -147,7 +147,8 @@ fn prepare(sources: &Sources, limits: &Limits) -> Result<Assembled, String> {
             quoted(labels.iter().map(String::as_str))
         );
     }
-    let workload = Workload { session, preprocessor, embeddings };
+    let maker = result.as_ref().map(|result| result.maker().clone());
+    let workload = Workload { session, preprocessor, embeddings, result: maker };
     Ok(Assembled { workload, postprocessors, result, planner, initial })
 }
 

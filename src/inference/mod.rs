@@ -35,7 +35,7 @@ use crate::error::{Code, RequestError};
 use crate::memory::Share;
 use crate::model::{Signature, Tensor};
 use crate::processing::audio::AudioStream;
-use crate::processing::results::{MadeResult, WantedResult};
+use crate::processing::results::MadeResult;
 use crate::processing::scores::Postprocessor;
 use crate::wire::request::WantedOutput;
 use crate::wire::response::Encoded;
@@ -60,7 +60,7 @@ pub struct ServedModel {
     pub signature: Signature,
     /// One postprocessor for each output, in the signature's order.
     postprocessors: Vec<Postprocessor>,
-    /// What answers are made of outputs; `None` for a model that answers with its outputs.
+    /// What results workers make of outputs; `None` for a model that answers with its outputs.
     result: Option<ModelResult>,
     queue: Queue,
     /// Makes guests: conversations whose threads run short jobs themselves.
@@ -87,8 +87,6 @@ pub struct Pending {
     id: Option<Box<RawValue>>,
     form: Form,
     outputs: Vec<WantedOutput>,
-    /// The result that it wants, if any. The error is the answer to the request.
-    result: Result<Option<WantedResult>, RequestError>,
     /// With `stream=last`: the number of frames that were dropped since the previous answer. `None` otherwise.
     pub dropped: Option<u64>,
 }
@@ -118,18 +116,11 @@ impl ServedModel {
     /// Makes the answer from the worker's outcome. `share` is the memory of the outcome; afterwards it is the
     /// memory of the response.
     pub fn answer(&self, pending: Pending, outcome: Outcome, share: &mut Share) -> Answer {
-        let Pending { id, form, outputs, result: wanted, dropped } = pending;
-        let encoded = outcome.and_then(|Outputs { tensors, rows }| {
+        let Pending { id, form, outputs, dropped } = pending;
+        let encoded = outcome.and_then(|Outputs { tensors, rows, result }| {
             let stream_offset = rows.first().and_then(|row| row.offset);
             let stream = StreamParameters { stream_offset, dropped };
-            let mut tensors: Vec<Option<Tensor>> = tensors.into_iter().map(Some).collect();
-            let made = match (&self.result, wanted?) {
-                (Some(result), Some(wanted)) => {
-                    Some(result.maker().finish(&mut tensors, &rows, &wanted, share)?)
-                }
-                _ => None,
-            };
-            let result = made.map(|MadeResult { rows, coordinates, non_finite }| ResultJson {
+            let result = result.map(|MadeResult { rows, coordinates, non_finite }| ResultJson {
                 rows,
                 coordinates,
                 non_finite,

@@ -1,5 +1,7 @@
 //! Applies `result` of `model.json` to a model: it checks it against the model's signature, and the settings of requests
-//! against its bounds. The computations are in [`processing`](crate::processing::results).
+//! against its bounds. Workers make the results; the computations are in [`processing`](crate::processing::results).
+
+use std::sync::Arc;
 
 use super::recognised;
 use super::sources::Sources;
@@ -13,7 +15,7 @@ use crate::processing::scores::parse_labels;
 /// The result of a model.
 #[derive(Debug)]
 pub struct ModelResult {
-    maker: ResultMaker,
+    maker: Arc<ResultMaker>,
     /// The metadata of the ONNX file that the result was chosen by; `None` when model.json declares it.
     pub recognised: Option<&'static str>,
 }
@@ -44,11 +46,11 @@ impl ModelResult {
                 return Err(format!("result: output `{name}` is {datatype}: expected numbers"));
             }
         }
-        Ok(Some(ModelResult { maker, recognised }))
+        Ok(Some(ModelResult { maker: Arc::new(maker), recognised }))
     }
 
-    /// What the results are made with.
-    pub fn maker(&self) -> &ResultMaker {
+    /// What the workers make the results with.
+    pub fn maker(&self) -> &Arc<ResultMaker> {
         &self.maker
     }
 

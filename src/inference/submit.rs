@@ -8,7 +8,7 @@
 //!    waiting. A step waits in its sequence while the step before it runs. A short job of a [`Guest`] runs at once in
 //!    the conversation's thread, and step 4 is left out.
 //! 4. A [`worker`](crate::engine::worker) takes the job, decodes files and text, finds the family of plans for its
-//!    shapes, runs it, and sends the reply through [`ReplyTo`].
+//!    shapes, runs it, makes the result that the request wants, and sends the reply through [`ReplyTo`].
 //! 5. The connection makes the response from that reply with [`ServedModel::answer`] and [`Pending`].
 //!
 //! Invariant: exactly one reply comes, also when a step fails.
@@ -41,12 +41,14 @@ impl ServedModel {
         let deadline = self.deadline(request.timeout);
         let result = self.wanted_result(&mut request);
         let InferRequest { id, form, inputs, rows, outputs, sequence, .. } = request;
-        let refused = result.as_ref().err().cloned();
-        let pending = Pending { id, form, outputs, result, dropped: None };
-        if let Some(error) = refused {
-            reply.send(Err(error));
-            return pending;
-        }
+        let pending = Pending { id, form, outputs, dropped: None };
+        let result = match result {
+            Ok(result) => result,
+            Err(error) => {
+                reply.send(Err(error));
+                return pending;
+            }
+        };
         let turn = match self.turn(sequence, sequences) {
             Ok(turn) => turn,
             Err(error) => {
@@ -57,6 +59,7 @@ impl ServedModel {
         let job = Job {
             inputs: Inputs::Own(inputs),
             rows,
+            result,
             sequence: turn.as_ref().map(Turn::step),
             arrived: Instant::now(),
             deadline,
@@ -92,12 +95,13 @@ impl ServedModel {
         let deadline = self.deadline(request.timeout);
         let result = self.wanted_result(&mut request);
         let InferRequest { id, form, inputs, outputs, .. } = request;
-        let pending = Pending { id, form, outputs, result, dropped: None };
-        let is_new = mailbox.put(Frame { pending, inputs, deadline, share });
+        let pending = Pending { id, form, outputs, dropped: None };
+        let is_new = mailbox.put(Frame { pending, inputs, result, deadline, share });
         if is_new {
             let job = Job {
                 inputs: Inputs::Newest(mailbox.clone()),
                 rows: Vec::new(),
+                result: None,
                 sequence: None,
                 arrived: Instant::now(),
                 deadline,

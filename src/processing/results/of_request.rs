@@ -1,4 +1,5 @@
-//! The result of one request: from the tensors of a run to JSON.
+//! The result of one request: from the tensors of a run to JSON. The worker makes it directly after the run. So at most
+//! as many results are made at the same time as there are workers, and the connection answers pings meanwhile.
 //!
 //! Invariant: memory is taken from the budget before lists are made. Afterwards the request's share has the bytes of what
 //! travels on: the JSON, and the outputs that the request gets.
@@ -12,7 +13,7 @@ use crate::error::{Code, RequestError};
 use crate::memory::Share;
 use crate::model::{Elements, Row, Tensor};
 
-/// What a request says about the result that it wants.
+/// What a request says about the result that it wants. It travels with the job.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct WantedResult {
     /// Thresholds and the like.

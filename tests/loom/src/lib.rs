@@ -74,11 +74,18 @@ pub mod memory {
 }
 
 pub mod model {
-    #[derive(Debug, PartialEq)]
+    #[derive(Debug)]
     pub struct Tensor;
 
-    #[derive(Debug, PartialEq)]
+    #[derive(Debug)]
     pub struct Row;
+}
+
+pub mod processing {
+    pub mod results {
+        #[derive(Debug)]
+        pub struct MadeResult;
+    }
 }
 
 pub mod error {
