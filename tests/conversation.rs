@@ -1,6 +1,7 @@
 //! Conversations: order, pings, back-pressure, closing.
 
 use std::io::{Read, Write};
+use std::time::{Duration, Instant};
 
 use crate::support::*;
 use rustix::process::Signal;
@@ -41,6 +42,47 @@ fn a_ping_is_answered_while_a_slow_inference_runs() {
     client.send(slow("1")).unwrap();
     assert!(ping(&mut client).is_empty(), "the reply took more than a second, and the pong came before it");
     assert_eq!(json(&answer(&mut client))["id"], "1");
+}
+
+#[test]
+fn a_ping_is_answered_while_a_result_is_made_that_takes_long() {
+    let manifest = r#"{"result": {"kind": "detections", "decoder": "yolo", "output": "y", "labels": ["ship"],
+                       "rotated": true, "max": 3000}}"#;
+    let program = Program::serve(&with_manifest("boxes", "boxes_long", manifest), &["--workers", "1"]);
+    // Turned boxes that lie apart, and then many more at the place of the last: each is compared with all others. The
+    // model itself only gives back what it gets.
+    let (apart, anchors) = (2999, 10_000);
+    let mut numbers = vec![1f32; 6 * anchors];
+    for anchor in 0..anchors {
+        let cell = anchor.min(apart - 1);
+        numbers[anchor] = (cell % 100) as f32 * 10.0;
+        numbers[anchors + anchor] = (cell / 100) as f32 * 10.0;
+        numbers[4 * anchors + anchor] = 0.9 - cell as f32 * 1e-4;
+    }
+    let tensor = |name: &str, shape: [usize; 3]| {
+        let size = shape.iter().product::<usize>() * 4;
+        json!({"name": name, "shape": shape, "datatype": "FP32", "parameters": {"binary_data_size": size}})
+    };
+    numbers.extend([0.0; 2 + 4]);
+    let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+    let inputs =
+        [tensor("y_in", [1, 6, anchors]), tensor("logits_in", [1, 1, 2]), tensor("boxes_in", [1, 1, 4])];
+    let mut client = program.connect("/?framing=v2");
+    let begun = Instant::now();
+    client.send(Message::binary(v2(&json!({"inputs": inputs}).to_string(), &bytes))).unwrap();
+    let mut longest = Duration::ZERO;
+    let reply = loop {
+        let asked = Instant::now();
+        client.send(Message::Ping(Default::default())).unwrap();
+        match client.read().unwrap() {
+            Message::Pong(_) => longest = longest.max(asked.elapsed()),
+            message => break json(&message),
+        }
+    };
+    assert_eq!(reply["results"][0].as_array().unwrap_or_else(|| panic!("{reply}")).len(), apart);
+    // If the connection's thread made the result, it would read one ping only afterwards.
+    let whole = begun.elapsed();
+    assert!(longest * 2 < whole, "a pong took {longest:?} of {whole:?}");
 }
 
 #[test]
@@ -310,7 +352,7 @@ fn a_peer_that_stops_reading_is_dropped_and_a_slow_one_is_not() {
     let mut slow = program.connect("/");
     let mut stopped = program.connect("/");
     for client in [&mut slow, &mut stopped] {
-        client.get_mut().set_write_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        client.get_mut().set_write_timeout(Some(Duration::from_secs(5))).unwrap();
         let mut writer = tungstenite::WebSocket::from_raw_socket(
             client.get_ref().try_clone().unwrap(),
             tungstenite::protocol::Role::Client,
@@ -320,11 +362,11 @@ fn a_peer_that_stops_reading_is_dropped_and_a_slow_one_is_not() {
         std::thread::spawn(move || while writer.send(message.clone()).is_ok() {});
     }
     // Read in small pieces, for three times the time-out, with less than it between two of them.
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     let mut piece = vec![0; 64 << 10];
-    while begun.elapsed() < std::time::Duration::from_secs(3) {
+    while begun.elapsed() < Duration::from_secs(3) {
         assert!(slow.get_mut().read(&mut piece).unwrap() > 0, "the slow reader was dropped");
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
     }
     let peer = stopped.get_ref().local_addr().unwrap().to_string();
     let line = program.wait_for("dropped: the peer read nothing for 1s");
@@ -413,7 +455,7 @@ fn connections_beyond_the_limit_get_503_and_a_place_that_is_left_is_given_again(
     drop(first);
     ping(&mut second);
     // The place is free once the first connection's thread is through; until then it is refused.
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     while program.get("/health").status != 200 {
         assert!(begun.elapsed() < PATIENCE);
     }
