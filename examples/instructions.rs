@@ -19,7 +19,7 @@ const DIGITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/model/digits/model.on
 
 fn session(file: &str) -> Session {
     let graph = Graph::read(Path::new(file)).unwrap();
-    let options = Options { max_tensor_bytes: 1 << 30, max_batch_size: Some(1), ..Options::default() };
+    let options = Options { max_tensor_bytes: 1 << 30, ..Options::default() };
     Session::load(&graph, &options).unwrap().0
 }
 
