@@ -15,7 +15,7 @@ use tikv_jemallocator::Jemalloc;
 ///
 /// jemalloc makes a block of 16 KiB or more zero by giving its pages back to the system, which hands out new ones when they are
 /// used: a page fault for each 4 KiB, in each run of a model. Writing the zeros takes a small part of that time. Blocks
-/// above [`WRITTEN`] are made in jemalloc's way, because often only a part of them is used.
+/// above 4 MiB are made in jemalloc's way, because often only a part of them is used.
 #[derive(Debug)]
 pub struct Allocator;
 
