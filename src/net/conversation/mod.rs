@@ -18,7 +18,7 @@
 //! - While a write is blocked, nothing is read and no answer is encoded. After [`Limits::write_timeout`] without progress
 //!   the conversation ends.
 //! - The memory of all messages and answers comes from the server's one budget.
-//! - A large buffer is borrowed only while messages are read ([`read_ahead`]), never during a sleep.
+//! - A large buffer is borrowed only while messages are read (`read_ahead`), never during a sleep.
 
 mod ending;
 mod frame_reader;

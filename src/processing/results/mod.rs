@@ -1,10 +1,10 @@
 //! Answers in place of outputs: what the numbers of a model mean, as `result` of model.json says. Each kind of result
 //! has a file or folder of its own.
 //!
-//! What belongs here: outputs as numbers in, answers out. What does not: sockets, the model. Only [`of_request`] knows
+//! What belongs here: outputs as numbers in, answers out. What does not: sockets, the model. Only `of_request` knows
 //! tensors, their datatypes and JSON.
 //!
-//! A new kind is a new file, a variant of [`Kind`] and its lines below.
+//! A new kind is a new file, a variant of `Kind` and its lines below.
 
 mod activation;
 mod coordinates;

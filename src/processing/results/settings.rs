@@ -25,7 +25,7 @@ pub struct Setting<T> {
     pub most: T,
 }
 
-/// The settings of one request, in the order of its [`Wish`].
+/// The settings of one request, in the order of its `Wish`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Settled {
     pub numbers: Vec<f32>,
