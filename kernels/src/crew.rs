@@ -2,7 +2,7 @@
 //! until it ends. Kernels split their work into parts with [`split`]: all threads of the shift take parts until none is left.
 //! Without a shift, the calling thread does all parts.
 //!
-//! Helpers wait for the next part without sleeping, because an operator often takes less time than waking a thread. So they are
+//! They wait for the next part without sleeping, because an operator often takes less time than waking a thread. So they are
 //! for the time of a run only.
 //!
 //! Which threads help, and when, does not belong here.
@@ -46,7 +46,7 @@ pub struct Help {
 struct State {
     is_over: AtomicBool,
     /// The threads that help now.
-    helpers: AtomicUsize,
+    helping: AtomicUsize,
     /// How often there was a new task.
     turn: AtomicUsize,
     task: Mutex<Option<Arc<Task>>>,
@@ -102,7 +102,7 @@ impl Help {
     /// Takes parts of the shift's work until the shift ends, or `is_needed_elsewhere`. This is asked between parts.
     pub fn work(&self, is_needed_elsewhere: impl Fn() -> bool) {
         let state = &*self.state;
-        state.helpers.fetch_add(1, Ordering::Relaxed);
+        state.helping.fetch_add(1, Ordering::Relaxed);
         let (mut seen, mut looks) = (0, 0);
         while !state.is_over.load(Ordering::Acquire) && !is_needed_elsewhere() {
             let turn = state.turn.load(Ordering::Acquire);
@@ -113,13 +113,13 @@ impl Help {
             }
             wait(&mut looks);
         }
-        state.helpers.fetch_sub(1, Ordering::Relaxed);
+        state.helping.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// How many threads do the work of [`split`] now.
 pub fn threads() -> usize {
-    OPEN.with_borrow(|open| 1 + open.as_ref().map_or(0, |open| open.helpers.load(Ordering::Relaxed)))
+    OPEN.with_borrow(|open| 1 + open.as_ref().map_or(0, |open| open.helping.load(Ordering::Relaxed)))
 }
 
 /// Into how many parts to split work of so many multiplications.
@@ -138,7 +138,7 @@ pub(crate) fn rows(count: usize, depth: usize, width: usize) -> usize {
 /// Panics: a call has panicked.
 pub fn split(count: usize, work: &(dyn Fn(usize) + Sync)) {
     let state = OPEN.with_borrow(|open| open.clone());
-    let Some(state) = state.filter(|state| count > 1 && state.helpers.load(Ordering::Relaxed) > 0) else {
+    let Some(state) = state.filter(|state| count > 1 && state.helping.load(Ordering::Relaxed) > 0) else {
         return (0..count).for_each(work);
     };
     // SAFETY: `Task::take_parts` calls the function only for a part that is not done, and this function returns after all parts
@@ -207,9 +207,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs `work` in a shift with this many helpers, after all of them have come.
+/// Runs `work` in a shift with this many threads that help, after all of them have come.
 #[cfg(test)]
-pub fn with_helpers<T>(count: usize, work: impl FnOnce() -> T) -> T {
+pub fn with_help<T>(count: usize, work: impl FnOnce() -> T) -> T {
     std::thread::scope(|scope| {
         let shift = Shift::open().expect("there is no other one");
         for _ in 0..count {
@@ -229,22 +229,22 @@ mod tests {
 
     #[test]
     fn each_part_is_done_once() {
-        for helpers in [0, 1, 3] {
-            with_helpers(helpers, || {
+        for helping in [0, 1, 3] {
+            with_help(helping, || {
                 for count in [0, 1, 2, 7, 100] {
                     let done: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
                     split(count, &|part| {
                         done[part].fetch_add(1, Ordering::Relaxed);
                     });
-                    assert!(done.iter().all(|done| done.load(Ordering::Relaxed) == 1), "{helpers} {count}");
+                    assert!(done.iter().all(|done| done.load(Ordering::Relaxed) == 1), "{helping} {count}");
                 }
             });
         }
     }
 
     #[test]
-    fn helpers_take_parts() {
-        with_helpers(1, || {
+    fn threads_that_help_take_parts() {
+        with_help(1, || {
             let both = std::sync::Barrier::new(2);
             // Each part waits for the other one, so two threads must do them.
             split(2, &|_| {
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn chunks_are_those_of_the_numbers() {
-        with_helpers(2, || {
+        with_help(2, || {
             let mut numbers = vec![0.0; 10];
             split_chunks(&mut numbers, 4, &|at, chunk| chunk.fill(at as f32));
             assert_eq!(numbers, [0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0]);
@@ -264,8 +264,8 @@ mod tests {
 
     #[test]
     fn a_panic_of_a_part_reaches_the_thread_that_split_the_work_after_all_parts_have_ended() {
-        for helpers in [0, 2] {
-            with_helpers(helpers, || {
+        for helping in [0, 2] {
+            with_help(helping, || {
                 let ended = AtomicUsize::new(0);
                 let parts = AssertUnwindSafe(|| {
                     split(8, &|part| {
@@ -274,7 +274,7 @@ mod tests {
                     });
                 });
                 let panic = catch_unwind(parts).expect_err("a part panics");
-                assert_eq!(panic.downcast_ref::<&str>(), Some(&"part 7"), "{helpers} helpers");
+                assert_eq!(panic.downcast_ref::<&str>(), Some(&"part 7"), "{helping} helping");
                 assert_eq!(ended.load(Ordering::Relaxed), 7);
                 // The next work is done as usual.
                 split(3, &|_| {});
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_has_one_shift_at_a_time_and_helpers_leave_at_its_end() {
+    fn a_thread_has_one_shift_at_a_time_and_those_that_help_leave_at_its_end() {
         let shift = Shift::open().expect("there is no other one");
         assert!(Shift::open().is_none());
         let help = shift.help();

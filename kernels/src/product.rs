@@ -342,7 +342,7 @@ mod tests {
         };
         let alone = made();
         // The rows of a tile may be others, but each sum has the same order.
-        assert_eq!(alone, crew::with_helpers(2, made));
+        assert_eq!(alone, crew::with_help(2, made));
     }
 
     #[test]

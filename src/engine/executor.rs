@@ -50,7 +50,7 @@ pub struct Executor {
     /// That of the place which serves the current jobs.
     pulse: Pulse,
     /// Where other workers wait, which can help with a run. `None`: it runs alone.
-    helpers: Option<Arc<Intake>>,
+    idle: Option<Arc<Intake>>,
 }
 
 /// A job whose inputs are prepared.
@@ -65,7 +65,7 @@ impl Executor {
     /// Begins without a runner: the first run creates it.
     pub fn new(workload: Arc<Workload>, runs: Arc<Runs>, clock: Clock) -> Executor {
         let (overflow, pulse) = (VecDeque::new(), Pulse::default());
-        Executor { workload, runs, overflow, runner: None, clock, pulse, helpers: None }
+        Executor { workload, runs, overflow, runner: None, clock, pulse, idle: None }
     }
 
     /// The same. The workers of `intake` help with a lone request.
@@ -75,7 +75,7 @@ impl Executor {
         clock: Clock,
         intake: Arc<Intake>,
     ) -> Executor {
-        Executor { helpers: Some(intake), ..Executor::new(workload, runs, clock) }
+        Executor { idle: Some(intake), ..Executor::new(workload, runs, clock) }
     }
 
     /// Drops what a panic may have left half done.
@@ -201,7 +201,7 @@ impl Executor {
     /// Calls idle workers to help with the next run, if several threads make a run of this model faster.
     fn shift(&self) -> Option<Shift> {
         let threads = self.workload.session.threads();
-        let intake = self.helpers.as_ref().filter(|intake| threads > 1 && intake.has_help())?;
+        let intake = self.idle.as_ref().filter(|intake| threads > 1 && intake.has_help())?;
         let shift = Shift::open()?;
         intake.call(&shift.help(), threads - 1);
         Some(shift)

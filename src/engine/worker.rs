@@ -121,7 +121,7 @@ impl Worker {
 }
 
 impl Worker {
-    /// Helps another worker until its run ends or a job waits. A helper takes a place like any other run.
+    /// Helps another worker until its run ends or a job waits. That takes a place, like any other run.
     fn help(&self, help: &Help) {
         if let Some(_run) = self.executor.runs.try_help() {
             help.work(|| self.intake.has_jobs());

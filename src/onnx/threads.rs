@@ -39,7 +39,7 @@ pub(super) fn measure(threads: usize, mut run: impl FnMut() -> bool) -> Option<T
         alone = alone.min(trial::least_of_clock(&mut run)?);
         let shift = Shift::open()?;
         let helped = std::thread::scope(|scope| {
-            // It ends before the scope waits for the helpers.
+            // It ends before the scope waits for the threads that help.
             let shift = shift;
             for _ in 1..threads {
                 let help = shift.help();

@@ -186,7 +186,7 @@ fn filters_without_strides_or_padding_see_one_long_row() {
 #[test]
 fn several_threads_compute_the_same() {
     let mut random = Random::new(15);
-    crew::with_helpers(2, || {
+    crew::with_help(2, || {
         let side =
             |stride| Axis { input: 41, output: 40 / stride + 1, kernel: 3, stride, before: 1, ..Axis::ONE };
         for (groups, read, made) in [(1, 40, 100), (1, 60, 13), (70, 1, 1), (3, 20, 30)] {

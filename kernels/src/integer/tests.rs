@@ -64,6 +64,6 @@ fn several_threads_compute_the_same() {
     let expected = plain(&rows, &weights, depth, width);
     let element = |row: usize, column: usize| weights[row * width + column];
     for matrix in [Matrix::new(depth, width, element), Matrix::for_bytes(depth, width, element)] {
-        assert_eq!(crew::with_helpers(2, || matrix.product(&rows)), expected);
+        assert_eq!(crew::with_help(2, || matrix.product(&rows)), expected);
     }
 }
