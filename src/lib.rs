@@ -36,9 +36,9 @@
 //! | `ops` | 1, with `--ops-listen` | health, readiness and metadata on a private address | its listener |
 //! | `log` | 1 | writes the lines that other threads put into a bounded queue | the queue, standard output |
 //!
-//! Only one thread uses a socket, and the socket never blocks. So requests can be pipelined, and pings are
-//! answered during inference, or after 0.2 ms when the conversation runs the model itself. A slow reader is detected by a write that stays blocked, and a stop reaches a
-//! sleeping connection at once. Workers and guests together never run more jobs or batches at the same time than the model
+//! Only one thread uses a socket, and the socket never blocks. So requests can be pipelined, and pings are answered during
+//! inference, or after 0.2 ms when the conversation runs the model itself. A slow reader is detected by a write that stays
+//! blocked, and a stop reaches a sleeping connection at once. Workers and guests together never run more jobs or batches at the same time than the model
 //! has workers. A worker rings the bell (an `eventfd`) only when the connection sleeps while it
 //! waits for a reply, and the bell exists only during that time. An idle conversation needs one file descriptor,
 //! one sleeping thread and about 18 KiB of memory; large buffers for reading are borrowed while there is something to read.

@@ -2,8 +2,8 @@
 //! until it ends. Kernels split their work into parts with [`split`]: all threads of the shift take parts until none is left.
 //! Without a shift, the calling thread does all parts.
 //!
-//! They wait for the next part without sleeping, because an operator often takes less time than waking a thread. So they are
-//! for the time of a run only.
+//! A thread that helps waits for the next part without sleeping, because waking it would often take longer than an operator.
+//! This uses a core, so a thread helps only while a run lasts.
 //!
 //! Which threads help, and when, does not belong here.
 
@@ -14,10 +14,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Multiplications that take less time than to share them: about 10 µs of one thread.
+/// Work with fewer multiplications than this is done by one thread: it takes about 10 µs, and sharing it costs as much.
 const SMALL: usize = 400_000;
 
-/// Rows of a product for which a thread reads the matrix at least.
+/// The fewest rows of a product for one thread. Each thread reads the whole matrix, which does not pay for fewer rows.
 const FEW: usize = 4;
 
 /// How often a waiting thread looks for news before it lets other threads run.
@@ -127,7 +127,7 @@ pub fn parts(multiplications: usize) -> usize {
     if multiplications < SMALL { 1 } else { threads() }
 }
 
-/// The rows of a product with a matrix `[depth, width]` that one thread computes: all threads have some, but not very few.
+/// How many rows of a product with a matrix `[depth, width]` one thread computes, so that all threads have a part.
 pub(crate) fn rows(count: usize, depth: usize, width: usize) -> usize {
     let parts = parts(count * depth * width).min(count / FEW).max(1);
     count.div_ceil(parts)

@@ -69,8 +69,8 @@ impl Intake {
         }
     }
 
-    /// Waits for a job or a call. With a job, it takes more jobs while the sum of their `rows` is less than `most()`. Returns
-    /// `None` when the queue is closed and empty.
+    /// Waits for a job or a call. After a job, it takes more jobs while the sum of their `rows` is less than `most()`.
+    /// Returns `None` when the queue is closed and empty.
     pub fn take(&self, most: impl Fn() -> usize, rows: impl Fn(&Job) -> usize) -> Option<Taken> {
         self.idle.fetch_add(1, Ordering::Relaxed);
         let mut before = self.gate.lock().unwrap_or_else(PoisonError::into_inner);

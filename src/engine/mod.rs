@@ -7,7 +7,8 @@
 //! ([`wire`](crate::wire)).
 //!
 //! Invariants: each accepted job gets exactly one [`Reply`], also when its worker panics; every channel is
-//! bounded; at most as many jobs or batches run at the same time as there are workers; the steps of one sequence run one after the other, in the order in which they arrived.
+//! bounded; at most as many jobs or batches run at the same time as there are workers; the steps of one sequence run one
+//! after the other, in the order in which they arrived.
 
 pub mod executor;
 pub mod guest;

@@ -149,7 +149,7 @@ mod tests {
     use crate::memory::{Budget, Share};
     use crate::model::manifest::Pooling;
     use crate::model::{Elements, Input, Tensor};
-    use crate::onnx::{Graph, Options, StateOption};
+    use crate::onnx::{Graph, Options, Shift, StateOption};
     use crate::processing::Preprocessor;
     use crate::processing::embedding::{Embedding, Embeddings, Mask};
     use std::path::Path;
@@ -163,6 +163,7 @@ mod tests {
     /// One or more workers of a test model.
     struct Bench {
         queue: Queue,
+        intake: Arc<Intake>,
         replies: (Sender<Reply>, Receiver<Reply>),
         thread: WorkerThread,
         others: Vec<WorkerThread>,
@@ -192,7 +193,7 @@ mod tests {
             };
             let mut others: Vec<_> = pulses.into_iter().enumerate().map(worker).collect();
             let thread = others.pop().unwrap();
-            Bench { queue, replies: bounded(8), thread, others }
+            Bench { queue, intake, replies: bounded(8), thread, others }
         }
 
         fn submit(&self, inputs: Vec<Tensor>, sequence: Option<SequenceStep>) {
@@ -231,6 +232,25 @@ mod tests {
         bench.submit(row(&[1.0, 2.0, 3.0]), None);
         assert_eq!(bench.answer().unwrap().tensors[0].as_ref().unwrap().shape(), [1, 2]);
         assert!(!bench.thread.has_ended());
+    }
+
+    #[test]
+    fn an_idle_worker_helps_with_a_run_and_leaves_it_for_a_job() {
+        let bench = Bench::start("affine", Options::default(), Embeddings::default());
+        let until = Instant::now() + Duration::from_secs(60);
+        let wait = |what: &str, holds: &dyn Fn() -> bool| {
+            while !holds() {
+                assert!(Instant::now() < until, "{what}");
+                std::thread::yield_now();
+            }
+        };
+        let shift = Shift::open().unwrap();
+        wait("the worker waits for jobs", &|| bench.intake.has_help());
+        bench.intake.call(&shift.help(), 1);
+        wait("it helps", &|| onnxd_kernels::crew::threads() == 2);
+        bench.submit(row(&[1.0, 2.0, 3.0]), None);
+        assert!(bench.answer().is_ok());
+        wait("it does not help any more", &|| onnxd_kernels::crew::threads() == 1);
     }
 
     #[test]

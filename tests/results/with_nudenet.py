@@ -8,7 +8,6 @@ It fails if the labels differ, if a score differs by more than 0.001, or if the 
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 import urllib.request
@@ -17,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import nudenet.nudenet as theirs
+from server import serve
 
 # What nudenet.py does: black below and to the right, OpenCV's linear filter. Its conversion from "RGBA" swaps the
 # channels of a file once more, so the model gets blue first.
@@ -49,15 +49,6 @@ def photos():
         # 16-bit images and masks are no photographs; nudenet cannot read images without colours.
         if image is not None and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
             yield file
-
-
-def serve(program, folder):
-    command = [program, "serve", str(folder), "--listen", "127.0.0.1:0", "--workers", "1"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    for line in server.stdout:
-        if "ready on " in line:
-            return server, line.split("ready on ")[1].strip().rstrip('"}')
-    sys.exit("the server did not start")
 
 
 def overlap(a, b):

@@ -8,7 +8,6 @@ if a region is missing or additional, if a corner is more than 2 pixels away, or
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 import urllib.request
@@ -21,6 +20,7 @@ import rapidocr_onnxruntime
 from PIL import Image, ImageDraw, ImageFont
 from rapidocr_onnxruntime.ch_ppocr_det.utils import DBPostProcess, DetPreProcess
 from rapidocr_onnxruntime.ch_ppocr_rec.utils import CTCLabelDecode
+from server import serve
 
 MODELS = Path(rapidocr_onnxruntime.__file__).parent / "models"
 PAGES = 12
@@ -47,15 +47,6 @@ def page(number):
         draw.text((int(rng.integers(10, 200)), 20 + line * 72), " ".join(words), font=font, fill=(0, 0, 0))
     image = image.rotate(float(rng.uniform(-8, 8)), fillcolor=(255, 255, 255), resample=Image.BICUBIC)
     return cv2.cvtColor(np.array(image), cv2.COLOR_RGB2BGR)
-
-
-def serve(program, folder):
-    command = [program, "serve", str(folder), "--listen", "127.0.0.1:0", "--workers", "1"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    for line in server.stdout:
-        if "ready on " in line:
-            return server, line.split("ready on ")[1].strip().rstrip('"}')
-    sys.exit("the server did not start")
 
 
 def ask(address, model, tensor):

@@ -110,21 +110,31 @@ struct Step {
     is_last: bool,
 }
 
-/// Chooses the code for the number of rows. Sizes that do not fit the registers are never chosen, so they have no code.
+/// Calls a function with the number of rows as a constant: `with_rows!(rows, function::<V>(arguments))`. Sizes that do not fit
+/// the registers are never chosen, so they have no code.
+macro_rules! with_rows {
+    ($rows:expr, $function:ident::<$vector:ident>($($argument:expr),*)) => {
+        match $rows {
+            4 => $function::<$vector, 4>($($argument),*),
+            5 => $function::<$vector, 5>($($argument),*),
+            6 => $function::<$vector, 6>($($argument),*),
+            8 if $vector::REGISTERS == 32 => $function::<$vector, 8>($($argument),*),
+            10 if $vector::REGISTERS == 32 => $function::<$vector, 10>($($argument),*),
+            12 if $vector::REGISTERS == 32 => $function::<$vector, 12>($($argument),*),
+            13 if $vector::REGISTERS == 32 => $function::<$vector, 13>($($argument),*),
+            14 if $vector::REGISTERS == 32 => $function::<$vector, 14>($($argument),*),
+            other => unreachable!("there is no code for {other} rows"),
+        }
+    };
+}
+pub(super) use with_rows;
+
 #[inline(always)]
 fn block_of_rows<V: Simd>(part: &Part, step: &Step, block: usize, columns: &[f32], output: &mut [f32]) {
     match part.rows {
         1 => rows_of::<V, 1>(part, step, block, columns, output),
         2 => rows_of::<V, 2>(part, step, block, columns, output),
-        4 => rows_of::<V, 4>(part, step, block, columns, output),
-        5 => rows_of::<V, 5>(part, step, block, columns, output),
-        6 => rows_of::<V, 6>(part, step, block, columns, output),
-        8 if V::REGISTERS == 32 => rows_of::<V, 8>(part, step, block, columns, output),
-        10 if V::REGISTERS == 32 => rows_of::<V, 10>(part, step, block, columns, output),
-        12 if V::REGISTERS == 32 => rows_of::<V, 12>(part, step, block, columns, output),
-        13 if V::REGISTERS == 32 => rows_of::<V, 13>(part, step, block, columns, output),
-        14 if V::REGISTERS == 32 => rows_of::<V, 14>(part, step, block, columns, output),
-        other => unreachable!("there is no code for {other} rows"),
+        rows => with_rows!(rows, rows_of::<V>(part, step, block, columns, output)),
     }
 }
 

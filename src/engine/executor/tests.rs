@@ -7,6 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::*;
+use crate::engine::intake::Taken;
 use crate::engine::places::Places;
 use crate::engine::queue::{JobSequence, Queue, SequenceStep};
 use crate::engine::reply::{Reply, ReplyTo, Wake};
@@ -203,4 +204,30 @@ fn conversations_make_no_results_in_their_own_thread() {
     runs.took(0, Duration::from_nanos(1));
     let guests = Guests::new(&workload, &runs, &Clock::system(), &Places::default(), Duration::ZERO);
     assert!(guests.admit(Duration::from_secs(3600)).is_none());
+}
+
+#[test]
+fn a_lone_request_calls_a_worker_that_waits_if_several_threads_are_faster() {
+    for threads in [1, 2] {
+        let bench = Bench::letters();
+        let Executor { workload, runs, clock, .. } = bench.executor;
+        workload.session.assume_threads(threads);
+        let (queue, jobs) = Queue::new(8);
+        let intake = Arc::new(Intake::new(jobs, Duration::ZERO));
+        let executor = Executor::with_help(workload, runs, clock, intake.clone());
+        let mut bench = Bench { executor, ..bench };
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| intake.take(|| 1, |_| 1));
+            while !intake.has_help() {
+                std::thread::yield_now();
+            }
+            bench.serve(vec![bench.job(0, letter(1), None)]);
+            assert!(bench.reply().outcome.is_ok());
+            // Without a call, the worker waits until the queue is closed.
+            let queue = (threads > 1).then_some(queue);
+            let is_called = matches!(waiting.join().unwrap(), Some(Taken::Call(_)));
+            assert_eq!(is_called, threads > 1);
+            drop(queue);
+        });
+    }
 }
