@@ -24,6 +24,9 @@ pub struct AudioStream {
     context: usize,
     window: usize,
     hop: usize,
+    /// A value of floats is sample × scale − mean.
+    scale: f32,
+    mean: f32,
 }
 
 impl AudioStream {
@@ -41,6 +44,11 @@ impl AudioStream {
             return Err(format!(
                 "input `{name}` is {}: sound becomes FP32, and pcm_s16le also INT16",
                 input.datatype
+            ));
+        }
+        if input.datatype == Datatype::Int16 && (said.scale.is_some() || said.mean.is_some()) {
+            return Err(format!(
+                "input `{name}` is INT16, which takes the samples as they are: leave audio.scale and audio.mean out"
             ));
         }
         let open = || input.shape.iter().enumerate().skip(1).filter(|(_, dim)| dim.fixed().is_none());
@@ -75,6 +83,11 @@ impl AudioStream {
             context: said.context,
             window,
             hop,
+            scale: said.scale.unwrap_or(match said.encoding {
+                Encoding::PcmS16le => 1.0 / 32768.0,
+                Encoding::PcmF32le => 1.0,
+            }),
+            mean: said.mean.unwrap_or(0.0),
         })
     }
 
@@ -122,7 +135,7 @@ impl AudioStream {
     }
 
     /// Makes the tensor of one window. `bytes` holds the context and the new samples, `context + window` samples in
-    /// all. A sample in `pcm_s16le` for an FP32 input is divided by 32,768.
+    /// all.
     fn tensor(&self, bytes: &[u8]) -> Tensor {
         let (pairs, quads) = (bytes.as_chunks::<2>().0, bytes.as_chunks::<4>().0);
         let elements = match (self.encoding, self.datatype) {
@@ -130,14 +143,18 @@ impl AudioStream {
                 Elements::Int16(pairs.iter().map(|bytes| i16::from_le_bytes(*bytes)).collect())
             }
             (Encoding::PcmS16le, _) => {
-                let float = |bytes: &[u8; 2]| f32::from(i16::from_le_bytes(*bytes)) / 32768.0;
-                Elements::Fp32(pairs.iter().map(float).collect())
+                let sample = |bytes: &[u8; 2]| f32::from(i16::from_le_bytes(*bytes));
+                Elements::Fp32(pairs.iter().map(|bytes| self.value(sample(bytes))).collect())
             }
             (Encoding::PcmF32le, _) => {
-                Elements::Fp32(quads.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+                Elements::Fp32(quads.iter().map(|bytes| self.value(f32::from_le_bytes(*bytes))).collect())
             }
         };
         Tensor::new(self.shape.clone(), elements).expect("the shape was held against the window's length")
+    }
+
+    fn value(&self, sample: f32) -> f32 {
+        sample * self.scale - self.mean
     }
 }
 
@@ -222,6 +239,8 @@ mod tests {
             window: Some(window),
             hop: Some(hop),
             context,
+            scale: None,
+            mean: None,
         };
         AudioStream::new(&said, &input).unwrap()
     }
@@ -276,5 +295,37 @@ mod tests {
         assert_eq!(tensor.elements(), &Elements::Int16(vec![0, 7, 8, 6, 7, 8]));
         let error = decode(&[bytes(&[1])]).unwrap_err();
         assert_eq!(error.message, "element 0 has 2 bytes: a window is 2 samples of 2 bytes");
+    }
+
+    /// The values of a window of three samples.
+    fn values(audio: &str, datatype: Datatype, bytes: &[u8]) -> Result<Vec<f32>, String> {
+        let manifest = format!(r#"{{"inputs":[{{"name":"x","audio":{audio}}}]}}"#);
+        let manifest = crate::model::Manifest::parse(&manifest)?;
+        let shape = vec![Dim::Fixed(1), Dim::Fixed(3)];
+        let input = TensorMetadata { name: "x".into(), datatype, shape, accepts: &[], filled_by: None };
+        let stream = AudioStream::new(manifest.inputs[0].audio.as_ref().unwrap(), &input)?;
+        let Elements::Fp32(values) = stream.tensor(bytes).into_elements() else { panic!() };
+        Ok(values)
+    }
+
+    #[test]
+    fn samples_are_scaled_and_centred_as_declared_and_lie_between_one_and_minus_one_without_it() {
+        let whole: Vec<u8> = [-32768i16, 3, 16384].into_iter().flat_map(i16::to_le_bytes).collect();
+        let of_whole = |audio| values(audio, Datatype::Fp32, &whole).unwrap();
+        assert_eq!(of_whole("{}"), [-1.0, 3.0 / 32768.0, 0.5]);
+        assert_eq!(of_whole(r#"{"scale":1}"#), [-32768.0, 3.0, 16384.0]);
+        assert_eq!(of_whole(r#"{"scale":0.5,"mean":2}"#), [-16386.0, -0.5, 8190.0]);
+        let floats: Vec<u8> = [-1.0f32, 0.25, 1.0].into_iter().flat_map(f32::to_le_bytes).collect();
+        let of_floats = |audio| values(audio, Datatype::Fp32, &floats).unwrap();
+        assert_eq!(of_floats(r#"{"encoding":"pcm_f32le"}"#), [-1.0, 0.25, 1.0]);
+        assert_eq!(of_floats(r#"{"encoding":"pcm_f32le","scale":32767}"#), [-32767.0, 8191.75, 32767.0]);
+    }
+
+    #[test]
+    fn a_scale_that_cannot_be_used_is_an_error() {
+        let error = |audio, datatype| values(audio, datatype, &[0; 6]).unwrap_err();
+        assert!(error(r#"{"scale":0}"#, Datatype::Fp32).contains("scale is 0"));
+        assert!(error(r#"{"mean":1e30}"#, Datatype::Fp32).contains("mean is 1000000"));
+        assert!(error(r#"{"mean":1}"#, Datatype::Int16).contains("leave audio.scale and audio.mean out"));
     }
 }

@@ -9,8 +9,10 @@ use super::kind::InputKind;
 const MOST_SAMPLES: usize = 1 << 24;
 /// In Hz.
 const MOST_SAMPLE_RATE: u32 = 10_000_000;
+/// The largest absolute value of `scale` and `mean`.
+const MOST_LEVEL: f32 = 1e6;
 
-/// How sound becomes tensors. All lengths are in samples. `inputs[].audio` of `model.json`.
+/// How sound becomes tensors: value = sample × scale − mean. All lengths are in samples. `inputs[].audio` of `model.json`.
 ///
 /// The stream is cut into windows. Each run of the model gets one window, with `context` older samples before it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -28,13 +30,18 @@ pub struct AudioInput {
     /// The samples that come before the window in the tensor; zeros at the start of the stream. Default: 0.
     #[serde(default)]
     pub context: usize,
+    /// The factor for every sample, for an input of floats. Default: 1/32768 for `pcm_s16le`, which makes values from −1
+    /// to 1, and 1 for `pcm_f32le`.
+    pub scale: Option<f32>,
+    /// What is taken from every value after `scale`, for an input of floats. Default: 0.
+    pub mean: Option<f32>,
 }
 
 /// The form of a sample: one channel, little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Encoding {
-    /// 16-bit integers, divided by 32768 when the tensor holds floats.
+    /// 16-bit integers, −32768 to 32767.
     #[default]
     PcmS16le,
     /// 32-bit floats, from −1 to 1.
@@ -58,6 +65,14 @@ impl InputKind for AudioInput {
                 return Err(format!("{field} is 0: it is a number of samples, expected at least 1"));
             }
             within(field, value, 1, MOST_SAMPLES)?;
+        }
+        if self.scale == Some(0.0) {
+            return Err("scale is 0, which would make all sound equal: expected another number".into());
+        }
+        for (field, value) in [("scale", self.scale), ("mean", self.mean)] {
+            if let Some(wrong) = value.filter(|value| !value.is_finite() || value.abs() > MOST_LEVEL) {
+                return Err(format!("{field} is {wrong}: expected -{MOST_LEVEL:e} to {MOST_LEVEL:e}"));
+            }
         }
         within("context", Some(self.context), 0, MOST_SAMPLES)?;
         within("sample_rate", self.sample_rate, 1, MOST_SAMPLE_RATE)
