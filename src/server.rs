@@ -319,9 +319,9 @@ impl Server {
     }
 
     /// Stops the server: accepts no more work, answers every accepted request, closes the conversations and ends every
-    /// thread. Returns after `drain_timeout` at the latest.
+    /// thread. Returns after `drain_spread` and `drain_timeout` at the latest.
     pub fn drain(self, why: &str) -> Drained {
-        let deadline = Instant::now() + self.limits.drain_timeout;
+        let deadline = Instant::now() + self.limits.drain_spread + self.limits.drain_timeout;
         self.parts.readiness.set(State::Draining);
         self.listener.stop();
         self.parts.connections.ring_all();

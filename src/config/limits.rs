@@ -179,7 +179,13 @@ limits! { memory;
     /// older service needs 60 s.
     drain_delay: Duration, zero Allowed, default Duration::ZERO;
 
-    /// For accepted requests to be answered after SIGTERM
+    /// After SIGTERM, over how long the closes of conversations are spread; 0 is all at once
+    ///
+    /// Until its own close, a conversation is served as always. With thousands of clients, a spread of some seconds keeps
+    /// them from connecting again all in the same second.
+    drain_spread: Duration, zero Allowed, default Duration::ZERO;
+
+    /// For accepted requests to be answered after SIGTERM, counted from the end of `drain_spread`
     ///
     /// The same as `request_timeout`: the longest time that an accepted request may wait before its inference starts.
     drain_timeout: Duration, zero Refused, default Duration::from_secs(30);

@@ -7,7 +7,7 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::buffers::Buffers;
 use super::tls::Identity;
@@ -38,6 +38,8 @@ pub struct Connections {
     open: Mutex<usize>,
     all_gone: Condvar,
     next: AtomicU64,
+    /// Conversations that have noticed the drain.
+    departures: Departures,
     bells: Arc<Bells>,
     buffers: Buffers,
 }
@@ -50,6 +52,7 @@ impl Connections {
             open: Mutex::default(),
             all_gone: Condvar::new(),
             next: AtomicU64::new(0),
+            departures: Departures::default(),
             bells: Arc::new(Bells::new()?),
             buffers: Buffers::default(),
         })
@@ -81,6 +84,11 @@ impl Connections {
         &self.buffers
     }
 
+    /// When conversations leave at a drain.
+    pub(super) fn departures(&self) -> &Departures {
+        &self.departures
+    }
+
     pub(super) fn bells(&self) -> &Arc<Bells> {
         &self.bells
     }
@@ -101,6 +109,20 @@ impl Connections {
             open = self.all_gone.wait_timeout(open, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         *open
+    }
+}
+
+/// Spreads the ends of conversations over a time, so that their clients do not all come back at once.
+#[derive(Debug, Default)]
+pub struct Departures(AtomicU64);
+
+impl Departures {
+    /// The part of `spread` that the next conversation stays. Any number of them is spread evenly, because the parts are
+    /// multiples of the golden ratio without their whole numbers.
+    pub(super) fn next(&self, spread: Duration) -> Duration {
+        const GOLDEN: f64 = 0.618_033_988_749_894_9;
+        let number = self.0.fetch_add(1, Ordering::Relaxed) as f64;
+        spread.mul_f64((number * GOLDEN).fract())
     }
 }
 
@@ -125,5 +147,21 @@ impl Drop for Permit {
         if *open == 0 {
             self.connections.all_gone.notify_all();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn departures_are_spread_evenly_over_the_whole_time() {
+        let (departures, spread) = (Departures::default(), Duration::from_secs(10));
+        let mut counts = [0; 10];
+        for _ in 0..1000 {
+            counts[departures.next(spread).as_secs() as usize] += 1;
+        }
+        assert!(counts.iter().all(|count| (95..=105).contains(count)), "{counts:?}");
+        assert_eq!(departures.next(Duration::ZERO), Duration::ZERO);
     }
 }

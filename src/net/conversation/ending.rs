@@ -25,9 +25,21 @@ use crate::net::socket::{Interest, Socket};
 use crate::net::transport::Transport;
 
 impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
+    /// Decides when the conversation leaves, once the server stops.
+    pub(super) fn notice_drain(&mut self) {
+        if self.leaves_at.is_none() && self.readiness.is_draining() {
+            self.leaves_at = Some(self.now() + self.departures.next(self.limits.drain_spread));
+        }
+    }
+
+    /// True when the server stops and it is this conversation's turn to end. Before that, it is served as always.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaves_at.is_some_and(|at| self.now() >= at)
+    }
+
     /// True when new requests are dropped, because the conversation ends soon.
     pub(super) fn takes_no_more(&mut self) -> bool {
-        self.readiness.is_draining() || self.dialogue.is_over().is_some()
+        self.is_leaving() || self.dialogue.is_over().is_some()
     }
 
     /// Closes the conversation after its last answer when the server stops, or when the dialogue is over.
@@ -35,7 +47,7 @@ impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
         if self.phase != Phase::Open || !self.has_answered_all() {
             return Ok(());
         }
-        if self.readiness.is_draining() {
+        if self.is_leaving() {
             return self.close(Cause::Drained, CloseCode::Away, "the server is stopping");
         }
         match self.dialogue.is_over() {
@@ -200,7 +212,10 @@ impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
         });
         let blocked = self.blocked.map(|blocked| blocked.deadline);
         let peer_close = self.peer_close_deadline();
-        [ping, blocked, peer_close, self.message_deadline(), self.idle_deadline()].into_iter().flatten().min()
+        // Afterwards, the conversation ends with its last answer, and not at a time.
+        let leaves = self.leaves_at.filter(|at| self.now() < *at);
+        let deadlines = [ping, blocked, peer_close, leaves, self.message_deadline(), self.idle_deadline()];
+        deadlines.into_iter().flatten().min()
     }
 }
 

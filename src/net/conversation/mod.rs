@@ -48,7 +48,7 @@ use self::held::Backlog;
 use self::life::Life;
 use self::slots::Slots;
 use super::buffers::Buffers;
-use super::connections::Shared;
+use super::connections::{Departures, Shared};
 use super::service::{Dialogue, Service};
 use super::socket::{Interest, Socket};
 use super::transport::Transport;
@@ -80,8 +80,8 @@ pub fn hold<S: Service>(
     shared: &Shared<S>,
 ) -> Ended {
     let Shared { limits, readiness, counters, memory, connections, .. } = shared;
-    let buffers = connections.buffers();
-    let surroundings = Surroundings { limits, readiness, counters, memory, buffers };
+    let (buffers, departures) = (connections.buffers(), connections.departures());
+    let surroundings = Surroundings { limits, readiness, counters, memory, buffers, departures };
     let mut conversation = Conversation::new(socket, already_read, dialogue, surroundings);
     let End(cause, why) = loop {
         let wants = match conversation.turn() {
@@ -111,6 +111,7 @@ struct Surroundings<'a> {
     counters: &'a Counters,
     memory: &'a Arc<Budget>,
     buffers: &'a Buffers,
+    departures: &'a Departures,
 }
 
 /// The phase of a conversation.
@@ -141,6 +142,9 @@ struct Conversation<'a, D: Dialogue, T> {
     counters: &'a Counters,
     memory: &'a Arc<Budget>,
     buffers: &'a Buffers,
+    departures: &'a Departures,
+    /// When the conversation leaves a server that stops; `None` while the server does not.
+    leaves_at: Option<Instant>,
     slots: Slots<D::Pending>,
     /// Complete messages that wait for a slot.
     backlog: Backlog,
@@ -188,7 +192,7 @@ impl<'a, D: Dialogue, T: Transport> Conversation<'a, D, T> {
         dialogue: D,
         surroundings: Surroundings<'a>,
     ) -> Conversation<'a, D, T> {
-        let Surroundings { limits, readiness, counters, memory, buffers } = surroundings;
+        let Surroundings { limits, readiness, counters, memory, buffers, departures } = surroundings;
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             // tungstenite collects answers, and only `flush` sends them. If it sent them by itself, the conversation would
@@ -208,6 +212,8 @@ impl<'a, D: Dialogue, T: Transport> Conversation<'a, D, T> {
             counters,
             memory,
             buffers,
+            departures,
+            leaves_at: None,
             slots: Slots::default(),
             backlog: Backlog::default(),
             replies,
@@ -228,6 +234,7 @@ impl<'a, D: Dialogue, T: Transport> Conversation<'a, D, T> {
 
     /// Does all work that is possible now, and returns what is needed next.
     fn turn(&mut self) -> Result<Wants, End> {
+        self.notice_drain();
         self.take_replies();
         self.write_answers()?;
         self.take_backlog()?;
@@ -288,7 +295,7 @@ impl<'a, D: Dialogue, T: Transport> Conversation<'a, D, T> {
     /// True when messages have arrived that have not become requests yet. A draining server drops them.
     fn has_backlog(&self) -> bool {
         let has_some = !self.backlog.is_empty() || self.dialogue.has_next();
-        has_some && self.phase == Phase::Open && !self.readiness.is_draining()
+        has_some && self.phase == Phase::Open && !self.is_leaving()
     }
 
     /// True while unanswered requests occupy less than [`Limits::max_in_flight_bytes`].

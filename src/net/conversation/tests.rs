@@ -235,3 +235,27 @@ fn a_message_that_can_never_fit_is_refused_as_too_large() {
     let received = held.received();
     assert!(received[0].to_text().unwrap().contains("--max-memory"), "{received:?}");
 }
+
+#[test]
+fn with_a_drain_spread_conversations_are_served_until_their_own_time_and_leave_one_after_the_other() {
+    let spread = Duration::from_secs(10);
+    let setting = Setting::new(Limits { drain_spread: spread, ping_interval: Duration::ZERO, ..limits() });
+    let mut first = Held::new(&setting);
+    let mut second = Held::new(&setting);
+    for held in [&mut first, &mut second] {
+        held.settle();
+        held.drain();
+        held.settle();
+    }
+    let closes = |held: &mut Held<'_>| held.received().iter().any(Message::is_close);
+    assert!(closes(&mut first), "the first one leaves at once");
+    assert!(!closes(&mut second));
+    second.send(Message::text("now 0 10"));
+    assert_eq!(second.numbers(), [0], "the other one is served as before");
+    let Wants::Sleep { until: Some(until), .. } = second.wants else { panic!("{:?}", second.wants) };
+    let wait = until - setting.clock.now();
+    assert!(wait > Duration::ZERO && wait < spread, "{wait:?}");
+    setting.clock.advance(wait);
+    second.settle();
+    assert!(closes(&mut second), "until its time has come");
+}

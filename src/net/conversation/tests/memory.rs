@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::engine::{Outcome, ReplyTo};
 use crate::error::RequestError;
 use crate::net::buffers::BUFFER;
+use crate::net::connections::Departures;
 use crate::net::service::{Incoming, Progress, ReplySlot};
 
 /// The parts of a server that a conversation uses.
@@ -25,6 +26,7 @@ pub struct Setting {
     pub memory: Arc<Budget>,
     pub clock: Clock,
     pub buffers: Buffers,
+    pub departures: Departures,
 }
 
 impl Setting {
@@ -39,6 +41,7 @@ impl Setting {
             memory,
             clock: Clock::stopped(),
             buffers: Buffers::default(),
+            departures: Departures::default(),
         }
     }
 }
@@ -208,13 +211,13 @@ impl Dialogue for Script {
         }
     }
 
-    fn answer(&mut self, (number, length): (u64, usize), _: Outcome, share: &mut Share) -> Message {
+    fn answer(&mut self, (number, length): (u64, usize), _: Outcome, share: &mut Share) -> Option<Message> {
         self.encoded.fetch_add(1, Ordering::Relaxed);
         let answer = answer(number, length);
-        match share.resize(answer.len()) {
+        Some(match share.resize(answer.len()) {
             Ok(()) => answer,
             Err(error) => Message::text(format!("{number} {error}")),
-        }
+        })
     }
 
     fn refuse(&mut self, error: &RequestError) -> Message {
@@ -264,8 +267,8 @@ impl<'a> Held<'a> {
         let woken = Arc::new(Woken::default());
         let transport =
             Memory { wire: wire.clone(), clock: setting.clock.clone(), woken: woken.clone(), budget: 0 };
-        let Setting { limits, readiness, counters, memory, buffers, .. } = setting;
-        let surroundings = Surroundings { limits, readiness, counters, memory, buffers };
+        let Setting { limits, readiness, counters, memory, buffers, departures, .. } = setting;
+        let surroundings = Surroundings { limits, readiness, counters, memory, buffers, departures };
         let script = Script::default();
         let (jobs, encoded, patience) =
             (script.jobs.clone(), script.encoded.clone(), script.patience.clone());
