@@ -46,7 +46,7 @@ fn main() {
         serde_json::from_str(r#"{"kind": "detections", "decoder": "yolo", "nms": "all"}"#).unwrap();
     let shape = [1, 4 + CLASSES, ANCHORS];
     let declared = Declared { name: "output0".into(), shape: shape.map(Some).to_vec() };
-    let maker = ResultMaker::new(&spec, &[declared], Vec::new(), None).unwrap();
+    let maker = ResultMaker::new(&spec, &[declared], Vec::new(), None, None).unwrap();
     let settled = maker.settle(&Choices::default()).unwrap();
     let mut written = Vec::new();
     for busy in [20, 200, ANCHORS] {

@@ -24,6 +24,8 @@ mod conversation;
 mod digits;
 /// A signal to stop, under load.
 mod drain;
+/// Streams that end, events in them, and the forms of sound that clients send.
+mod events;
 /// Models from elsewhere: cut, resumed, corrupted, too large, wrong, slow, redirected.
 mod fetch;
 /// Plain HTTP on the public port, and the private listener.

@@ -74,7 +74,10 @@ fn sound_that_does_not_fit_the_input_is_refused_at_start() {
     for (audio, words) in [
         (r#"{"window": 4}"#, "takes 6 samples, but audio.context and audio.window are 0 and 4"),
         (r#"{"window": 0}"#, "window is 0"),
-        (r#"{"encoding": "mp3"}"#, "unknown variant `mp3`, expected `pcm_s16le` or `pcm_f32le`"),
+        (
+            r#"{"encoding": "mp3"}"#,
+            "unknown variant `mp3`, expected one of `pcm_s16le`, `pcm_f32le`, `g711_ulaw`, `g711_alaw`",
+        ),
     ] {
         let manifest = format!(r#"{{"inputs": [{{"name": "x", "audio": {audio}}}]}}"#);
         let output =

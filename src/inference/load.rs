@@ -136,7 +136,8 @@ fn prepare(sources: &Sources, limits: &Limits) -> Result<Assembled, String> {
     let embeddings = embedding::embeddings(session.signature_mut(), &files.manifest, &texts)?;
     let preprocessor = preprocessor(&mut session, &files.manifest, texts, limits)?;
     let postprocessors = postprocessors(&session, sources, graph.class_labels())?;
-    let result = ModelResult::new(session.signature(), sources)?;
+    let pace = preprocessor.stream().and_then(AudioStream::pace);
+    let result = ModelResult::new(session.signature(), sources, pace)?;
     if let Some(result) = &result {
         log::info!("model `{}`: result: {}", files.name, result.describe(session.signature()));
     }

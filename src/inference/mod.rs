@@ -33,13 +33,14 @@ use crate::engine::worker::has_ended;
 use crate::engine::{Guests, Outcome, Outputs, Queue};
 use crate::error::{Code, RequestError};
 use crate::memory::Share;
+use crate::model::choices::Choices;
 use crate::model::{Signature, Tensor};
 use crate::processing::audio::AudioStream;
-use crate::processing::results::MadeResult;
+use crate::processing::results::{MadeResult, Settled, Tracker, WantedResult};
 use crate::processing::scores::Postprocessor;
 use crate::wire::request::WantedOutput;
 use crate::wire::response::Encoded;
-use crate::wire::{Form, InferResponse, OutputTensor, ResultJson, StreamParameters};
+use crate::wire::{Form, InferResponse, OutputTensor, ResultJson, StreamParameters, metadata};
 
 use sequences::{SequenceRules, SharedSequences};
 
@@ -89,12 +90,25 @@ pub struct Pending {
     outputs: Vec<WantedOutput>,
     /// With `stream=last`: the number of frames that were dropped since the previous answer. `None` otherwise.
     pub dropped: Option<u64>,
+    /// The result that the conversation makes with its tracker; `None` when a worker makes it, or there is none.
+    tracked: Option<WantedResult>,
+}
+
+impl Pending {
+    fn new(id: Option<Box<RawValue>>, form: Form, outputs: Vec<WantedOutput>) -> Pending {
+        Pending { id, form, outputs, dropped: None, tracked: None }
+    }
 }
 
 impl ServedModel {
     /// The kind, the labels and the settings of the model's result, for metadata.
     pub fn result_metadata(&self) -> Option<serde_json::Value> {
         self.result.as_ref().map(ModelResult::metadata)
+    }
+
+    /// The metadata of this version, as the metadata endpoint gives it.
+    pub fn describe(&self) -> String {
+        metadata::model(&self.name, vec![&self.version], &self.signature, self.result_metadata())
     }
 
     /// True while at least one worker runs.
@@ -113,26 +127,49 @@ impl ServedModel {
         self.over.get().is_some_and(|over| self.clock.now() >= *over)
     }
 
-    /// Makes the answer from the worker's outcome. `share` is the memory of the outcome; afterwards it is the
-    /// memory of the response.
-    pub fn answer(&self, pending: Pending, outcome: Outcome, share: &mut Share) -> Answer {
-        let Pending { id, form, outputs, dropped } = pending;
-        let encoded = outcome.and_then(|Outputs { tensors, rows, result }| {
+    /// Makes the answer from the worker's outcome. `tracker` is that of the conversation. `share` is the memory of the
+    /// outcome; afterwards it is the memory of the response.
+    pub fn answer(
+        &self,
+        pending: Pending,
+        outcome: Outcome,
+        tracker: Option<&mut Tracker>,
+        share: &mut Share,
+    ) -> Answer {
+        let Pending { id, form, outputs, dropped, tracked } = pending;
+        let answered = outcome.and_then(|Outputs { mut tensors, rows, mut result }| {
             let stream_offset = rows.first().and_then(|row| row.offset);
+            if let (Some(wanted), Some(tracker), Some(own)) = (&tracked, tracker, &self.result) {
+                result = Some(own.maker().track(&mut tensors, stream_offset, wanted, tracker, share)?);
+            }
+            let eventful = tracked.is_some() && result.as_ref().is_some_and(MadeResult::is_eventful);
             let stream = StreamParameters { stream_offset, dropped };
-            let result = result.map(|MadeResult { rows, coordinates, non_finite }| ResultJson {
-                rows,
-                coordinates,
-                non_finite,
-            });
             let encoded = self.encode(id.as_deref(), form, &outputs, result, stream, tensors)?;
             share.resize(encoded.len())?;
-            Ok(encoded)
+            Ok(Answer::Response { encoded, eventful })
         });
-        match encoded {
-            Ok(encoded) => Answer::Response(encoded),
-            Err(error) => Answer::Error { error, id },
-        }
+        answered.unwrap_or_else(|error| Answer::Error { error, id })
+    }
+
+    /// The settings of events for a conversation with these defaults. `None` when the model makes no events.
+    ///
+    /// Errors: a default is not within the model's bounds.
+    pub fn event_settings(&self, choices: &Choices) -> Result<Option<Settled>, RequestError> {
+        let events = self.result.as_ref().filter(|result| result.maker().is_tracked());
+        events.filter(|_| choices.results != Some(false)).map(|result| result.settle(choices)).transpose()
+    }
+
+    /// The response with the events that the end of a stream causes; `None` when it causes none. `end` is the length of
+    /// the stream in samples, if it has sound.
+    pub fn end_of_stream(
+        &self,
+        tracker: &mut Tracker,
+        end: Option<u64>,
+        settled: &Settled,
+    ) -> Option<Encoded> {
+        let result = self.result.as_ref()?.maker().end_of_stream(tracker, end, settled)?;
+        let stream = StreamParameters { stream_offset: end, dropped: None };
+        self.encode(None, Form::Oip, &[], Some(result), stream, Vec::new()).ok()
     }
 
     fn encode(
@@ -140,7 +177,7 @@ impl ServedModel {
         id: Option<&RawValue>,
         form: Form,
         wanted: &[WantedOutput],
-        result: Option<ResultJson>,
+        result: Option<MadeResult>,
         stream: StreamParameters,
         mut tensors: Vec<Option<Tensor>>,
     ) -> Result<Encoded, RequestError> {
@@ -155,6 +192,11 @@ impl ServedModel {
             })?;
             outputs.push(OutputTensor { name, tensor, binary: *binary });
         }
+        let result = result.map(|MadeResult { rows, coordinates, non_finite }| ResultJson {
+            rows,
+            coordinates,
+            non_finite,
+        });
         let (model_name, model_version) = (&self.name, &self.version);
         InferResponse { model_name, model_version, id, outputs, result, stream }.encode(form)
     }
@@ -163,6 +205,13 @@ impl ServedModel {
 /// The answer to a request: the encoded response, or an error and the request's id.
 #[derive(Debug)]
 pub enum Answer {
-    Response(Encoded),
-    Error { error: RequestError, id: Option<Box<RawValue>> },
+    Response {
+        encoded: Encoded,
+        /// Whether it has events of the conversation's stream.
+        eventful: bool,
+    },
+    Error {
+        error: RequestError,
+        id: Option<Box<RawValue>>,
+    },
 }

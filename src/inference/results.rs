@@ -9,7 +9,7 @@ use crate::error::RequestError;
 use crate::model::choices::Choices;
 use crate::model::manifest::{Labels, Layout, ResultManifest};
 use crate::model::{Dim, Manifest, Signature};
-use crate::processing::results::{Declared, ResultMaker, Settled};
+use crate::processing::results::{Declared, Pace, ResultMaker, Settled};
 use crate::processing::scores::parse_labels;
 
 /// The result of a model.
@@ -23,7 +23,12 @@ pub struct ModelResult {
 impl ModelResult {
     /// Makes the result that model.json declares, or the one that the metadata of the ONNX file names. `None` when there
     /// is neither.
-    pub fn new(signature: &Signature, sources: &Sources) -> Result<Option<ModelResult>, String> {
+    /// `pace` is that of the input for sound, if there is one.
+    pub fn new(
+        signature: &Signature,
+        sources: &Sources,
+        pace: Option<Pace>,
+    ) -> Result<Option<ModelResult>, String> {
         let declared = sources.files.manifest.result.clone().map(|spec| (spec, None));
         let found = || {
             recognised::result(&sources.files, &sources.graph, signature).map(|(spec, by)| (spec, Some(by)))
@@ -38,7 +43,8 @@ impl ModelResult {
             })
             .collect();
         let labels = labels(&spec, sources).map_err(|error| format!("result: {error}"))?;
-        let maker = ResultMaker::new(&spec, &outputs, labels, canvas(signature, &sources.files.manifest))?;
+        let canvas = canvas(signature, &sources.files.manifest);
+        let maker = ResultMaker::new(&spec, &outputs, labels, canvas, pace)?;
         for at in maker.outputs() {
             let output = &signature.outputs[*at];
             if !output.datatype.is_number() {

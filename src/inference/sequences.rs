@@ -39,6 +39,13 @@ pub enum Sequences<'c> {
     Shared,
 }
 
+impl Sequences<'_> {
+    /// Whether the request belongs to a conversation.
+    pub fn are_of_conversation(&self) -> bool {
+        matches!(self, Sequences::Conversation(_))
+    }
+}
+
 /// A request's step, before the queue has accepted it. Nothing has changed so far: only [`Turn::take`] begins or
 /// ends a sequence, so a client may send a refused request again.
 #[derive(Debug)]
@@ -86,6 +93,11 @@ pub struct ConversationSequences {
 }
 
 impl ConversationSequences {
+    /// Ends the unnamed sequence. The next request without an id begins a new one.
+    pub fn end_own(&mut self) {
+        self.own = None;
+    }
+
     /// Finds the request's step. Returns an error when the named sequence does not exist and the request does not
     /// start it, or when there are too many sequences.
     pub fn turn(

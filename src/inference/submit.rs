@@ -41,8 +41,15 @@ impl ServedModel {
         let deadline = self.deadline(request.timeout);
         let result = self.wanted_result(&mut request);
         let InferRequest { id, form, inputs, rows, outputs, sequence, .. } = request;
-        let pending = Pending { id, form, outputs, dropped: None };
+        let mut pending = Pending::new(id, form, outputs);
         let result = match result {
+            // A sequence with an id has no tracker of its own, so its requests are streams of one request each.
+            Ok(Some(wanted))
+                if self.is_tracked() && sequences.are_of_conversation() && sequence.id.is_none() =>
+            {
+                pending.tracked = Some(wanted);
+                None
+            }
             Ok(result) => result,
             Err(error) => {
                 reply.send(Err(error));
@@ -95,7 +102,7 @@ impl ServedModel {
         let deadline = self.deadline(request.timeout);
         let result = self.wanted_result(&mut request);
         let InferRequest { id, form, inputs, outputs, .. } = request;
-        let pending = Pending { id, form, outputs, dropped: None };
+        let pending = Pending::new(id, form, outputs);
         let is_new = mailbox.put(Frame { pending, inputs, result, deadline, share });
         if is_new {
             let job = Job {
@@ -113,6 +120,11 @@ impl ServedModel {
             }
         }
         is_new
+    }
+
+    /// Whether answers depend on the requests before them in a conversation.
+    pub fn is_tracked(&self) -> bool {
+        self.result.as_ref().is_some_and(|result| result.maker().is_tracked())
     }
 
     /// What a request says about the model's result; `None` when it wants none. Outputs that became the result are taken

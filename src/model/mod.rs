@@ -14,6 +14,7 @@ mod nearby;
 pub mod reading;
 pub mod repository;
 pub mod signature;
+pub mod sound;
 pub mod tensor;
 
 pub use datatype::Datatype;

@@ -82,9 +82,9 @@ pub trait Dialogue: Send + 'static {
         slot: &ReplySlot,
     ) -> Progress<Self::Pending, Message>;
 
-    /// Makes the answer from the worker's `outcome`. `share` is the memory of the outcome; the method resizes it to that
-    /// of the answer.
-    fn answer(&mut self, pending: Self::Pending, outcome: Outcome, share: &mut Share) -> Message;
+    /// Makes the answer from the worker's `outcome`, or none if the client does not want it. Called in the order of the
+    /// requests. `share` is the memory of the outcome; the method resizes it to that of the answer.
+    fn answer(&mut self, pending: Self::Pending, outcome: Outcome, share: &mut Share) -> Option<Message>;
 
     /// The answer to a message that was dropped because there was no memory for it.
     fn refuse(&mut self, error: &RequestError) -> Message;

@@ -164,7 +164,7 @@ impl Dialogue for Nothing {
         match *self {}
     }
 
-    fn answer(&mut self, pending: Infallible, _: Outcome, _: &mut Share) -> Message {
+    fn answer(&mut self, pending: Infallible, _: Outcome, _: &mut Share) -> Option<Message> {
         match pending {}
     }
 

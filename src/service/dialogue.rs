@@ -7,13 +7,15 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 
 use super::access::{Access, Pass};
-use crate::engine::{Guest, Mailbox, Outcome};
+use super::stream::{ConversationStream, Item, Mark};
+use crate::engine::{Guest, Mailbox, Outcome, Outputs};
 use crate::error::{Code, RequestError};
 use crate::inference::sequences::{ConversationSequences, Sequences};
 use crate::inference::{Answer, Pending, ServedModel};
 use crate::memory::Share;
+use crate::model::Tensor;
 use crate::net::service::{Dialogue, Incoming, Message, Progress, ReplySlot};
-use crate::processing::audio::Windows;
+use crate::wire::event::{self, Event, Said};
 use crate::wire::response::{Encoded, v2_message};
 use crate::wire::{Defaults, Framing, InferRequest, Rejected, Stream, decode};
 
@@ -29,10 +31,7 @@ pub struct InferenceDialogue {
     access: Arc<Access>,
     pass: Pass,
     sequences: ConversationSequences,
-    /// The audio windows, when raw binary messages form an audio stream; `None` otherwise.
-    windows: Option<Windows>,
-    /// The memory of the audio that is not in a window yet.
-    sound: Option<Share>,
+    stream: ConversationStream,
     /// The mailbox for `stream=last`: only the newest waiting request is run. `None` otherwise.
     frames: Option<Arc<Mailbox<Pending>>>,
     /// Runs short jobs in this thread; `None` until the conversation has sent some requests, and for models that are
@@ -45,10 +44,16 @@ pub struct InferenceDialogue {
 /// The values that are needed to make the answer from a reply.
 pub enum Waiting {
     Request(Pending),
+    /// A window of the stream.
+    Window(Pending),
     /// With `stream=last`: the mailbox holds the values under this slot.
     Frame {
         slot: u64,
     },
+    /// The last events of a stream of so many samples, or of an utterance.
+    LastEvents(Option<u64>),
+    /// The end of a stream or an utterance is acknowledged.
+    Ended(Mark),
 }
 
 impl InferenceDialogue {
@@ -60,8 +65,8 @@ impl InferenceDialogue {
         access: Arc<Access>,
         pass: Pass,
     ) -> Result<InferenceDialogue, RequestError> {
-        let windows = model.audio.as_ref().filter(|_| defaults.framing == Framing::Raw).map(Windows::new);
-        if defaults.stream == Stream::Last && (windows.is_some() || model.sequences.is_some()) {
+        let stream = ConversationStream::new(&model, defaults.clone())?;
+        if defaults.stream == Stream::Last && (stream.depends_on_past() || model.sequences.is_some()) {
             return Err(RequestError::invalid(
                 "stream=last passes requests over, but this model's answers depend on all that came before",
             ));
@@ -74,8 +79,7 @@ impl InferenceDialogue {
             access,
             pass,
             sequences,
-            windows,
-            sound: None,
+            stream,
             frames,
             guest: None,
             before_guest: 0,
@@ -115,6 +119,48 @@ impl InferenceDialogue {
             }
         }
     }
+
+    /// Handles an event. An end is carried out by [`Dialogue::next`], in the order of the messages.
+    fn control(&mut self, said: Said) -> Progress<Waiting, Message> {
+        let Said { event, id } = said;
+        let ends_stream = match event {
+            Event::Describe => return Progress::Answered(Message::text(self.model.describe())),
+            Event::End => true,
+            Event::Commit => false,
+        };
+        if !self.stream.depends_on_past() && self.model.sequences.is_none() {
+            let error = RequestError::invalid(
+                "this conversation has no stream that could end: the model keeps nothing from one request to the next",
+            );
+            return Progress::Answered(failure(&error, id.as_deref()));
+        }
+        self.stream.end(Mark::new(ends_stream, id));
+        Progress::NoAnswer
+    }
+
+    /// Makes a request of a window.
+    fn run_window(
+        &mut self,
+        offset: u64,
+        window: Tensor,
+        share: Share,
+        slot: &ReplySlot,
+    ) -> Progress<Waiting, Message> {
+        let model = self.model.clone();
+        let request = decode::from_window(window, offset, &model.signature, &self.defaults);
+        let step = request.map_err(Rejected::from).and_then(|request| self.submit(request, share, slot));
+        match step {
+            Ok(Progress::Pending(Waiting::Request(pending))) => Progress::Pending(Waiting::Window(pending)),
+            Ok(progress) => progress,
+            Err(rejected) => Progress::Answered(refusal(&rejected)),
+        }
+    }
+}
+
+/// Opens a slot for an answer that needs no worker, but must be made when all answers before it are made.
+fn in_turn(waiting: Waiting, share: Share, slot: &ReplySlot) -> Progress<Waiting, Message> {
+    slot.reply(share).send(Ok(Outputs::default()));
+    Progress::Pending(waiting)
 }
 
 impl Dialogue for InferenceDialogue {
@@ -126,12 +172,17 @@ impl Dialogue for InferenceDialogue {
         mut share: Share,
         slot: &ReplySlot,
     ) -> Progress<Waiting, Message> {
-        if let (Incoming::Binary(sound), Some(windows)) = (message, &mut self.windows) {
-            windows.push(sound);
-            let kept = self.sound.get_or_insert_with(|| Share::none(share.budget()));
-            kept.absorb(share);
-            kept.shrink(kept.bytes().saturating_sub(windows.bytes()));
+        if let (Incoming::Binary(sound), true) = (message, self.stream.is_sound()) {
+            self.stream.hear(sound, share, &self.model);
             return Progress::NoAnswer;
+        }
+        if let Incoming::Text(text) = message
+            && let Some(said) = event::read(text)
+        {
+            return match said {
+                Ok(said) => self.control(said),
+                Err(rejected) => Progress::Answered(refusal(&rejected)),
+            };
         }
         let (signature, defaults) = (&self.model.signature, &self.defaults);
         let held = share.bytes();
@@ -146,7 +197,14 @@ impl Dialogue for InferenceDialogue {
         };
         // Only the memory of the tensors stays counted: the message is dropped when this function returns.
         share.shrink(held);
-        let step = read.and_then(|request| self.submit(request, share, slot));
+        let step = read.and_then(|request| {
+            let ends_stream = request.stream_end;
+            let progress = self.submit(request, share, slot)?;
+            if ends_stream {
+                self.stream.end(Mark::new(true, None));
+            }
+            Ok(progress)
+        });
         step.unwrap_or_else(|rejected| Progress::Answered(refusal(&rejected)))
     }
 
@@ -155,44 +213,52 @@ impl Dialogue for InferenceDialogue {
     }
 
     fn next(&mut self, share: Share, slot: &ReplySlot) -> Option<Progress<Waiting, Message>> {
-        let model = self.model.clone();
-        let (windows, stream) = (self.windows.as_mut()?, model.audio.as_ref()?);
-        let (offset, tensor) = windows.next(stream)?;
-        if !windows.is_ready(stream) {
-            windows.trim(stream);
-        }
-        if let Some(kept) = &mut self.sound {
-            kept.shrink(kept.bytes().saturating_sub(windows.bytes()));
-        }
-        let request = decode::from_window(tensor, offset, &model.signature, &self.defaults);
-        let step = request.map_err(Rejected::from).and_then(|request| self.submit(request, share, slot));
-        Some(step.unwrap_or_else(|rejected| Progress::Answered(refusal(&rejected))))
+        Some(match self.stream.next(&self.model)? {
+            Item::Window(offset, window) => self.run_window(offset, window, share, slot),
+            Item::Fault(error) => Progress::Answered(failure(&error, None)),
+            Item::LastEvents(length) => in_turn(Waiting::LastEvents(length), share, slot),
+            Item::Ended(mark) => {
+                // The steps that are under way keep their states; the next request begins with the initial ones.
+                self.sequences.end_own();
+                in_turn(Waiting::Ended(mark), share, slot)
+            }
+        })
     }
 
     fn has_next(&self) -> bool {
-        match (&self.windows, &self.model.audio) {
-            (Some(windows), Some(stream)) => windows.is_ready(stream),
-            _ => false,
-        }
+        self.stream.has_next(&self.model)
     }
 
-    fn answer(&mut self, waiting: Waiting, outcome: Outcome, share: &mut Share) -> Message {
-        let pending = match waiting {
-            Waiting::Request(pending) => pending,
+    fn answer(&mut self, waiting: Waiting, outcome: Outcome, share: &mut Share) -> Option<Message> {
+        let (pending, is_window) = match waiting {
+            Waiting::Request(pending) => (pending, false),
+            Waiting::Window(pending) => (pending, true),
             Waiting::Frame { slot } => match self.frames.as_ref().and_then(|frames| frames.end(slot)) {
                 Some((mut pending, dropped)) => {
                     pending.dropped = Some(dropped);
-                    pending
+                    (pending, false)
                 }
-                None => return failure(&RequestError::new(Code::InferenceFailed, "the frame is gone"), None),
+                None => {
+                    let error = RequestError::new(Code::InferenceFailed, "the frame is gone");
+                    return Some(failure(&error, None));
+                }
             },
-        };
-        match self.model.answer(pending, outcome, share) {
-            Answer::Response(Encoded::Json(json)) => Message::text(json),
-            Answer::Response(Encoded::Binary { json, tensors }) => {
-                Message::binary(v2_message(&json, &tensors))
+            Waiting::LastEvents(length) => {
+                return self.stream.last_events(&self.model, length).map(message);
             }
-            Answer::Error { error, id } => failure(&error, id.as_deref()),
+            Waiting::Ended(mark) => {
+                if mark.ends_stream {
+                    self.stream.begin_anew();
+                }
+                return Some(Message::text(mark.to_json()));
+            }
+        };
+        match self.model.answer(pending, outcome, self.stream.tracker(), share) {
+            Answer::Response { encoded, eventful } => {
+                let is_wanted = !is_window || self.stream.wants_answer(eventful);
+                is_wanted.then(|| message(encoded))
+            }
+            Answer::Error { error, id } => Some(failure(&error, id.as_deref())),
         }
     }
 
@@ -203,6 +269,13 @@ impl Dialogue for InferenceDialogue {
     fn is_unwelcome(&mut self) -> Option<String> {
         let welcome = self.access.still_holds(&mut self.pass);
         (!welcome).then(|| "the token has been taken away".into())
+    }
+}
+
+fn message(encoded: Encoded) -> Message {
+    match encoded {
+        Encoded::Json(json) => Message::text(json),
+        Encoded::Binary { json, tensors } => Message::binary(v2_message(&json, &tensors)),
     }
 }
 

@@ -58,7 +58,7 @@ impl Body {
         Ok(match media_type.as_str() {
             "multipart/form-data" => Body::Form { boundary: form::boundary(content_type)? },
             "application/octet-stream" => Body::Raw,
-            image if image.starts_with("image/") => Body::Raw,
+            file if file.starts_with("image/") || file.starts_with("audio/") => Body::Raw,
             text if text.starts_with("text/") => Body::Text,
             _ => Body::Json,
         })
@@ -86,6 +86,12 @@ impl InferenceExchange {
         defaults: Defaults,
         headers: &HeaderMap,
     ) -> Result<InferenceExchange, RequestError> {
+        if model.audio.is_some() && defaults.sound.is_some() {
+            return Err(RequestError::invalid(
+                "encoding, sample_rate and channels describe a stream over a WebSocket: over HTTP, send a WAV file, or \
+                 sound as model.json says",
+            ));
+        }
         Ok(InferenceExchange { model, defaults, body: Body::of(headers)? })
     }
 
@@ -170,9 +176,9 @@ impl Exchange for InferenceExchange {
     }
 
     fn answer(&mut self, pending: Pending, outcome: Outcome, share: &mut Share) -> Response<Vec<u8>> {
-        match self.model.answer(pending, outcome, share) {
-            Answer::Response(Encoded::Json(body)) => json(StatusCode::OK, body),
-            Answer::Response(Encoded::Binary { json, tensors }) => {
+        match self.model.answer(pending, outcome, None, share) {
+            Answer::Response { encoded: Encoded::Json(body), .. } => json(StatusCode::OK, body),
+            Answer::Response { encoded: Encoded::Binary { json, tensors }, .. } => {
                 let length = json.len();
                 let mut body = json.into_bytes();
                 body.extend_from_slice(&tensors);

@@ -11,6 +11,7 @@ mod dialogue;
 mod exchange;
 #[cfg(test)]
 mod stack;
+mod stream;
 
 use std::sync::Arc;
 

@@ -183,6 +183,7 @@ fn of_inputs(
         choices: defaults.choices.clone(),
         timeout: defaults.timeout,
         sequence: SequenceParameters::default(),
+        stream_end: false,
     })
 }
 
@@ -290,8 +291,21 @@ fn read_envelope(
         choices,
         outputs: wanted_outputs(envelope.outputs.map(|outputs| outputs.0), binary, signature, defaults)?,
         timeout: parameters.timeout.map(Duration::from_micros).or(defaults.timeout),
+        stream_end: stream_end(parameters.stream_end, &sequence)?,
         sequence,
     })
+}
+
+/// Whether the conversation's stream ends after the request.
+fn stream_end(said: Option<bool>, sequence: &SequenceParameters) -> Result<bool, RequestError> {
+    match (said, &sequence.id) {
+        (Some(true), Some(id)) => Err(RequestError::invalid(format!(
+            "the request has `stream_end` and the sequence_id `{}`: `stream_end` ends the conversation's own stream, \
+             `sequence_end` a sequence with an id",
+            shorten(id)
+        ))),
+        _ => Ok(said.unwrap_or(false)),
+    }
 }
 
 /// Reads OIP's `inputs` and puts them into the signature's order. `tensors` is reduced by the bytes that were read.

@@ -82,6 +82,8 @@ pub(super) struct RequestParameters<'a> {
     sequence_id: Option<&'a RawValue>,
     sequence_start: Option<bool>,
     sequence_end: Option<bool>,
+    /// Whether the stream of the conversation ends after this request (ours).
+    pub stream_end: Option<bool>,
     /// Whether the answer has results in place of the outputs that they are made from (ours).
     results: Option<bool>,
     // The settings of results (ours). They are kept as text: their types and bounds depend on the model, and a model

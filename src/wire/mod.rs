@@ -14,6 +14,7 @@ mod agreement;
 pub mod decode;
 pub mod elements;
 mod envelope;
+pub mod event;
 pub mod example;
 mod few;
 pub mod form;
@@ -23,5 +24,5 @@ pub mod request;
 pub mod response;
 mod rows;
 
-pub use request::{Defaults, Form, Framing, InferRequest, Rejected, SequenceParameters, Stream};
+pub use request::{Answers, Defaults, Form, Framing, InferRequest, Rejected, SequenceParameters, Stream};
 pub use response::{InferResponse, OutputTensor, ResultJson, StreamParameters};

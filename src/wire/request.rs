@@ -2,12 +2,14 @@
 //!
 //! What belongs here: types and the reading of the query string. What does not: reading messages (`decode`).
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
 
 use crate::error::{RequestError, shorten};
 use crate::model::choices::Choices;
+use crate::model::sound::SoundParameters;
 use crate::model::{Input, Row};
 
 /// How the binary messages of a conversation are read.
@@ -33,6 +35,17 @@ pub enum Stream {
     Last,
 }
 
+/// Which windows of a stream of sound are answered. Errors and events are told in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Answers {
+    #[default]
+    All,
+    /// **(ours)** Only windows in which something happens.
+    Events,
+    /// **(ours)** The first window, and then each one after so many.
+    Every(NonZeroU64),
+}
+
 /// The defaults for the requests of a connection, from the query string of the WebSocket upgrade or of the HTTP
 /// request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +60,10 @@ pub struct Defaults {
     pub timeout: Option<Duration>,
     /// Which messages are answered.
     pub stream: Stream,
+    /// Which windows of sound are answered.
+    pub answers: Answers,
+    /// What the client says about its stream of sound.
+    pub sound: SoundParameters,
     /// Whether results are wanted, and their thresholds.
     pub choices: Choices,
     /// The deepest nesting of the JSON. The server's configuration sets this limit; the query string cannot change
@@ -67,6 +84,8 @@ impl Default for Defaults {
             binary_data_output: false,
             timeout: None,
             stream: Stream::default(),
+            answers: Answers::default(),
+            sound: SoundParameters::default(),
             choices: Choices::default(),
             max_json_depth: PARSER_DEPTH,
             max_files: usize::MAX,
@@ -75,8 +94,8 @@ impl Default for Defaults {
 }
 
 impl Defaults {
-    /// Reads `framing`, `classification`, `binary_data_output`, `timeout` (microseconds), `stream`, `results`, and the
-    /// settings of results. Other names are ignored, because gateways and clients add their own parameters.
+    /// Reads `framing`, `classification`, `binary_data_output`, `timeout` (microseconds), `stream`, `answers`, `encoding`,
+    /// `sample_rate`, `channels`, `results`, and the settings of results. Other names are ignored, because gateways and clients add their own parameters.
     ///
     /// Errors: the value of one of these parameters is not valid.
     pub fn from_query(query: &str) -> Result<Defaults, RequestError> {
@@ -118,8 +137,24 @@ impl Defaults {
                 "results" => {
                     defaults.choices.results = Some(value.parse().map_err(|_| wrong("`true` or `false`"))?);
                 }
-                // Their bounds depend on the model, which checks them.
-                name => _ = defaults.choices.take(name, &value),
+                "answers" => {
+                    defaults.answers = match value.as_ref() {
+                        "all" => Answers::All,
+                        "events" => Answers::Events,
+                        number => Answers::Every(
+                            number
+                                .parse()
+                                .map_err(|_| wrong("`all`, `events` or a number of windows from 1"))?,
+                        ),
+                    }
+                }
+                name => {
+                    let is_sound = defaults.sound.take(name, &value).map_err(|expected| wrong(&expected))?;
+                    if !is_sound {
+                        // Their bounds depend on the model, which checks them.
+                        defaults.choices.take(name, &value);
+                    }
+                }
             }
         }
         Ok(defaults)
@@ -168,6 +203,8 @@ pub struct InferRequest {
     pub timeout: Option<Duration>,
     /// The sequence that the request belongs to.
     pub sequence: SequenceParameters,
+    /// Whether the stream of the conversation ends after the request.
+    pub stream_end: bool,
 }
 
 /// The sequence that a request is a step of (Triton's `sequence_id`, `sequence_start`, `sequence_end`).

@@ -509,6 +509,22 @@ def make_windows():
     )
 
 
+def make_loud():
+    """The loudest of four samples, and the loudest of the stream so far, which the state carries."""
+    save(
+        "loud",
+        [
+            node("Abs", ["x"], ["sizes"]),
+            node("ReduceMax", ["sizes"], ["score"], axes=[1], keepdims=1),
+            node("Max", ["score", "before"], ["after"]),
+            node("Identity", ["after"], ["so_far"]),
+        ],
+        [value("x", FLOAT, [1, 4]), value("before", FLOAT, [1, 1])],
+        [value("score", FLOAT, [1, 1]), value("so_far", FLOAT, [1, 1]), value("after", FLOAT, [1, 1])],
+    )
+    cases("loud", {"one": {"x": f32([[0.1, -0.5, 0, 0.2]]), "before": f32([[0.3]])}})
+
+
 def make_share():
     """An integer division row by row: a row with a zero ends the engine in a panic, and its batch with it."""
     kind = TensorProto.INT32
@@ -1166,6 +1182,7 @@ MODELS = {
     "clash": make_clash,
     "running": make_running,
     "windows": make_windows,
+    "loud": make_loud,
     "share": make_share,
     "mixed": make_mixed,
     "version1": lambda: make_version(1),

@@ -40,7 +40,7 @@ impl Bench {
         let preprocessor = Preprocessor::new(vec![None], vec![]);
         let spec: ResultManifest = serde_json::from_str(r#"{"kind": "text"}"#).unwrap();
         let declared = Declared { name: "scores".into(), shape: vec![None, None, Some(4)] };
-        let maker = ResultMaker::new(&spec, &[declared], vec!["a".into(), "é".into()], None).unwrap();
+        let maker = ResultMaker::new(&spec, &[declared], vec!["a".into(), "é".into()], None, None).unwrap();
         let (embeddings, result) = (Embeddings::default(), Some(Arc::new(maker)));
         let workload = Arc::new(Workload { session, preprocessor, embeddings, result });
         let runs = Runs::new(vec![Pulse::default()], workload.session.families());

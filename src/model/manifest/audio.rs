@@ -21,7 +21,7 @@ pub struct AudioInput {
     /// The form of a sample in the client's bytes. Default: `pcm_s16le`.
     #[serde(default)]
     pub encoding: Encoding,
-    /// In Hz. Only shown to readers and by `onnxd check`: the server does not resample.
+    /// In Hz. A stream with another rate is resampled to it.
     pub sample_rate: Option<u32>,
     /// The samples of a window. Default: the tensor's length without `context`.
     pub window: Option<usize>,
@@ -30,30 +30,39 @@ pub struct AudioInput {
     /// The samples that come before the window in the tensor; zeros at the start of the stream. Default: 0.
     #[serde(default)]
     pub context: usize,
-    /// The factor for every sample, for an input of floats. Default: 1/32768 for `pcm_s16le`, which makes values from −1
-    /// to 1, and 1 for `pcm_f32le`.
+    /// The factor for every sample, for an input of floats. Default: 1/32768 for integers, which makes values from −1 to
+    /// 1, and 1 for `pcm_f32le`.
     pub scale: Option<f32>,
     /// What is taken from every value after `scale`, for an input of floats. Default: 0.
     pub mean: Option<f32>,
 }
 
-/// The form of a sample: one channel, little-endian.
+/// The form of a sample in bytes without a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Encoding {
-    /// 16-bit integers, −32768 to 32767.
+    /// 16-bit integers, −32768 to 32767, little-endian.
     #[default]
     PcmS16le,
-    /// 32-bit floats, from −1 to 1.
+    /// 32-bit floats, from −1 to 1, little-endian.
     PcmF32le,
+    /// A byte of ITU-T G.711, µ-law, which stands for a 16-bit integer.
+    G711Ulaw,
+    /// A byte of ITU-T G.711, A-law.
+    G711Alaw,
 }
 
 impl Encoding {
-    /// Bytes per sample.
-    pub fn size(self) -> usize {
+    pub const ALL: [Encoding; 4] =
+        [Encoding::PcmS16le, Encoding::PcmF32le, Encoding::G711Ulaw, Encoding::G711Alaw];
+
+    /// Its name in `model.json` and in a query string.
+    pub fn name(self) -> &'static str {
         match self {
-            Encoding::PcmS16le => 2,
-            Encoding::PcmF32le => 4,
+            Encoding::PcmS16le => "pcm_s16le",
+            Encoding::PcmF32le => "pcm_f32le",
+            Encoding::G711Ulaw => "g711_ulaw",
+            Encoding::G711Alaw => "g711_alaw",
         }
     }
 }

@@ -47,9 +47,10 @@ pub use instances::InstanceGroup;
 pub use origin::check_sha256;
 pub use output::OutputManifest;
 pub use result::{
-    Blank, Bounded, BoxForm, BoxUnit, Column, Coordinates, DetectionDecoder, DetectionsManifest, HeadForm,
-    HeadManifest, KeypointsManifest, Labels, MaskDecoder, MaskEncoding, MasksManifest, Order,
-    RegionsManifest, ResultManifest, ScoreActivation, Suppression, TextManifest,
+    Blank, Bounded, BoxForm, BoxUnit, Column, Coordinates, DetectionDecoder, DetectionsManifest, EventForm,
+    EventsManifest, HeadForm, HeadManifest, KeypointsManifest, LabelManifest, Labels, MaskDecoder,
+    MaskEncoding, MasksManifest, Order, RegionsManifest, ResultManifest, ScoreActivation, Suppression,
+    TextManifest,
 };
 pub use sequence::{SequenceManifest, StateManifest};
 pub use shapes::InputShapes;

@@ -40,16 +40,21 @@ impl<D: Dialogue, T: Transport> Conversation<'_, D, T> {
 
     /// Encodes the next answer. Call it only when the answer can be written.
     fn next_answer(&mut self) -> Option<Message> {
-        let (answer, share) = match self.slots.pop_ready()? {
-            Ready::Answer(answer, share) => (answer, share),
-            Ready::Reply(pending, outcome, mut share) => {
-                (self.dialogue.answer(pending, *outcome, &mut share), share)
+        while let Some(ready) = self.slots.pop_ready() {
+            let (answer, share) = match ready {
+                Ready::Answer(answer, share) => (Some(answer), share),
+                Ready::Reply(pending, outcome, mut share) => {
+                    (self.dialogue.answer(pending, *outcome, &mut share), share)
+                }
+            };
+            self.counters.answers.one();
+            self.life.used = self.now();
+            if answer.is_some() {
+                self.writing.absorb(share);
+                return answer;
             }
-        };
-        self.writing.absorb(share);
-        self.counters.answers.one();
-        self.life.used = self.now();
-        Some(answer)
+        }
+        None
     }
 
     /// The next answer, or the next fragment of a long one.

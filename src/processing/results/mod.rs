@@ -9,6 +9,7 @@
 mod activation;
 mod coordinates;
 mod detections;
+mod events;
 mod masks;
 mod of_request;
 mod regions;
@@ -23,6 +24,7 @@ use serde::Serialize;
 
 use self::coordinates::{Counted, Frame};
 use self::detections::{Detection, Detections};
+use self::events::{Event, Events};
 use self::masks::{MaskMaker, Masks};
 use self::regions::{Region, Regions};
 use self::settings::Wish;
@@ -32,6 +34,7 @@ use crate::model::choices::Choices;
 use crate::model::input::Placement;
 use crate::model::manifest::{Coordinates, ResultManifest};
 
+pub use self::events::{Pace, Tracker};
 pub use self::of_request::{MadeResult, WantedResult};
 pub use self::settings::Settled;
 pub use self::sources::Declared;
@@ -52,6 +55,7 @@ pub enum Answer {
     Masks(Masks),
     Regions(Vec<Region>),
     Line(Line),
+    Events(Vec<Event>),
 }
 
 /// The answers for all rows of a request.
@@ -76,12 +80,13 @@ enum Kind {
     Masks(MaskMaker),
     Regions(Regions),
     Lines(Lines),
+    Events(Events),
 }
 
 impl ResultMaker {
     /// Makes what `spec` describes. `outputs` are those of the signature. `labels` are those of the classes, or the
     /// characters; empty when there are none. `canvas` is the width and height of the input tensor for images, where
-    /// they are known.
+    /// they are known. `pace` is that of the input for sound; `None` when there is none or its rate is not known.
     ///
     /// Errors: a sentence that says which setting or output does not fit.
     pub fn new(
@@ -89,6 +94,7 @@ impl ResultMaker {
         outputs: &[Declared],
         labels: Vec<String>,
         canvas: Option<[usize; 2]>,
+        pace: Option<Pace>,
     ) -> Result<ResultMaker, String> {
         let made = match spec {
             ResultManifest::Detections(spec) => Detections::new(spec, outputs, labels, canvas)
@@ -100,6 +106,9 @@ impl ResultMaker {
             }
             ResultManifest::Text(spec) => {
                 Lines::new(spec, outputs, labels).map(|(kind, outputs)| (Kind::Lines(kind), outputs))
+            }
+            ResultManifest::Events(spec) => {
+                Events::new(spec, outputs, labels, pace).map(|(kind, outputs)| (Kind::Events(kind), outputs))
             }
         };
         let (kind, outputs) = made.map_err(|error| format!("result: {error}"))?;
@@ -118,6 +127,7 @@ impl ResultMaker {
             Kind::Masks(_) => "masks",
             Kind::Regions(_) => "regions",
             Kind::Lines(_) => "text",
+            Kind::Events(_) => "events",
         }
     }
 
@@ -126,6 +136,7 @@ impl ResultMaker {
         match &self.kind {
             Kind::Detections(kind) => kind.labels(),
             Kind::Masks(kind) => kind.labels(),
+            Kind::Events(kind) => kind.labels(),
             Kind::Regions(_) | Kind::Lines(_) => &[],
         }
     }
@@ -141,6 +152,7 @@ impl ResultMaker {
             Kind::Masks(kind) => kind.wish(),
             Kind::Regions(kind) => kind.wish(),
             Kind::Lines(kind) => kind.wish(),
+            Kind::Events(kind) => kind.wish(),
         }
     }
 
@@ -149,7 +161,7 @@ impl ResultMaker {
             Kind::Detections(kind) => Some(kind.coordinates()),
             Kind::Masks(kind) => Some(kind.coordinates()),
             Kind::Regions(kind) => Some(kind.coordinates()),
-            Kind::Lines(_) => None,
+            Kind::Lines(_) | Kind::Events(_) => None,
         }
     }
 
@@ -167,6 +179,8 @@ impl ResultMaker {
             Kind::Detections(kind) => kind.memory(outputs),
             Kind::Masks(kind) => kind.memory(outputs, placements.iter().map(pixels).max().unwrap_or(0)),
             Kind::Regions(_) => outputs.first().map_or(0, |map| Regions::memory(*map)),
+            // A step has at most one event for each label.
+            Kind::Events(_) => outputs.first().map_or(0, |scores| scores.values().len()) * size_of::<Event>(),
             Kind::Lines(_) => 0,
         }
     }
@@ -188,6 +202,7 @@ impl ResultMaker {
             Kind::Masks(kind) => kind.rows(outputs)?,
             Kind::Regions(kind) => Some(kind.rows(outputs[0])?),
             Kind::Lines(kind) => Some(kind.rows(outputs[0])?),
+            Kind::Events(kind) => Some(kind.rows(outputs[0])?),
         };
         let rows = own.unwrap_or(rows);
         if !placements.is_empty() && placements.len() != rows {
@@ -203,6 +218,11 @@ impl ResultMaker {
             made.non_finite += non_finite;
         }
         Ok(made)
+    }
+
+    /// Whether an answer depends on the requests before it, so that a conversation must keep a [`Tracker`].
+    pub fn is_tracked(&self) -> bool {
+        matches!(self.kind, Kind::Events(_))
     }
 
     fn row(
@@ -232,6 +252,10 @@ impl ResultMaker {
             Kind::Lines(kind) => {
                 let Made { answer, non_finite } = kind.of_row(outputs[0], row, settled.switches[0])?;
                 (Answer::Line(answer), non_finite)
+            }
+            Kind::Events(kind) => {
+                let Made { answer, non_finite } = kind.of_row(outputs[0], row, settled)?;
+                (Answer::Events(answer), non_finite)
             }
         })
     }

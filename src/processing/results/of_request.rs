@@ -6,11 +6,13 @@
 
 use std::borrow::Cow;
 
+use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::{Made, ResultMaker, Settled, View};
+use super::{Kind, Made, ResultMaker, Settled, Tracker, View};
 use crate::error::{Code, RequestError};
 use crate::memory::Share;
+use crate::model::input::Placement;
 use crate::model::{Elements, Row, Tensor};
 
 /// What a request says about the result that it wants. It travels with the job.
@@ -36,6 +38,11 @@ pub struct MadeResult {
 }
 
 impl MadeResult {
+    /// Whether any row has an answer that is no empty list.
+    pub fn is_eventful(&self) -> bool {
+        self.rows.iter().any(|row| row.get() != "[]")
+    }
+
     fn memory(&self) -> usize {
         self.rows.iter().map(|row| size_of::<Box<RawValue>>() + row.get().len()).sum()
     }
@@ -63,6 +70,44 @@ impl ResultMaker {
         Ok(result)
     }
 
+    /// Makes the events of a request in a conversation. `offset` is the place of its window in the stream.
+    ///
+    /// Errors: the output has a shape that cannot be read, or the budget is used up.
+    pub fn track(
+        &self,
+        outputs: &mut [Option<Tensor>],
+        offset: Option<u64>,
+        wanted: &WantedResult,
+        tracker: &mut Tracker,
+        share: &Share,
+    ) -> Result<MadeResult, RequestError> {
+        let Kind::Events(events) = &self.kind else {
+            return Err(failed("its answers are not tracked".into()));
+        };
+        let (answer, non_finite) = self.with_views(outputs, &[], share, |views| {
+            let made = events.of_request(tracker, views[0], offset, &wanted.settled)?;
+            Ok((made.answer, made.non_finite))
+        })?;
+        if !wanted.with_outputs {
+            self.outputs().iter().for_each(|at| outputs[*at] = None);
+        }
+        Ok(MadeResult { rows: vec![json_of(&answer)?], coordinates: None, non_finite })
+    }
+
+    /// The events that the end of a stream causes. `end` is its length; `None` when nobody knows it. `None` when nothing
+    /// happens.
+    pub fn end_of_stream(
+        &self,
+        tracker: &mut Tracker,
+        end: Option<u64>,
+        settled: &Settled,
+    ) -> Option<MadeResult> {
+        let Kind::Events(events) = &self.kind else { return None };
+        let events = events.finish(tracker, end, settled);
+        let rows = vec![json_of(&events).ok()?];
+        (!events.is_empty()).then_some(MadeResult { rows, coordinates: None, non_finite: 0 })
+    }
+
     fn read(
         &self,
         outputs: &[Option<Tensor>],
@@ -70,6 +115,22 @@ impl ResultMaker {
         wanted: &WantedResult,
         share: &Share,
     ) -> Result<MadeResult, RequestError> {
+        let placements: Vec<_> = known.iter().filter_map(|row| row.placement).collect();
+        let Made { answer, non_finite } = self.with_views(outputs, &placements, share, |views| {
+            self.make(views, &placements, wanted.rows, &wanted.settled)
+        })?;
+        let rows: Vec<Box<RawValue>> = answer.rows.iter().map(json_of).collect::<Result<_, _>>()?;
+        Ok(MadeResult { rows, coordinates: answer.counted.map(|counted| counted.name()), non_finite })
+    }
+
+    /// Calls `make` with the outputs as numbers. The memory for that, and for lists, is taken from the budget meanwhile.
+    fn with_views<T>(
+        &self,
+        outputs: &[Option<Tensor>],
+        placements: &[Placement],
+        share: &Share,
+        make: impl FnOnce(&[View<'_>]) -> Result<T, String>,
+    ) -> Result<T, RequestError> {
         let (mut numbers, mut taken) = (Vec::new(), Vec::new());
         for at in self.outputs() {
             let tensor = outputs.get(*at).and_then(Option::as_ref);
@@ -85,14 +146,13 @@ impl ResultMaker {
             numbers.iter().map(|(shape, floats)| View::new(shape, floats)).collect();
         let views =
             views.ok_or_else(|| failed("an output has not as many numbers as its shape says".into()))?;
-        let placements: Vec<_> = known.iter().filter_map(|row| row.placement).collect();
-        taken.push(share.take_beside(self.memory(&views, &placements))?);
-        let Made { answer, non_finite } =
-            self.make(&views, &placements, wanted.rows, &wanted.settled).map_err(failed)?;
-        let rows: Result<Vec<Box<RawValue>>, _> = answer.rows.iter().map(to_raw_value).collect();
-        let rows = rows.map_err(|error| failed(error.to_string()))?;
-        Ok(MadeResult { rows, coordinates: answer.counted.map(|counted| counted.name()), non_finite })
+        taken.push(share.take_beside(self.memory(&views, placements))?);
+        make(&views).map_err(failed)
     }
+}
+
+fn json_of<T: Serialize>(answer: &T) -> Result<Box<RawValue>, RequestError> {
+    to_raw_value(answer).map_err(|error| failed(error.to_string()))
 }
 
 fn failed(message: String) -> RequestError {

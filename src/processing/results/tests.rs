@@ -33,7 +33,7 @@ impl Case {
             declared.push(Declared { name: output["name"].as_str().unwrap().into(), shape: open });
             outputs.push(Output { shape, values });
         }
-        let maker = ResultMaker::new(&spec, &declared, labels, canvas)?;
+        let maker = ResultMaker::new(&spec, &declared, labels, canvas, None)?;
         let mut choices = Choices::default();
         for (name, value) in case["parameters"].as_object().into_iter().flatten() {
             assert!(choices.take(name, &value.to_string()));
@@ -242,7 +242,7 @@ fn detect(shape: &[usize], values: &[f32]) -> Made<Answers> {
     let spec: ResultManifest =
         serde_json::from_str(r#"{"kind":"detections","decoder":"yolo","nms":"all"}"#).unwrap();
     let declared = [Declared { name: "y".into(), shape: shape.iter().map(|length| Some(*length)).collect() }];
-    let maker = ResultMaker::new(&spec, &declared, vec![], None).unwrap();
+    let maker = ResultMaker::new(&spec, &declared, vec![], None, None).unwrap();
     let settled = maker.settle(&Choices::default()).unwrap();
     maker.make(&[View::new(shape, values).unwrap()], &[], 1, &settled).unwrap()
 }

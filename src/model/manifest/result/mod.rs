@@ -5,6 +5,7 @@
 
 mod bounded;
 mod detections;
+mod events;
 mod masks;
 mod regions;
 mod text;
@@ -16,6 +17,7 @@ pub use detections::{
     BoxForm, BoxUnit, Column, Coordinates, DetectionDecoder, DetectionsManifest, HeadForm, HeadManifest,
     KeypointsManifest, Order, ScoreActivation, Suppression,
 };
+pub use events::{EventForm, EventsManifest, LabelManifest};
 pub use masks::{MaskDecoder, MaskEncoding, MasksManifest};
 pub use regions::RegionsManifest;
 pub use text::{Blank, TextManifest};
@@ -35,6 +37,8 @@ pub enum ResultManifest {
     Regions(RegionsManifest),
     /// A line of text.
     Text(TextManifest),
+    /// What begins, ends and happens in a stream.
+    Events(EventsManifest),
 }
 
 /// Labels of classes, or the characters of a text.
@@ -55,6 +59,7 @@ impl ResultManifest {
             ResultManifest::Masks(_) => "masks",
             ResultManifest::Regions(_) => "regions",
             ResultManifest::Text(_) => "text",
+            ResultManifest::Events(_) => "events",
         }
     }
 
@@ -65,6 +70,7 @@ impl ResultManifest {
             ResultManifest::Masks(said) => said.labels.as_ref(),
             ResultManifest::Regions(_) => None,
             ResultManifest::Text(said) => said.characters.as_ref(),
+            ResultManifest::Events(said) => said.labels.as_ref(),
         }
     }
 
@@ -75,6 +81,7 @@ impl ResultManifest {
             ResultManifest::Masks(said) => said.validate(),
             ResultManifest::Regions(said) => said.validate(),
             ResultManifest::Text(said) => said.validate(),
+            ResultManifest::Events(said) => said.validate(),
         };
         checked.and_then(|()| self.check_labels()).map_err(|error| format!("result.{error}"))
     }
