@@ -51,6 +51,11 @@ impl Guests {
         Guests { made_from, places: places.clone() }
     }
 
+    /// Makes no guests.
+    pub fn none(places: &Places) -> Guests {
+        Guests { made_from: None, places: places.clone() }
+    }
+
     /// Makes a guest for the calling thread. `None` when no run of the model is as short as `patience`.
     pub fn admit(&self, patience: Duration) -> Option<Guest> {
         let (workload, runs, clock) = self.made_from.as_ref()?;

@@ -39,20 +39,37 @@ pub trait Wake: Send + Sync {
     fn wake(&self);
 }
 
+/// Receives replies that go on inside the server: those of a chain's step.
+pub trait Continue: Send + Sync {
+    /// Takes the reply to the job `part`. `share` is the memory of the outcome. It is called in the thread that has run the
+    /// job, and must not wait.
+    fn take(self: Arc<Self>, part: u64, outcome: Outcome, share: Share);
+}
+
 /// The destination of one reply. [`ReplyTo::send`] consumes it. When it is dropped without a reply, it sends an
 /// error reply, so that every accepted request gets exactly one reply.
 pub struct ReplyTo {
     slot: u64,
-    replies: Option<Sender<Reply>>,
-    waker: Arc<dyn Wake>,
+    /// `None` when the reply was sent.
+    to: Option<Destination>,
     share: Share,
+}
+
+enum Destination {
+    Connection(Sender<Reply>, Arc<dyn Wake>),
+    Chain(Arc<dyn Continue>),
 }
 
 impl ReplyTo {
     /// `replies` must have room for one reply for each open slot. `share` is the memory of the request, and later
     /// of its outcome.
     pub fn new(slot: u64, replies: Sender<Reply>, waker: Arc<dyn Wake>, share: Share) -> ReplyTo {
-        ReplyTo { slot, replies: Some(replies), waker, share }
+        ReplyTo { slot, to: Some(Destination::Connection(replies, waker)), share }
+    }
+
+    /// The reply to the job `part` of a chain's step.
+    pub fn chain(part: u64, chain: Arc<dyn Continue>, share: Share) -> ReplyTo {
+        ReplyTo { slot: part, to: Some(Destination::Chain(chain)), share }
     }
 
     /// The memory that the request holds.
@@ -71,10 +88,14 @@ impl ReplyTo {
     }
 
     fn deliver(&mut self, outcome: Outcome) {
-        let Some(replies) = self.replies.take() else { return };
         let share = self.share.take();
+        let (replies, waker) = match self.to.take() {
+            None => return,
+            Some(Destination::Chain(chain)) => return chain.take(self.slot, outcome, share),
+            Some(Destination::Connection(replies, waker)) => (replies, waker),
+        };
         match replies.try_send(Reply { slot: self.slot, outcome: Box::new(outcome), share }) {
-            Ok(()) => self.waker.wake(),
+            Ok(()) => waker.wake(),
             // The connection has ended, so no client waits for the reply.
             Err(TrySendError::Disconnected(_)) => {}
             Err(TrySendError::Full(_)) => log::error!("no room for a reply, though its slot was open"),
@@ -84,10 +105,12 @@ impl ReplyTo {
 
 impl Drop for ReplyTo {
     fn drop(&mut self) {
-        self.deliver(Err(RequestError::new(
-            Code::Unavailable,
-            "the server stopped before this request was run",
-        )));
+        if self.to.is_some() {
+            self.deliver(Err(RequestError::new(
+                Code::Unavailable,
+                "the server stopped before this request was run",
+            )));
+        }
     }
 }
 

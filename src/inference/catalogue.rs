@@ -80,7 +80,8 @@ impl Catalogue {
             let known = quoted(by_name.keys().map(String::as_str));
             return Err(format!("the default model `{name}` is not there: the repository has {known}"));
         }
-        let only = by_name.keys().next().filter(|_| by_name.len() == 1);
+        let mut public = by_name.iter().filter(|(_, versions)| is_public(versions)).map(|(name, _)| name);
+        let only = public.next().filter(|_| public.next().is_none());
         let default = default.map(str::to_owned).or(only.cloned());
         Ok(Catalogue { by_name, default })
     }
@@ -130,18 +131,36 @@ impl Catalogue {
         self.by_name.get(name).into_iter().flatten().map(|entry| entry.version.as_str()).collect()
     }
 
+    /// Finds a model for a step of a chain, which may be hidden from clients.
+    pub fn find_step(&self, name: &str, version: Option<&str>) -> Result<Arc<ServedModel>, String> {
+        let known = || quoted(self.by_name.keys().map(String::as_str));
+        let versions = self.by_name.get(name);
+        let versions = versions.ok_or_else(|| format!("the repository has no such model: it has {}", known()))?;
+        let mut wanted =
+            versions.iter().rev().filter(|entry| version.is_none_or(|version| version == entry.version));
+        match (wanted.find_map(|entry| entry.model.as_ref().ok()), version) {
+            (Some(model), _) => Ok(model.clone()),
+            (None, Some(version)) => Err(format!(
+                "its version {version} is not served: there are {}",
+                self.versions(name).join(", ")
+            )),
+            (None, None) => Err("it could not be loaded".into()),
+        }
+    }
+
     /// Finds the model for a path. Without a name, it is the default model; without a version, it is the newest
-    /// version that is served. Returns an error when no such version is served.
+    /// version that is served. A model that is not public is not found. Returns an error when no such version is served.
     pub fn find(&self, name: Option<&str>, version: Option<&str>) -> Result<&Arc<ServedModel>, RequestError> {
         let unknown = |message: String| RequestError::new(Code::UnknownModel, message);
-        let known = || quoted(self.by_name.keys().map(String::as_str));
+        let public = || self.by_name.iter().filter(|(_, versions)| is_public(versions));
+        let known = || quoted(public().map(|(name, _)| name.as_str()));
         let Some(name) = name.or(self.default.as_deref()) else {
             return Err(unknown(format!(
                 "no default model is set: name one of {} in the path, as /v2/models/<name>",
                 known()
             )));
         };
-        let versions = self.by_name.get(name).ok_or_else(|| {
+        let versions = self.by_name.get(name).filter(|versions| is_public(versions)).ok_or_else(|| {
             unknown(format!("unknown model `{}`: this server has {}", shorten(name), known()))
         })?;
         let wanted =
@@ -166,6 +185,11 @@ impl Catalogue {
             )),
         })
     }
+}
+
+/// Whether clients can use a model with these versions. A model that failed to load is not hidden.
+fn is_public(versions: &[Entry]) -> bool {
+    versions.iter().any(|entry| entry.model.as_ref().map_or(true, |model| model.is_public))
 }
 
 /// Compares versions: numbers come before names and are compared by value.

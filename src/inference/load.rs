@@ -9,7 +9,7 @@ use super::planning::{self, Trials};
 use super::sequences::{SequenceRules, SharedSequences};
 use super::sources::Sources;
 use super::warmup::{WarmUp, warm_up};
-use super::{Fingerprint, ModelResult, ServedModel, Workers, embedding};
+use super::{Backend, Fingerprint, ModelResult, ServedModel, Workers, embedding};
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::engine::executor::Workload;
@@ -194,6 +194,7 @@ impl Loaded {
         if let Err(error) = planning::start(&self.files.name, trials, &workload) {
             log::warn!("model `{}`: neither batches nor helping workers are used: {error}", self.files.name);
         }
+        let is_public = manifest.is_public();
         let sequences = manifest.sequence.as_ref().map(|said| {
             let rules = SequenceRules {
                 initial: Arc::new(self.initial),
@@ -210,10 +211,11 @@ impl Loaded {
             postprocessors: self.postprocessors,
             result: self.result,
             guests: Guests::new(&workload, &runs, clock, places, delay),
-            queue,
+            backend: Backend::Queue(queue),
             sequences,
             audio: self.audio,
             alive,
+            is_public,
             request_timeout: limits.request_timeout,
             clock: clock.clone(),
             fingerprint,

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::catalogue::Known;
+use super::chain::serve;
 use super::load::load_read;
 use super::scan::{Found, Unusable};
 use super::sources::Sources;
@@ -62,7 +63,17 @@ enum Outcome {
     /// A version of [`Before::known`] stays in service: its index there, and the reason.
     Kept(usize, Why),
     Loaded(Arc<ServedModel>),
+    /// A chain, which is made when all models are there.
+    Chain(Box<NewChain>),
     Failed(Failure),
+}
+
+/// A chain that was found.
+struct NewChain {
+    files: ModelFiles,
+    fingerprint: Fingerprint,
+    /// The chain that is served now: its index in [`Before::known`].
+    before: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -129,7 +140,36 @@ impl Loader {
         }
         let mut outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
         outcomes.extend(missing(scan, before, &outcomes));
-        catalogue(outcomes, before, self.default_model.as_deref())
+        catalogue(self, outcomes, before)
+    }
+
+    /// Makes a chain of the models in `catalogue`, or keeps the one that is served when nothing has changed. `None` when that
+    /// one has been dropped, which means that the server is stopping.
+    fn chain(&self, chain: NewChain, catalogue: &Catalogue, before: &Before) -> Option<Result<Arc<ServedModel>, String>> {
+        let NewChain { files, fingerprint, before: now } = chain;
+        let find = |name: &str, version: Option<&str>| catalogue.find_step(name, version);
+        let old = now.map(|at| &before.known[at]);
+        let old = match old {
+            Some(known) => Some((known, known.model.upgrade()?)),
+            None => None,
+        };
+        let surroundings =
+            serve::Surroundings { limits: &self.limits, clock: &self.clock, places: &self.places };
+        let made = serve::serve(&files, fingerprint.clone(), surroundings, find);
+        let is_same = |old: &ServedModel, new: &ServedModel| match (old.chain(), new.chain()) {
+            (Some(old), Some(new)) => old.models().map(Arc::as_ptr).eq(new.models().map(Arc::as_ptr)),
+            _ => false,
+        };
+        Some(match (made, old) {
+            (Ok(new), Some((known, old))) if known.fingerprint == fingerprint && is_same(&old, &new) => Ok(old),
+            (Ok(new), _) => Ok(Arc::new(new)),
+            (Err(error), Some((known, old))) => {
+                let Known { name, version, .. } = known;
+                log::error!("model {name} version {version} is not loaded; what was served before stays: {error}");
+                Ok(old)
+            }
+            (Err(error), None) => Err(error),
+        })
     }
 
     /// Loads or keeps one found version. The result is empty when the folder may hold no model at all.
@@ -145,6 +185,11 @@ impl Loader {
         let same = before.known.iter().position(|known| known.name == name && known.version == version);
         let error = match &found.files {
             Ok(files) => {
+                if files.manifest.ensemble_scheduling.is_some() {
+                    let (files, fingerprint) = (files.clone(), found.fingerprint.clone());
+                    let chain = NewChain { files, fingerprint, before: same };
+                    return vec![(name, version, Outcome::Chain(Box::new(chain)))];
+                }
                 if let Some(at) = same.filter(|at| known(at).fingerprint == found.fingerprint) {
                     return vec![(name, version, Outcome::Kept(at, Why::Unchanged))];
                 }
@@ -171,9 +216,7 @@ impl Loader {
         let stays = if stay.is_empty() { "" } else { "; what was served before stays" };
         log::error!("model {name} version {version} is not loaded{stays}: {error}");
         if stay.is_empty() {
-            let at_start =
-                before.scan.is_none() || before.failed_at_start.contains(&(name.clone(), version.clone()));
-            let when = if at_start { FailedAt::Start } else { FailedAt::Reload };
+            let when = failed_when(before, &name, &version);
             return vec![(name, version, Outcome::Failed(Failure { reason: error, when }))];
         }
         let kept = stay.into_iter().map(|at| {
@@ -251,30 +294,75 @@ fn missing(
 /// Makes the new catalogue. Returns `None` when a model to keep has been dropped, which means that the server is
 /// stopping.
 fn catalogue(
+    loader: &Loader,
     outcomes: Vec<(String, String, Outcome)>,
     before: &Before,
-    default: Option<&str>,
 ) -> Option<Result<(Catalogue, Changes), String>> {
     let mut changes = Changes::default();
     let mut entries: Vec<(String, Entry)> = Vec::new();
+    let mut chains = Vec::new();
     for (name, version, outcome) in outcomes {
         // Several unreadable versions may each have kept the same model.
         if entries.iter().any(|(known, entry)| *known == name && entry.version == version) {
             continue;
         }
-        let count = match &outcome {
-            Outcome::Loaded(_) => &mut changes.loaded,
-            Outcome::Kept(_, Why::Unchanged) => &mut changes.kept,
-            Outcome::Kept(_, Why::Missing) => &mut changes.missing,
-            Outcome::Kept(_, Why::Failed) | Outcome::Failed(_) => &mut changes.failed,
-        };
-        *count += 1;
         let model = match outcome {
-            Outcome::Loaded(model) => Ok(model),
-            Outcome::Kept(at, _) => Ok(before.known[at].model.upgrade()?),
-            Outcome::Failed(failure) => Err(failure),
+            Outcome::Loaded(model) => {
+                changes.loaded += 1;
+                Ok(model)
+            }
+            Outcome::Kept(at, why) => {
+                *match why {
+                    Why::Unchanged => &mut changes.kept,
+                    Why::Missing => &mut changes.missing,
+                    Why::Failed => &mut changes.failed,
+                } += 1;
+                Ok(before.known[at].model.upgrade()?)
+            }
+            Outcome::Failed(failure) => {
+                changes.failed += 1;
+                Err(failure)
+            }
+            Outcome::Chain(chain) => {
+                chains.push((name, version, *chain));
+                continue;
+            }
+        };
+        entries.push((name, Entry { version, model }));
+    }
+    let default = loader.default_model.as_deref();
+    if chains.is_empty() {
+        return Some(Catalogue::new(entries, default).map(|catalogue| (catalogue, changes)));
+    }
+    let models = match Catalogue::new(entries.clone(), None) {
+        Ok(models) => models,
+        Err(error) => return Some(Err(error)),
+    };
+    for (name, version, chain) in chains {
+        let old = chain.before.and_then(|at| before.known[at].model.upgrade());
+        let model = match loader.chain(chain, &models, before)? {
+            Ok(model) => {
+                let is_kept = old.is_some_and(|old| Arc::ptr_eq(&old, &model));
+                *(if is_kept { &mut changes.kept } else { &mut changes.loaded }) += 1;
+                if !is_kept {
+                    log::info!("model {name} version {version}: a chain of {} steps", model.chain().map_or(0, |chain| chain.models().count()));
+                }
+                Ok(model)
+            }
+            Err(reason) => {
+                changes.failed += 1;
+                log::error!("model {name} version {version} is not loaded: {reason}");
+                let when = failed_when(before, &name, &version);
+                Err(Failure { reason, when })
+            }
         };
         entries.push((name, Entry { version, model }));
     }
     Some(Catalogue::new(entries, default).map(|catalogue| (catalogue, changes)))
+}
+
+/// Whether a version that fails to load makes the server not ready.
+fn failed_when(before: &Before, name: &str, version: &str) -> FailedAt {
+    let failed_before = before.failed_at_start.iter().any(|failed| (failed.0.as_str(), failed.1.as_str()) == (name, version));
+    if before.scan.is_none() || failed_before { FailedAt::Start } else { FailedAt::Reload }
 }

@@ -7,6 +7,7 @@
 //! who holds it, also after a reload has replaced it.
 
 mod catalogue;
+pub mod chain;
 mod embedding;
 mod fingerprint;
 mod load;
@@ -22,7 +23,7 @@ mod warmup;
 
 use std::convert::Infallible;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -42,6 +43,7 @@ use crate::wire::request::WantedOutput;
 use crate::wire::response::Encoded;
 use crate::wire::{Form, InferResponse, OutputTensor, ResultJson, StreamParameters, metadata};
 
+use chain::Chain;
 use sequences::{SequenceRules, SharedSequences};
 
 pub use catalogue::{Catalogue, Entry, FailedAt, Failure, Models, Workers};
@@ -63,7 +65,7 @@ pub struct ServedModel {
     postprocessors: Vec<Postprocessor>,
     /// What results workers make of outputs; `None` for a model that answers with its outputs.
     result: Option<ModelResult>,
-    queue: Queue,
+    backend: Backend,
     /// Makes guests: conversations whose threads run short jobs themselves.
     pub guests: Guests,
     /// The sequences of a model with states; `None` for a model without.
@@ -74,12 +76,23 @@ pub struct ServedModel {
     alive: Vec<Receiver<Infallible>>,
     request_timeout: Duration,
     clock: Clock,
+    /// Whether clients can use it.
+    pub is_public: bool,
     /// The state of the files from which the model was loaded.
     pub fingerprint: Fingerprint,
     /// The folder of the model, as in [`ModelFiles::home`](crate::model::ModelFiles).
     pub home: PathBuf,
     /// The time at which its conversations must end. It is set when another model replaces this one.
     over: OnceLock<Instant>,
+}
+
+/// What runs the requests of a model.
+#[derive(Debug)]
+enum Backend {
+    /// Workers of its own, which take jobs from this queue.
+    Queue(Queue),
+    /// The models of its steps.
+    Chain(Arc<Chain>),
 }
 
 /// The parts of a request that a connection keeps until the reply comes: they are needed for the response.
@@ -111,9 +124,35 @@ impl ServedModel {
         metadata::model(&self.name, vec![&self.version], &self.signature, self.result_metadata())
     }
 
-    /// True while at least one worker runs.
+    /// True while at least one worker runs; for a chain, while one of each step does.
     pub fn is_ready(&self) -> bool {
-        self.alive.iter().any(|alive| !has_ended(alive))
+        match &self.backend {
+            Backend::Queue(_) => self.alive.iter().any(|alive| !has_ended(alive)),
+            Backend::Chain(chain) => chain.models().all(|model| model.is_ready()),
+        }
+    }
+
+    /// Whether it runs other models.
+    pub fn is_chain(&self) -> bool {
+        self.chain().is_some()
+    }
+
+    /// The chain; `None` for a model of its own.
+    pub fn chain(&self) -> Option<&Arc<Chain>> {
+        match &self.backend {
+            Backend::Queue(_) => None,
+            Backend::Chain(chain) => Some(chain),
+        }
+    }
+
+    /// Whether a conversation with it has a stream that can end: answers depend on the requests before them.
+    pub fn keeps_state(&self) -> bool {
+        self.signature.has_state
+    }
+
+    /// The last steps for the output `at` of the signature.
+    pub fn postprocessor(&self, at: usize) -> &Postprocessor {
+        &self.postprocessors[at]
     }
 
     /// Marks the model as replaced: its conversations must end after `drain`.

@@ -34,6 +34,19 @@ impl ModelResult {
             recognised::result(&sources.files, &sources.graph, signature).map(|(spec, by)| (spec, Some(by)))
         };
         let Some((spec, recognised)) = declared.or_else(found) else { return Ok(None) };
+        let labels = labels(&spec, sources).map_err(|error| format!("result: {error}"))?;
+        ModelResult::declared(&spec, signature, labels, &sources.files.manifest, pace)
+            .map(|result| Some(ModelResult { recognised, ..result }))
+    }
+
+    /// Makes the result that `spec` describes. `manifest` is that of the model.
+    pub fn declared(
+        spec: &ResultManifest,
+        signature: &Signature,
+        labels: Vec<String>,
+        manifest: &Manifest,
+        pace: Option<Pace>,
+    ) -> Result<ModelResult, String> {
         let outputs: Vec<Declared> = signature
             .outputs
             .iter()
@@ -42,9 +55,7 @@ impl ModelResult {
                 shape: output.shape.iter().map(Dim::fixed).collect(),
             })
             .collect();
-        let labels = labels(&spec, sources).map_err(|error| format!("result: {error}"))?;
-        let canvas = canvas(signature, &sources.files.manifest);
-        let maker = ResultMaker::new(&spec, &outputs, labels, canvas, pace)?;
+        let maker = ResultMaker::new(spec, &outputs, labels, canvas(signature, manifest), pace)?;
         for at in maker.outputs() {
             let output = &signature.outputs[*at];
             if !output.datatype.is_number() {
@@ -52,7 +63,7 @@ impl ModelResult {
                 return Err(format!("result: output `{name}` is {datatype}: expected numbers"));
             }
         }
-        Ok(Some(ModelResult { maker: Arc::new(maker), recognised }))
+        Ok(ModelResult { maker: Arc::new(maker), recognised: None })
     }
 
     /// What the workers make the results with.
@@ -114,19 +125,33 @@ impl ModelResult {
 /// The labels or characters: those that model.json gives, or those in the metadata of the ONNX file.
 fn labels(spec: &ResultManifest, sources: &Sources) -> Result<Vec<String>, String> {
     let is_text = matches!(spec, ResultManifest::Text(_));
+    if let Some(labels) = given_labels(spec, |file| Ok(sources.named(file).to_vec()))? {
+        return Ok(labels);
+    }
     match spec.labels() {
-        Some(Labels::Listed(labels)) => Ok(labels.clone()),
-        Some(Labels::File(file)) => {
-            let text = std::str::from_utf8(sources.named(file));
-            let text = text.map_err(|_| format!("{file} is no text in UTF-8"))?;
-            // A character may be a space, so the lines of characters stay as they are.
-            Ok(if is_text { recognised::characters(text) } else { parse_labels(text) })
-        }
         None if is_text => {
             Ok(sources.graph.metadata("character").map(recognised::characters).unwrap_or_default())
         }
-        None => Ok(recognised::names(&sources.graph).unwrap_or_default()),
+        _ => Ok(recognised::names(&sources.graph).unwrap_or_default()),
     }
+}
+
+/// The labels or characters that model.json gives, if it does. `read` reads a file beside it.
+pub fn given_labels(
+    spec: &ResultManifest,
+    read: impl FnOnce(&str) -> Result<Vec<u8>, String>,
+) -> Result<Option<Vec<String>>, String> {
+    Ok(match spec.labels() {
+        None => None,
+        Some(Labels::Listed(labels)) => Some(labels.clone()),
+        Some(Labels::File(file)) => {
+            let bytes = read(file)?;
+            let text = std::str::from_utf8(&bytes).map_err(|_| format!("{file} is no text in UTF-8"))?;
+            let is_text = matches!(spec, ResultManifest::Text(_));
+            // A character may be a space, so the lines of characters stay as they are.
+            Some(if is_text { recognised::characters(text) } else { parse_labels(text) })
+        }
+    })
 }
 
 /// The width and height of the input for images, where they are known: of the input that model.json declares an image,

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::chain::{Chain, ChainSequence};
 use crate::clock::Clock;
 use crate::engine::{JobSequence, Queue, SequenceStep};
 use crate::error::shorten;
@@ -90,12 +91,21 @@ impl Turn<'_> {
 pub struct ConversationSequences {
     own: Option<Arc<JobSequence>>,
     named: BTreeMap<String, Arc<JobSequence>>,
+    /// The windows of a chain.
+    windows: Option<Arc<ChainSequence>>,
 }
 
 impl ConversationSequences {
     /// Ends the unnamed sequence. The next request without an id begins a new one.
     pub fn end_own(&mut self) {
-        self.own = None;
+        (self.own, self.windows) = (None, None);
+    }
+
+    /// The windows of a chain for the next request. With `start` it begins without any, and with `end` the one after it does.
+    pub fn windows(&mut self, chain: &Chain, start: bool, end: bool) -> Arc<ChainSequence> {
+        let windows = self.windows.take().filter(|_| !start).unwrap_or_else(|| ChainSequence::new(chain));
+        self.windows = (!end).then(|| windows.clone());
+        windows
     }
 
     /// Finds the request's step. Returns an error when the named sequence does not exist and the request does not

@@ -17,10 +17,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use super::chain::ChainSequence;
 use super::sequences::{Sequences, Turn};
-use super::{Pending, ServedModel};
+use super::{Backend, Pending, ServedModel};
 use crate::engine::{Frame, Guest, Inputs, Job, Mailbox, ReplyTo};
-use crate::error::RequestError;
+use crate::error::{RequestError, shorten};
 use crate::memory::Share;
 use crate::model::Input;
 use crate::processing::results::WantedResult;
@@ -56,8 +57,8 @@ impl ServedModel {
                 return pending;
             }
         };
-        let turn = match self.turn(sequence, sequences) {
-            Ok(turn) => turn,
+        let (turn, windows) = match self.place(sequence, sequences) {
+            Ok(place) => place,
             Err(error) => {
                 reply.send(Err(error));
                 return pending;
@@ -80,7 +81,11 @@ impl ServedModel {
             },
             None => job,
         };
-        match (self.queue.submit(job), turn) {
+        let submitted = match &self.backend {
+            Backend::Queue(queue) => queue.submit(job),
+            Backend::Chain(chain) => chain.submit(job, windows.as_ref()),
+        };
+        match (submitted, turn) {
             (Ok(()), Some(turn)) => turn.take(),
             (Ok(()), None) => {}
             (Err((refused, error)), _) => refused.reply.send(Err(error)),
@@ -115,11 +120,21 @@ impl ServedModel {
                 cancelled: cancelled.clone(),
                 reply: reply(),
             };
-            if let Err((refused, error)) = self.queue.submit(job) {
+            if let Err((refused, error)) = self.enqueue(job) {
                 refused.reply.send(Err(error));
             }
         }
         is_new
+    }
+
+    /// Queues a job that is no step of a sequence.
+    // The error is as large as the job because it returns the job to the caller.
+    #[allow(clippy::result_large_err)]
+    pub fn enqueue(&self, job: Job) -> Result<(), (Job, RequestError)> {
+        match &self.backend {
+            Backend::Queue(queue) => queue.submit(job),
+            Backend::Chain(chain) => chain.submit(job, None),
+        }
     }
 
     /// Whether answers depend on the requests before them in a conversation.
@@ -161,6 +176,31 @@ impl ServedModel {
         // Triton: a time-out of 0 means that the client sets none.
         let timeout = timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(self.request_timeout);
         self.clock.now() + timeout.min(self.request_timeout)
+    }
+
+    /// Where the request stands among others of its conversation: its step of a sequence for a model with states, and the
+    /// windows for a chain that keeps some.
+    #[allow(clippy::type_complexity)]
+    fn place<'s>(
+        &'s self,
+        parameters: SequenceParameters,
+        sequences: Sequences<'s>,
+    ) -> Result<(Option<Turn<'s>>, Option<Arc<ChainSequence>>), RequestError> {
+        let Some(chain) = self.chain().filter(|chain| chain.keeps_windows()) else {
+            return Ok((self.turn(parameters, sequences)?, None));
+        };
+        if let Some(id) = parameters.id {
+            return Err(RequestError::invalid(format!(
+                "sequence_id is `{}`: the windows of a chain belong to the conversation, so leave it out",
+                shorten(&id)
+            )));
+        }
+        let windows = match sequences {
+            Sequences::Conversation(own) => own.windows(chain, parameters.start, parameters.end),
+            // Over HTTP each request is a stream of its own.
+            Sequences::Shared => ChainSequence::new(chain),
+        };
+        Ok((None, Some(windows)))
     }
 
     /// The request's step of a sequence; `None` for a model without states.

@@ -351,7 +351,7 @@ impl ModelFiles {
         let manifest = Manifest::read(path)?;
         let file = manifest.file.clone().unwrap_or_else(|| DEFAULT_FILE.into());
         let onnx = folder.join(&file);
-        if manifest.url.is_none() && !has_file(&onnx)? {
+        if manifest.url.is_none() && manifest.ensemble_scheduling.is_none() && !has_file(&onnx)? {
             return Err(RepositoryError::NoFile {
                 path: path.into(),
                 file,

@@ -10,6 +10,7 @@
 pub mod audio;
 pub mod embedding;
 pub mod image;
+pub mod mapping;
 pub mod results;
 pub mod scores;
 pub mod text;

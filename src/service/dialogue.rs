@@ -66,10 +66,13 @@ impl InferenceDialogue {
         pass: Pass,
     ) -> Result<InferenceDialogue, RequestError> {
         let stream = ConversationStream::new(&model, defaults.clone())?;
-        if defaults.stream == Stream::Last && (stream.depends_on_past() || model.sequences.is_some()) {
+        if defaults.stream == Stream::Last && (stream.depends_on_past() || model.keeps_state()) {
             return Err(RequestError::invalid(
                 "stream=last passes requests over, but this model's answers depend on all that came before",
             ));
+        }
+        if defaults.stream == Stream::Last && model.is_chain() {
+            return Err(RequestError::invalid("stream=last is not there for chains: connect without it"));
         }
         let frames = (defaults.stream == Stream::Last).then(Arc::default);
         let sequences = ConversationSequences::default();
@@ -128,7 +131,7 @@ impl InferenceDialogue {
             Event::End => true,
             Event::Commit => false,
         };
-        if !self.stream.depends_on_past() && self.model.sequences.is_none() {
+        if !self.stream.depends_on_past() && !self.model.keeps_state() {
             let error = RequestError::invalid(
                 "this conversation has no stream that could end: the model keeps nothing from one request to the next",
             );

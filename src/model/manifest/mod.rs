@@ -22,6 +22,7 @@ mod batching;
 mod checks;
 mod classification;
 mod embedding;
+mod ensemble;
 mod image;
 mod input;
 mod instances;
@@ -41,6 +42,7 @@ pub use batching::DynamicBatching;
 pub use checks::check_name;
 pub use classification::Activation;
 pub use embedding::{Normalize, Pooling};
+pub use ensemble::{ChangedInput, EnsembleManifest, MappedInput, StepManifest, WindowManifest};
 pub use image::{Background, Color, EdgeWord, Filter, ImageInput, ImagePlacement, Layout, Resize};
 pub use input::InputManifest;
 pub use instances::InstanceGroup;
@@ -103,6 +105,10 @@ pub struct Manifest {
     pub parameters: BTreeMap<String, serde_json::Value>,
     /// The runs on zeros before the model is ready. Default: 1.
     pub warmup: Option<u32>,
+    /// The steps of a chain: the model has no ONNX file, but runs other models of the repository.
+    pub ensemble_scheduling: Option<EnsembleManifest>,
+    /// Whether clients can use the model. A model that only serves as a step of chains may be hidden. Default: true.
+    pub public: Option<bool>,
 }
 
 /// A `model.json` that cannot be read or is wrong.
@@ -155,7 +161,34 @@ impl Manifest {
         self.sequence.iter().try_for_each(SequenceManifest::validate)?;
         self.inputs.iter().try_for_each(InputManifest::validate)?;
         self.result.iter().try_for_each(ResultManifest::validate)?;
-        self.outputs.iter().try_for_each(OutputManifest::validate)
+        self.outputs.iter().try_for_each(OutputManifest::validate)?;
+        self.ensemble_scheduling.iter().try_for_each(EnsembleManifest::validate)?;
+        if self.ensemble_scheduling.is_some() { self.check_chain() } else { Ok(()) }
+    }
+
+    /// Checks that a chain has no fields that belong to the models of its steps.
+    fn check_chain(&self) -> Result<(), String> {
+        // Only what a chain can have, and the rest as in an empty manifest.
+        let allowed = Manifest {
+            name: self.name.clone(),
+            version: self.version.clone(),
+            result: self.result.clone(),
+            ensemble_scheduling: self.ensemble_scheduling.clone(),
+            public: self.public,
+            version_policy: self.version_policy.clone(),
+            ..Manifest::default()
+        };
+        if allowed == *self {
+            return Ok(());
+        }
+        Err("a chain (ensemble_scheduling) can have `name`, `version`, `version_policy`, `result` and `public`: the other \
+             fields belong into the model.json of its steps"
+            .into())
+    }
+
+    /// Whether clients can use the model.
+    pub fn is_public(&self) -> bool {
+        self.public.unwrap_or(true)
     }
 }
 
