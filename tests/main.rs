@@ -18,6 +18,8 @@ mod bad_input;
 mod batching;
 /// Bodies over plain HTTP: in chunks, in forms, without a content type, and within the memory budget.
 mod bodies;
+/// Chains: one request runs several models.
+mod chains;
 /// Conversations: order, pings, back-pressure, closing.
 mod conversation;
 /// The default model answers a digit in every form that the protocol has.

@@ -101,6 +101,36 @@ fn a_tokenizer_is_shipped_with_its_model() {
 }
 
 #[test]
+fn a_chain_is_packed_with_its_models_and_the_labels_that_its_result_names() {
+    let repository = folder("pack-chain");
+    for (model, manifest) in [
+        ("affine", json!({"public": false})),
+        (
+            "chain",
+            json!({"ensemble_scheduling": {"step": [
+                       {"model_name": "affine", "input_map": {"x": "numbers"}, "output_map": {"y": "two"}}]},
+                   "result": {"kind": "events", "labels": "labels.txt", "hop_ms": 10}}),
+        ),
+    ] {
+        std::fs::create_dir_all(repository.join(model)).unwrap();
+        std::fs::write(repository.join(model).join("model.json"), manifest.to_string()).unwrap();
+    }
+    std::fs::copy(test_model("affine").join("model.onnx"), repository.join("affine/model.onnx")).unwrap();
+    std::fs::write(repository.join("chain/labels.txt"), "a\nb\n").unwrap();
+    let out = folder("pack-chain-out").join("image.tar");
+    let binary = binary("pack-chain", "amd64");
+    let flags = [repository.to_str().unwrap(), "--binary", &binary, "-o", out.to_str().unwrap()];
+    done(&mut pack(&flags));
+    let files = untar(&std::fs::read(&out).unwrap());
+    let layer = parse(&files["manifest.json"].0)[0]["Layers"][1].as_str().unwrap().to_owned();
+    let model = untar(&files[&layer].0);
+    for file in ["affine/model.onnx", "affine/model.json", "chain/model.json", "chain/labels.txt"] {
+        assert!(model.contains_key(&format!("model/{file}")), "{file}: {:?}", model.keys());
+    }
+    assert!(!model.contains_key("model/chain/model.onnx"));
+}
+
+#[test]
 fn a_docker_archive_holds_the_program_and_the_model_and_says_how_to_run_them() {
     let out = folder("pack-docker").join("image.tar");
     let binary = binary("pack-docker", "amd64");

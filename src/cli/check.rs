@@ -11,6 +11,7 @@ use clap::Args;
 use super::logging;
 use crate::config::{FetchFlags, Limits, LogFlags};
 use crate::fetch::Fetcher;
+use crate::inference::chain::trial;
 use crate::inference::{self, Loaded, Sample, Suggestion, planning};
 use crate::memory::{Budget, Share};
 use crate::model::repository::find_all;
@@ -73,8 +74,15 @@ pub fn run(flags: &CheckFlags) -> ExitCode {
         }
     };
     let mut code = ExitCode::SUCCESS;
+    let all = models.clone();
     for files in models {
         println!("model    {} (version {})", files.name, files.version);
+        if files.manifest.ensemble_scheduling.is_some() {
+            if !chain(&files, &all) {
+                code = ExitCode::FAILURE;
+            }
+            continue;
+        }
         match files.store {
             Store::Disk => println!("file     {}", files.onnx.display()),
             Store::Program => println!("file     part of this program; for your own: onnxd check PATH"),
@@ -97,6 +105,51 @@ pub fn run(flags: &CheckFlags) -> ExitCode {
         }
     }
     code
+}
+
+/// Prints the report of a chain. Returns false when it does not load, or when a request through it fails.
+fn chain(files: &ModelFiles, all: &[ModelFiles]) -> bool {
+    let tried = match trial::load(files, all, &Limits::default()) {
+        Ok(tried) => tried,
+        Err(error) => {
+            println!("loads    no\n         {error}\n");
+            return false;
+        }
+    };
+    let signature = &tried.model.signature;
+    in_lines("takes", signature.inputs.iter().map(|input| describe(input, &signature.inputs)));
+    in_lines("gives", signature.outputs.iter().map(|output| describe(output, &[])));
+    if let Some(result) = tried.model.result() {
+        println!("result   {}", result.describe(signature));
+    }
+    if let Some(stream) = &tried.model.audio {
+        println!("stream   {}", stream.describe());
+    }
+    let Some(chain) = tried.model.chain() else { return false };
+    for (at, (model, seen)) in chain.models().zip(&tried.steps).enumerate() {
+        let took = match seen {
+            None => format!("has not run: no window was complete after {} requests", tried.requests),
+            Some(seen) => {
+                let made = chain.made_by(at).iter().zip(&seen.shapes);
+                let made: Vec<String> = made.map(|(name, shape)| format!("{name} {shape:?}")).collect();
+                let runs = if seen.runs == 1 { String::new() } else { format!(", {} runs", seen.runs) };
+                format!("{:.3} ms{runs}; makes {}", seen.took.as_secs_f64() * 1e3, made.join(", "))
+            }
+        };
+        println!("step {}   {} (version {}): {took}", at + 1, model.name, model.version);
+    }
+    if let Some(error) = &tried.error {
+        println!("fails    a request of zeros: {}", error.message);
+    }
+    println!("example  {}\n", example(signature));
+    tried.error.is_none()
+}
+
+/// Prints lines, the first one behind `word`.
+fn in_lines(word: &str, lines: impl Iterator<Item = String>) {
+    for (at, line) in lines.enumerate() {
+        println!("{:<9}{line}", if at == 0 { word } else { "" });
+    }
 }
 
 /// The folder of a model without model.json, and the model.json that it looks like.
@@ -227,12 +280,8 @@ fn report(mut loaded: Loaded, took: Duration, whole: bool) {
 fn tensors(loaded: &Loaded) {
     let session = &loaded.workload.session;
     let signature = session.signature();
-    for (at, input) in signature.inputs.iter().enumerate() {
-        println!("{}{}", if at == 0 { "takes    " } else { "         " }, describe(input, &signature.inputs));
-    }
-    for (at, output) in signature.outputs.iter().enumerate() {
-        println!("{}{}", if at == 0 { "gives    " } else { "         " }, describe(output, &[]));
-    }
+    in_lines("takes", signature.inputs.iter().map(|input| describe(input, &signature.inputs)));
+    in_lines("gives", signature.outputs.iter().map(|output| describe(output, &[])));
     for state in session.states() {
         println!("state    {}, kept from request to request", describe(state, &[]));
     }

@@ -252,7 +252,12 @@ fn models(flags: &PackFlags) -> Result<Vec<ModelFiles>, PackError> {
     let models = Fetcher::new(fetching, Lines::StandardError).models(&flags.model.clone().into());
     let models = models.map_err(|error| PackError::Input(error.to_string()))?;
     for files in &models {
-        inference::load(files.clone(), &Limits::default()).map_err(|error| {
+        let limits = Limits::default();
+        let loaded = match files.manifest.ensemble_scheduling {
+            Some(_) => inference::chain::trial::load(files, &models, &limits).map(|_| ()),
+            None => inference::load(files.clone(), &limits).map(|_| ()),
+        };
+        loaded.map_err(|error| {
             PackError::Input(format!("{error}\n`onnxd check {}` tells more", flags.model.display()))
         })?;
     }
@@ -308,7 +313,7 @@ fn images(
 
 /// The files that serving a model reads, by their paths below its folder.
 fn parts(model: &ModelFiles) -> Result<Vec<(PathBuf, PathBuf)>, PackError> {
-    let is_elsewhere = model.manifest.url.is_some();
+    let is_elsewhere = model.manifest.url.is_some() || model.manifest.ensemble_scheduling.is_some();
     if is_elsewhere && model.manifest_file.is_none() {
         return Err(PackError::Input(
             "there is nothing to pack: put the URL as `url` into a model.json, with its `sha256`, and pack that".into(),

@@ -193,7 +193,7 @@ fn is_public(versions: &[Entry]) -> bool {
 }
 
 /// Compares versions: numbers come before names and are compared by value.
-fn order(a: &str, b: &str) -> Ordering {
+pub fn order(a: &str, b: &str) -> Ordering {
     match (a.parse::<u64>(), b.parse::<u64>()) {
         (Ok(a), Ok(b)) => a.cmp(&b),
         (Ok(_), Err(_)) => Ordering::Less,

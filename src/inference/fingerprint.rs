@@ -5,7 +5,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::sources::label_file;
 use crate::model::repository::MANIFEST;
 use crate::model::{ModelFiles, Store};
 
@@ -49,14 +48,12 @@ impl Fingerprint {
         // A fetched model is identified by its digest, and the model inside the program never changes.
         let is_elsewhere = manifest.url.is_some() || files.store == Store::Program;
         if !is_elsewhere {
-            let labels = manifest.outputs.iter().filter_map(|output| output.labels.as_ref());
-            let texts = manifest.inputs.iter().filter_map(|input| Some(&input.text.as_ref()?.tokenizer));
-            paths.extend(labels.chain(texts).map(|file| files.folder.join(file)));
-            paths.extend(label_file(files).map(|file| files.folder.join(file)));
+            paths.extend(manifest.named_files().into_iter().map(|file| files.folder.join(file)));
         }
-        let onnx = (!is_elsewhere).then(|| Seen::at(files.onnx.clone()));
+        let has_onnx = !is_elsewhere && manifest.ensemble_scheduling.is_none();
+        let onnx = has_onnx.then(|| Seen::at(files.onnx.clone()));
         let data = match &onnx {
-            // The model has no data files, or they are fetched with it.
+            // The model has no data files, they are fetched with it, or it is a chain.
             None => Some(Vec::new()),
             Some(onnx) => {
                 known.into_iter().find(|known| known.onnx.as_ref() == Some(onnx)).and_then(|known| {

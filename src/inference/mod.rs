@@ -119,6 +119,11 @@ impl ServedModel {
         self.result.as_ref().map(ModelResult::metadata)
     }
 
+    /// What is made of the outputs; `None` for a model that answers with them.
+    pub fn result(&self) -> Option<&ModelResult> {
+        self.result.as_ref()
+    }
+
     /// The metadata of this version, as the metadata endpoint gives it.
     pub fn describe(&self) -> String {
         metadata::model(&self.name, vec![&self.version], &self.signature, self.result_metadata())

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use super::{Fingerprint, LoadError, recognised};
 use crate::model::ModelFiles;
-use crate::model::manifest::Labels;
 use crate::onnx::Graph;
 use crate::onnx::external::OnnxFile;
 
@@ -38,9 +37,9 @@ impl Sources {
         let graph = Graph::of(onnx).map_err(|error| failed(error.to_string()))?;
         recognised::declare_image(&mut files, &graph);
         let mut named = BTreeMap::new();
-        for name in names(&files) {
-            let content = files.read(&name, MOST_BYTES).map_err(&failed)?;
-            named.insert(name, content);
+        for name in files.manifest.named_files() {
+            let content = files.read(name, MOST_BYTES).map_err(&failed)?;
+            named.insert(name.to_owned(), content);
         }
         if let Some(path) = fingerprint.changed_since() {
             return Err(failed(format!(
@@ -54,19 +53,5 @@ impl Sources {
     /// The content of a file that the manifest names; empty when the manifest does not name it.
     pub fn named(&self, name: &str) -> &[u8] {
         self.named.get(name).map(Vec::as_slice).unwrap_or_default()
-    }
-}
-
-fn names(files: &ModelFiles) -> Vec<String> {
-    let labels = files.manifest.outputs.iter().filter_map(|output| output.labels.clone());
-    let texts = files.manifest.inputs.iter().filter_map(|input| Some(input.text.as_ref()?.tokenizer.clone()));
-    labels.chain(texts).chain(label_file(files)).collect()
-}
-
-/// The file with the labels of the result.
-pub fn label_file(files: &ModelFiles) -> Option<String> {
-    match files.manifest.result.as_ref()?.labels()? {
-        Labels::File(file) => Some(file.clone()),
-        Labels::Listed(_) => None,
     }
 }

@@ -328,14 +328,11 @@ impl ModelFiles {
                 return Ok(parts);
             }
             onnx = version.join(self.manifest.file.as_deref().unwrap_or(DEFAULT_FILE));
-            for labels in self.manifest.outputs.iter().filter_map(|output| output.labels.as_deref()) {
-                parts.push((base.join(labels), self.folder.join(labels)));
-            }
-            for text in self.manifest.inputs.iter().filter_map(|input| input.text.as_ref()) {
-                parts.push((base.join(&text.tokenizer), self.folder.join(&text.tokenizer)));
+            for file in self.manifest.named_files() {
+                parts.push((base.join(file), self.folder.join(file)));
             }
         }
-        if self.manifest.url.is_none() {
+        if self.manifest.url.is_none() && self.manifest.ensemble_scheduling.is_none() {
             parts.extend(data.iter().map(|data| (beside(&onnx).join(data), beside(&self.onnx).join(data))));
             parts.push((onnx, self.onnx.clone()));
         }

@@ -7,6 +7,7 @@
 
 mod run;
 pub mod serve;
+pub mod trial;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,6 +45,8 @@ struct Step {
     inputs: Vec<Source>,
     /// Pairs: the place of an output in the model's signature, and its place among the tensors.
     outputs: Vec<(usize, usize)>,
+    /// The names of these tensors.
+    makes: Vec<String>,
 }
 
 /// Where an input of a step comes from.
@@ -101,6 +104,11 @@ impl Chain {
         self.steps.iter().map(|step| &step.model)
     }
 
+    /// The names of the tensors that a step makes.
+    pub fn made_by(&self, step: usize) -> &[String] {
+        &self.steps[step].makes
+    }
+
     /// Whether an answer depends on the requests before it.
     pub fn keeps_windows(&self) -> bool {
         self.windows > 0
@@ -119,7 +127,7 @@ impl Chain {
         job: Job,
         sequence: Option<&Arc<ChainSequence>>,
     ) -> Result<(), (Job, RequestError)> {
-        run::begin(self, job, sequence)
+        run::begin(self, job, sequence, None)
     }
 }
 
@@ -195,7 +203,8 @@ impl Building {
                 is_used: false,
             });
         }
-        self.steps.push(Step { model, inputs, outputs });
+        let makes = output_map.values().cloned().collect();
+        self.steps.push(Step { model, inputs, outputs, makes });
         Ok(())
     }
 

@@ -5,6 +5,9 @@
 //! answered at once, and the answer takes the lock.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
 
 use super::{Chain, Source, Step};
 use crate::engine::reply::Continue;
@@ -35,6 +38,8 @@ impl ChainSequence {
 pub struct Run {
     chain: Arc<Chain>,
     sequence: Option<Arc<ChainSequence>>,
+    /// Is told of each step that has ended; `None` for requests of clients.
+    watcher: Option<Sender<Seen>>,
     progress: Mutex<Progress>,
 }
 
@@ -48,6 +53,20 @@ struct Progress {
     /// The outputs of the jobs of this step that have ended.
     parts: Vec<Option<Vec<Tensor>>>,
     windows: Vec<Option<Tensor>>,
+    /// When the step began.
+    begun: Instant,
+}
+
+/// A step that has ended.
+#[derive(Debug)]
+pub struct Seen {
+    /// Its number, from 0.
+    pub step: usize,
+    pub took: Duration,
+    /// How often its model ran.
+    pub runs: usize,
+    /// The shapes of the tensors that it made.
+    pub shapes: Vec<Vec<usize>>,
 }
 
 /// What is done after the lock is released.
@@ -65,6 +84,7 @@ pub fn begin(
     chain: &Arc<Chain>,
     mut job: Job,
     sequence: Option<&Arc<ChainSequence>>,
+    watcher: Option<Sender<Seen>>,
 ) -> Result<(), (Job, RequestError)> {
     let Inputs::Own(inputs) = std::mem::replace(&mut job.inputs, Inputs::Own(Vec::new())) else {
         let error = RequestError::invalid("a chain does not take stream=last: connect without it");
@@ -73,8 +93,11 @@ pub fn begin(
     let mut tensors: Vec<Option<Input>> = inputs.into_iter().map(Some).collect();
     tensors.resize(chain.tensors, None);
     let windows = vec![None; chain.windows];
-    let progress = Progress { job: Some(job), tensors, step: 0, parts: Vec::new(), windows };
-    let run = Arc::new(Run { chain: chain.clone(), sequence: sequence.cloned(), progress: Mutex::new(progress) });
+    let begun = Instant::now();
+    let progress = Progress { job: Some(job), tensors, step: 0, parts: Vec::new(), windows, begun };
+    let (chain, sequence_of_run) = (chain.clone(), sequence.cloned());
+    let run = Run { chain, sequence: sequence_of_run, watcher, progress: Mutex::new(progress) };
+    let run = Arc::new(run);
     let Some(sequence) = sequence else {
         run.start();
         return Ok(());
@@ -268,11 +291,23 @@ impl Run {
         if progress.parts.iter().any(Option::is_none) {
             return Next::Wait;
         }
+        let runs = progress.parts.len();
         if let Err(error) = self.join_parts(progress) {
             return Run::fail(progress, self.within(progress.step, error));
         }
+        self.tell(progress, runs);
         progress.step += 1;
+        progress.begun = Instant::now();
         self.next_step(progress)
+    }
+
+    /// Tells the watcher of the step that has ended.
+    fn tell(&self, progress: &Progress, runs: usize) {
+        let Some(watcher) = &self.watcher else { return };
+        let made = self.chain.steps[progress.step].outputs.iter().map(|(_, at)| &progress.tensors[*at]);
+        let shapes = made.flatten().map(|tensor| tensor.known_shape().into_owned()).collect();
+        // A watcher that has left needs no news, and one with a full channel has enough.
+        let _ = watcher.try_send(Seen { step: progress.step, took: progress.begun.elapsed(), runs, shapes });
     }
 
     /// Joins the outputs of the jobs of a step, and counts the memory of what is kept.
@@ -293,7 +328,7 @@ impl Run {
             let is_used = chain.steps[next..].iter().flat_map(|step| &step.inputs).any(
                 |source| matches!(source, Source::Tensor { at: used, .. } if *used == at),
             );
-            if !is_used && !chain.outputs.contains(&at) {
+            if !is_used && !chain.outputs.contains(&at) && self.watcher.is_none() {
                 *tensor = None;
             }
         }

@@ -118,7 +118,7 @@ impl ChangedInput {
         if let Some(window) = &self.window {
             within("window.axis", Some(window.axis), 0, MOST_AXES - 1)?;
             within("window.size", Some(window.size), 1, MOST_WINDOW)?;
-            within("window.hop", window.hop, 1, MOST_WINDOW)?;
+            within("window.hop", window.hop, 1, window.size)?;
             within("window.initial", window.initial, -MOST_LEVEL, MOST_LEVEL)?;
         }
         match &self.reshape {

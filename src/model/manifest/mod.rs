@@ -147,6 +147,17 @@ impl Manifest {
         self.outputs.iter().find(|output| output.name == name)
     }
 
+    /// The files beside `model.json` that it names: labels, characters and tokenizers.
+    pub fn named_files(&self) -> Vec<&str> {
+        let labels = self.outputs.iter().filter_map(|output| output.labels.as_deref());
+        let texts = self.inputs.iter().filter_map(|input| Some(input.text.as_ref()?.tokenizer.as_str()));
+        let of_result = match self.result.as_ref().and_then(ResultManifest::labels) {
+            Some(Labels::File(file)) => Some(file.as_str()),
+            _ => None,
+        };
+        labels.chain(texts).chain(of_result).collect()
+    }
+
     /// Checks what the field types do not.
     fn validate(&self) -> Result<(), String> {
         for (field, name) in [("name", &self.name), ("version", &self.version)] {
