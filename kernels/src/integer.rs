@@ -86,6 +86,11 @@ impl Matrix {
         Matrix { depth, width, panels, packing }
     }
 
+    /// The number of its rows.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
     /// The number of its columns.
     pub fn width(&self) -> usize {
         self.width

@@ -8,10 +8,12 @@
 
 mod blocks;
 mod conv;
+mod copies;
 mod dynamic;
 mod gemm;
 mod grid;
 mod linear;
+mod made;
 mod matmul;
 mod pointwise;
 mod pool;

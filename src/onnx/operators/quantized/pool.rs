@@ -1,12 +1,13 @@
 //! Means and Softmax of 8-bit tensors, of com.microsoft: QLinearAveragePool, QLinearGlobalAveragePool, QLinearSoftmax.
 
+use onnxd_kernels::bytes::Byte;
 use tract_onnx::prelude::*;
 
 use super::super::attributes::Attributes;
 use super::super::convolution::window::{Axis, Counted, Window};
-use super::super::operator::{Inputs, Kind, LateLengths, Operator};
+use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
 use super::pointwise::{Unit, expect_unit};
-use super::steps::{Steps, expect_single, integers, tensor_of};
+use super::steps::{Steps, expect_single, integers, tensor_of, with_bytes};
 use super::{Built, built};
 
 /// Builds `QLinearAveragePool`.
@@ -95,22 +96,27 @@ impl Operator for Pool {
         let (from, to) = (Unit::read(inputs, (1, 2), "X")?, Unit::read(inputs, (3, 4), "Y")?);
         let steps = Steps::of(x.datum_type())?;
         let lengths = &x.shape()[2..];
-        let numbers: Vec<i32> = integers(x)?.iter().map(|integer| integer - from.zero).collect();
         let size = lengths.iter().product::<usize>();
         let mut shape: TVec<usize> = x.shape()[..2].into();
         let mut made = Vec::new();
         match &self.windows {
             None => {
                 let scale = from.scale / (to.scale * size as f32);
-                let planes = numbers.chunks(size.max(1));
-                made.extend(
-                    planes.map(|plane| steps.nearest(plane.iter().sum::<i32>() as f32 * scale, to.zero)),
-                );
+                let all = (size as i32).wrapping_mul(from.zero);
+                with_bytes!(x.datum_type(), T, {
+                    let planes = elements::<T>(x)?.chunks(size.max(1));
+                    made.extend(planes.map(|plane| {
+                        let sum = T::total(plane).wrapping_sub(all);
+                        steps.nearest(sum as f32 * scale, to.zero)
+                    }));
+                    TractResult::Ok(())
+                })?;
                 shape.extend(lengths.iter().map(|_| 1));
             }
             Some((window, counted)) => {
                 let kernel: Vec<usize> = window.kernel.iter().map(|length| *length as usize).collect();
                 let axes = window.axes(&kernel, lengths)?;
+                let numbers: Vec<i32> = integers(x)?.iter().map(|integer| integer - from.zero).collect();
                 for plane in numbers.chunks(size.max(1)) {
                     made.extend(Pool::sums(plane, &axes, *counted).into_iter().map(|(sum, count)| {
                         let mean = sum as f32 * from.scale / count as f32;
