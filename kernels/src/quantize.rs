@@ -25,6 +25,10 @@ pub trait Stored: Copy {
     ///
     /// Panics: the lengths differ.
     fn round_sums(from: &[f32], to: &mut [Self], bias: i32, factor: f32, zero: i32, range: (i32, i32));
+    /// The same for sums that are integers.
+    ///
+    /// Panics: the lengths differ.
+    fn round_integers(from: &[i32], to: &mut [Self], bias: i32, factor: f32, zero: i32, range: (i32, i32));
     /// The numbers that integers stand for, with one scale and one zero point for all, or one for each integer.
     ///
     /// Panics: the lengths do not fit.
@@ -124,6 +128,35 @@ macro_rules! stored {
                     }
                     for (to, sum) in to.iter_mut().zip(from) {
                         let sum = (*sum as i32).wrapping_add(bias);
+                        *to = <$type>::stored(nearest(sum as f32 * factor, zero, range));
+                    }
+                }
+                at(Level::best(), from, to, bias, factor, zero, range);
+            }
+
+            fn round_integers(
+                from: &[i32],
+                to: &mut [$type],
+                bias: i32,
+                factor: f32,
+                zero: i32,
+                range: (i32, i32),
+            ) {
+                for_levels! {
+                    fn at(from: &[i32], to: &mut [$type], bias: i32, factor: f32, zero: i32, range: (i32, i32)) = round_in;
+                }
+                #[inline(always)]
+                fn round_in<V: Simd>(
+                    from: &[i32],
+                    to: &mut [$type],
+                    bias: i32,
+                    factor: f32,
+                    zero: i32,
+                    range: (i32, i32),
+                ) {
+                    assert_eq!(from.len(), to.len(), "the lengths differ");
+                    for (to, sum) in to.iter_mut().zip(from) {
+                        let sum = sum.wrapping_add(bias);
                         *to = <$type>::stored(nearest(sum as f32 * factor, zero, range));
                     }
                 }
@@ -355,6 +388,12 @@ mod tests {
             for bias in [-70, 0, 1 << 24, 16_777_217, i32::MIN, i32::MAX - 5] {
                 let factor = 0.3 / 100_000.0;
                 T::round_sums(&whole, &mut with_bias, bias, factor, range.1 / 2, range);
+                let integers: Vec<i32> = whole.iter().map(|number| *number as i32).collect();
+                let mut same = made.clone();
+                T::round_integers(&integers, &mut same, bias, factor, range.1 / 2, range);
+                for (one, other) in with_bias.iter().zip(&same) {
+                    assert_eq!(one.integer(), other.integer());
+                }
                 for (number, rounded) in whole.iter().zip(&with_bias) {
                     let sum = (*number as i32).wrapping_add(bias);
                     assert_eq!(rounded.integer(), expected(sum as f32 * factor, range.1 / 2, range));

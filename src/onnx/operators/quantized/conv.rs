@@ -1,51 +1,29 @@
 //! ConvInteger and QLinearConv: convolutions of 8-bit integers with one, two or more spatial axes.
 //!
-//! The sums are exact. The input is padded with its zero point.
-//!
-//! A sum of integers in FP32 is exact as long as no partial sum exceeds 2²⁴. So the float kernels compute the sums where the
-//! weights keep them that small, a part of the channels at a time if necessary. Otherwise the elements under the windows are
-//! copied into the rows of a matrix (a part of the output at a time, so that the copies stay small), which is multiplied
-//! with the weights.
+//! The sums are exact. The input is padded with its zero point. How they are computed is in `sums`.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use onnxd_kernels::after::After;
-use onnxd_kernels::conv::{AXES, Filters};
+use onnxd_kernels::conv::AXES;
 use onnxd_kernels::functions::apply;
-use onnxd_kernels::integer::Matrix;
-use onnxd_kernels::quantize::{Stored, add_whole};
+use onnxd_kernels::quantize::{Stored, add_whole, scale_sums};
 use onnxd_kernels::rows;
 use onnxd_kernels::tensor::written;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::DimLike;
 
 use super::super::attributes::Attributes;
-use super::super::convolution::fast::{axes, expect_fitting, is_cut};
+use super::super::convolution::fast::{axes, is_cut};
 use super::super::convolution::window::{Axis, Window};
 use super::super::numbers::filled;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, Step, elements};
-use super::copies::products;
 use super::made::Made;
 use super::product::distances;
 use super::right::{expect_lines, pick};
-use super::steps::{Steps, expect_bytes, floats, integers, scale, with_bytes, with_small, zero};
+use super::steps::{Steps, expect_bytes, floats, integers, scale, with_small, zero};
+use super::sums::{Line, Weights, whole_distances};
 use super::{Built, built};
-
-/// Integers up to this size, and sums of them, are exact in FP32.
-const EXACT: i64 = 1 << 24;
-
-/// The largest distance of a number of 8 bits from its zero point.
-const FARTHEST: i64 = 255;
-
-/// The weights, without their zero points.
-#[derive(Debug)]
-enum Weights {
-    /// Filters for parts of the channels of the input, whose sums are exact in FP32.
-    Floats(Vec<(Range<usize>, Filters)>),
-    /// For each group, a matrix with a column for each channel of the output.
-    Integers(Vec<Matrix>),
-}
 
 /// What the operator makes of the sums.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -104,29 +82,9 @@ impl Conv {
             )));
         }
         let zeros = zero.map_or_else(|| Ok(vec![0]), integers)?;
-        let (width, rows) = (w.shape()[1..].iter().product::<usize>(), channels / self.groups);
-        let numbers = distances(w, width, |line| pick(&zeros, line))?;
-        let read = w.shape()[1];
-        if w.rank() <= 2 + AXES
-            && !is_cut(&self.windows)
-            && let Some(parts) = exact_parts(&numbers, channels, read)
-            && (parts.len() == 1 || self.groups == 1)
-        {
-            let taps = width / read;
-            let part = |part: Range<usize>| {
-                let lines = numbers.chunks_exact(width);
-                let lines = lines.flat_map(|line| &line[part.start * taps..part.end * taps]);
-                let weights: Vec<f32> = lines.map(|number| f32::from(*number)).collect();
-                let filters = Filters::new(self.groups, channels, part.len(), &weights, None);
-                (part, filters)
-            };
-            return Ok(Weights::Floats(parts.into_iter().map(part).collect()));
-        }
-        let group = |at: usize| {
-            let numbers = &numbers[at * rows * width..(at + 1) * rows * width];
-            Matrix::for_bytes(width, rows, |k, row| numbers[row * width + k])
-        };
-        Ok(Weights::Integers((0..self.groups).map(group).collect()))
+        let numbers = distances(w, w.shape()[1..].iter().product(), |line| pick(&zeros, line))?;
+        let is_dense = w.rank() <= 2 + AXES && !is_cut(&self.windows);
+        Ok(Weights::new(&numbers, [channels, w.shape()[1]], self.groups, is_dense))
     }
 
     /// Checks the lengths of the windows, and returns them.
@@ -186,9 +144,7 @@ impl Conv {
             Some(weights) => weights.clone(),
             None => Arc::new(self.weights(w, inputs.optional(w_zero))?),
         };
-        if let Weights::Floats(parts) = &*weights {
-            parts.iter().try_for_each(|(_, filters)| expect_fitting(filters, &axes(along)))?;
-        }
+        weights.expect_fitting(along)?;
         Ok(weights)
     }
 
@@ -208,39 +164,11 @@ impl Conv {
         let weights = self.fitting_weights(inputs, along)?;
         let x_zero = self.x_zero(inputs)?;
         let (x, w) = (inputs.required(0, "x")?, inputs.required(self.places().1, "w")?);
-        let plane = x.shape()[2..].iter().product::<usize>();
-        let (read, made) = (w.shape()[1], w.shape()[0]);
         let positions: usize = along.iter().map(|along| along.output).product();
         if positions == 0 {
             return Ok(());
         }
-        match &*weights {
-            Weights::Floats(parts) => {
-                let numbers = whole_distances(x, x_zero)?;
-                let images = elements::<f32>(&numbers)?.chunks_exact((plane * read * self.groups).max(1));
-                for (image, numbers) in images.take(x.shape()[0]).enumerate() {
-                    let mut each = |channel: usize, line: Line| {
-                        done(channel, (image * made + channel) * positions, line);
-                    };
-                    lines_of_parts(parts, along, numbers, [plane, made, positions], &mut each)?;
-                }
-            }
-            Weights::Integers(matrices) => {
-                let numbers = distances(x, x.len(), |_| x_zero)?;
-                let (size, channels) = (plane * read, made / self.groups);
-                for (at, numbers) in numbers.chunks(size.max(1)).take(x.shape()[0] * self.groups).enumerate()
-                {
-                    products(numbers, along, &matrices[at % self.groups], &mut |part, sums| {
-                        for (row, line) in sums.chunks(part.len()).enumerate() {
-                            let channel = at % self.groups * channels + row;
-                            let first = (at * channels + row) * positions + part.start;
-                            done(channel, first, Line::Integers(line));
-                        }
-                    });
-                }
-            }
-        }
-        Ok(())
+        weights.run(x, x_zero, along, [w.shape()[0], w.shape()[1], self.groups], done)
     }
 
     fn requantized(&self, inputs: &Inputs<Tensor>, along: &[Axis], shape: &[usize]) -> TractResult<Tensor> {
@@ -262,8 +190,7 @@ impl Conv {
                         }
                         Line::Integers(line) => {
                             let to = &mut made[start..start + line.len()];
-                            let line: Vec<i32> = line.iter().map(|sum| sum.wrapping_add(bias)).collect();
-                            T::requantize(&line, to, &[scale], y_zero, steps.range());
+                            T::round_integers(line, to, bias, scale, y_zero, steps.range());
                         }
                     }
                 })
@@ -288,9 +215,7 @@ impl Conv {
         };
         let positions: usize = shape[2..].iter().product();
         let weights = self.fitting_weights(inputs, along)?;
-        if let Weights::Floats(parts) = &*weights
-            && let [(_, filters)] = &parts[..]
-        {
+        if let Some(filters) = weights.single() {
             // The sums are where the numbers will be.
             let numbers = whole_distances(inputs.required(0, "x")?, self.x_zero(inputs)?)?;
             let numbers = elements::<f32>(&numbers)?;
@@ -305,27 +230,11 @@ impl Conv {
                 let to = &mut to[start..start + line.len()];
                 match line {
                     Line::Whole(line) => to.copy_from_slice(line),
-                    Line::Integers(line) => to.iter_mut().zip(line).for_each(|(to, sum)| *to = *sum as f32),
+                    Line::Integers(line) => scale_sums(line, to, 1.0, &[1.0], None),
                 }
                 finish(channel, to);
             })
         })
-    }
-}
-
-/// The sums of some neighbours of a channel.
-enum Line<'a> {
-    /// Whole numbers.
-    Whole(&'a [f32]),
-    Integers(&'a [i32]),
-}
-
-impl Line<'_> {
-    fn len(&self) -> usize {
-        match self {
-            Line::Whole(line) => line.len(),
-            Line::Integers(line) => line.len(),
-        }
     }
 }
 
@@ -368,10 +277,7 @@ impl Operator for Conv {
     }
 
     fn then(&self, step: &Step) -> Option<Arc<dyn Operator>> {
-        let channels = match &**self.weights.as_ref()? {
-            Weights::Floats(parts) => parts.first()?.1.output_channels(),
-            Weights::Integers(matrices) => matrices.iter().map(Matrix::width).sum(),
-        };
+        let channels = self.weights.as_ref()?.channels();
         if self.form != Form::Sums {
             return None;
         }
@@ -400,66 +306,4 @@ impl Operator for Conv {
             })
         })?])
     }
-}
-
-/// Divides the channels of the input into parts whose sums in FP32 are exact. `None`: one channel alone has sums that are
-/// too large.
-fn exact_parts(numbers: &[i16], made: usize, read: usize) -> Option<Vec<Range<usize>>> {
-    let width = numbers.len() / made.max(1);
-    let taps = width / read.max(1);
-    let (mut parts, mut start) = (Vec::new(), 0);
-    let mut sums = vec![0_i64; made];
-    for channel in 0..read {
-        let size = |row: usize| -> i64 {
-            let taps = &numbers[row * width + channel * taps..][..taps];
-            taps.iter().map(|number| i64::from(*number).abs()).sum()
-        };
-        let sizes: Vec<i64> = (0..made).map(size).collect();
-        let most = |sums: &[i64]| sums.iter().max().copied().unwrap_or(0) * FARTHEST;
-        if most(&sizes) > EXACT {
-            return None;
-        }
-        sums.iter_mut().zip(&sizes).for_each(|(sum, size)| *sum += size);
-        if most(&sums) > EXACT {
-            parts.push(start..channel);
-            (start, sums) = (channel, sizes);
-        }
-    }
-    parts.push(start..read);
-    Some(parts)
-}
-
-/// The distances of integers from their zero point, as FP32.
-fn whole_distances(x: &Tensor, zero: i32) -> TractResult<Tensor> {
-    with_bytes!(x.datum_type(), T, {
-        let integers = elements::<T>(x)?;
-        written(x.shape(), |to| T::dequantize(integers, to, &[1.0], &[zero]))
-    })
-}
-
-/// Calls `done` with each channel of one image and its sums. Those of several parts of the channels are added as integers.
-fn lines_of_parts(
-    parts: &[(Range<usize>, Filters)],
-    along: &[Axis],
-    numbers: &[f32],
-    [plane, made, positions]: [usize; 3],
-    done: &mut dyn FnMut(usize, Line),
-) -> TractResult<()> {
-    let sums_of = |filters: &Filters, numbers: &[f32]| {
-        written(&[made * positions], |sums| filters.run(&axes(along), numbers, sums, After::default()))
-    };
-    if let [(_, filters)] = parts {
-        let sums = sums_of(filters, numbers)?;
-        let lines = elements::<f32>(&sums)?.chunks(positions).enumerate();
-        lines.for_each(|(channel, line)| done(channel, Line::Whole(line)));
-        return Ok(());
-    }
-    let mut all = vec![0; made * positions];
-    for (channels, filters) in parts {
-        let sums = sums_of(filters, &numbers[channels.start * plane..channels.end * plane])?;
-        add_whole(elements::<f32>(&sums)?, &mut all);
-    }
-    let lines = all.chunks(positions).enumerate();
-    lines.for_each(|(channel, line)| done(channel, Line::Integers(line)));
-    Ok(())
 }

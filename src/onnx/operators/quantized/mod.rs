@@ -20,6 +20,7 @@ mod pool;
 mod product;
 mod right;
 mod steps;
+mod sums;
 #[cfg(test)]
 mod tests;
 
