@@ -7,6 +7,7 @@
 //! When each channel has a filter of its own, there is no such product: see `depthwise`. Filters of 3 by 3 numbers may need fewer
 //! multiplications: see `winograd`.
 
+pub mod bytes;
 mod depthwise;
 mod gather;
 mod multiply;

@@ -86,6 +86,11 @@ impl Matrix {
         Matrix { depth, width, panels, packing }
     }
 
+    /// The number of its rows.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
     /// The number of its columns.
     pub fn width(&self) -> usize {
         self.width
@@ -145,7 +150,7 @@ impl Matrix {
 }
 
 /// Whether the processor multiplies groups of four numbers of 8 bits.
-fn has_fours() -> bool {
+pub(crate) fn has_fours() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
         Level::best().0 == super::level::Kind::Avx512 && is_x86_feature_detected!("avx512vnni")

@@ -16,6 +16,7 @@ mod simd;
 
 pub mod after;
 pub mod blend;
+pub mod bytes;
 pub mod conv;
 pub mod crew;
 pub mod functions;

@@ -122,6 +122,9 @@ pub trait Summed: Copy {
     ///
     /// Panics: as [`Pooled::largest`].
     fn sums(windows: &Windows, from: &[Self], to: &mut [Self]);
+
+    /// Divides each sum of each plane by its number. There are numbers for one plane.
+    fn divide(sums: &mut [Self], numbers: &[Self]);
 }
 
 macro_rules! pooled {
@@ -153,6 +156,19 @@ macro_rules! summed {
                     planes::<$type, Sum>(windows, from, to);
                 }
                 at(Level::best(), windows, from, to);
+            }
+
+            fn divide(sums: &mut [$type], numbers: &[$type]) {
+                for_levels! {
+                    fn at(sums: &mut [$type], numbers: &[$type]) = divide_in;
+                }
+                #[inline(always)]
+                fn divide_in<V: Simd>(sums: &mut [$type], numbers: &[$type]) {
+                    for plane in sums.chunks_exact_mut(numbers.len().max(1)) {
+                        plane.iter_mut().zip(numbers).for_each(|(sum, number)| *sum /= number);
+                    }
+                }
+                at(Level::best(), sums, numbers);
             }
         }
     )*};
@@ -187,16 +203,44 @@ fn planes<T: Copy, F: Fold<T>>(windows: &Windows, from: &[T], to: &mut [T]) {
             if stride > 1 {
                 split(&row, &mut phases, stride);
             }
-            results.fill(F::START);
-            for (span, first) in &windows.taps {
-                let from = if stride > 1 {
-                    &phases[first % stride * phase + first / stride..]
-                } else {
-                    &row[(*first).min(row.len())..]
-                };
-                for (result, number) in results[span.clone()].iter_mut().zip(from) {
-                    *result = F::step(*result, *number);
+            let source = |first: usize| match stride {
+                1 => &row[first.min(row.len())..],
+                _ => &phases[first % stride * phase + first / stride..],
+            };
+            // A tap that is inside the input in all windows.
+            let whole = |tap: usize| match windows.taps.get(tap) {
+                Some((span, first)) if *span == (0..windows.output) => {
+                    Some(&source(*first)[..windows.output])
                 }
+                _ => None,
+            };
+            let mut tap = match (whole(0), whole(1)) {
+                (Some(first), Some(second)) => {
+                    let both = first.iter().zip(second);
+                    results
+                        .iter_mut()
+                        .zip(both)
+                        .for_each(|(to, (first, second))| *to = F::step(*first, *second));
+                    2
+                }
+                _ => {
+                    results.fill(F::START);
+                    0
+                }
+            };
+            // Two taps at once, where that is possible: fewer loads and stores of the results.
+            while let Some((span, first)) = windows.taps.get(tap) {
+                if let (Some(first), Some(second)) = (whole(tap), whole(tap + 1)) {
+                    for (to, (first, second)) in results.iter_mut().zip(first.iter().zip(second)) {
+                        *to = F::step(F::step(*to, *first), *second);
+                    }
+                    tap += 2;
+                    continue;
+                }
+                for (to, number) in results[span.clone()].iter_mut().zip(source(*first)) {
+                    *to = F::step(*to, *number);
+                }
+                tap += 1;
             }
         }
     }
@@ -207,23 +251,29 @@ fn planes<T: Copy, F: Fold<T>>(windows: &Windows, from: &[T], to: &mut [T]) {
 fn fold_rows<T: Copy, F: Fold<T>>(plane: &[T], sources: &[usize], row: &mut [T]) {
     let width = row.len();
     let mut sources = sources.iter().map(|source| &plane[source * width..][..width]);
-    match sources.next() {
-        Some(first) => row.copy_from_slice(first),
-        None => row.fill(F::START),
+    // Two or three rows at once: fewer loads and stores of the result.
+    match (sources.next(), sources.next(), sources.next()) {
+        (None, ..) => row.fill(F::START),
+        (Some(first), None, _) => row.copy_from_slice(first),
+        (Some(first), Some(second), None) => {
+            for ((result, first), second) in row.iter_mut().zip(first).zip(second) {
+                *result = F::step(*first, *second);
+            }
+        }
+        (Some(first), Some(second), Some(third)) => {
+            for (((result, first), second), third) in row.iter_mut().zip(first).zip(second).zip(third) {
+                *result = F::step(F::step(*first, *second), *third);
+            }
+        }
     }
-    // Two rows at once: fewer loads and stores of the result.
-    while let Some(second) = sources.next() {
+    while let Some(next) = sources.next() {
         match sources.next() {
-            Some(third) => {
-                for ((result, second), third) in row.iter_mut().zip(second).zip(third) {
-                    *result = F::step(F::step(*result, *second), *third);
+            Some(other) => {
+                for ((result, next), other) in row.iter_mut().zip(next).zip(other) {
+                    *result = F::step(F::step(*result, *next), *other);
                 }
             }
-            None => {
-                for (result, second) in row.iter_mut().zip(second) {
-                    *result = F::step(*result, *second);
-                }
-            }
+            None => row.iter_mut().zip(next).for_each(|(result, next)| *result = F::step(*result, *next)),
         }
     }
 }

@@ -20,6 +20,15 @@ pub trait Stored: Copy {
     ///
     /// Panics: the lengths do not fit.
     fn requantize(from: &[i32], to: &mut [Self], factors: &[f32], zero: i32, range: (i32, i32));
+    /// The same for sums that are whole numbers up to 2²⁴, to which `bias` is added first, with one factor for all. The sum
+    /// with the bias wraps.
+    ///
+    /// Panics: the lengths differ.
+    fn round_sums(from: &[f32], to: &mut [Self], bias: i32, factor: f32, zero: i32, range: (i32, i32));
+    /// The same for sums that are integers.
+    ///
+    /// Panics: the lengths differ.
+    fn round_integers(from: &[i32], to: &mut [Self], bias: i32, factor: f32, zero: i32, range: (i32, i32));
     /// The numbers that integers stand for, with one scale and one zero point for all, or one for each integer.
     ///
     /// Panics: the lengths do not fit.
@@ -29,6 +38,9 @@ pub trait Stored: Copy {
     /// Panics: the lengths differ.
     fn distances(from: &[Self], to: &mut [i16], zero: i32);
 }
+
+/// Whole numbers up to this size are FP32 numbers.
+const EXACT: u32 = 1 << 24;
 
 /// Rounds a number that was divided by its scale, and adds the zero point. The result is from `low` to `high`, which have up
 /// to 16 bits.
@@ -90,6 +102,65 @@ macro_rules! stored {
                     requantize(from, to, factors, zero, range);
                 }
                 at(Level::best(), from, to, factors, zero, range);
+            }
+
+            fn round_sums(from: &[f32], to: &mut [$type], bias: i32, factor: f32, zero: i32, range: (i32, i32)) {
+                for_levels! {
+                    fn at(from: &[f32], to: &mut [$type], bias: i32, factor: f32, zero: i32, range: (i32, i32)) = round_in;
+                }
+                #[inline(always)]
+                fn round_in<V: Simd>(
+                    from: &[f32],
+                    to: &mut [$type],
+                    bias: i32,
+                    factor: f32,
+                    zero: i32,
+                    range: (i32, i32),
+                ) {
+                    assert_eq!(from.len(), to.len(), "the lengths differ");
+                    // Such a bias is an FP32 number, so the sum is rounded once, as the conversion of an integer would round.
+                    if bias.unsigned_abs() <= EXACT {
+                        let bias = bias as f32;
+                        for (to, sum) in to.iter_mut().zip(from) {
+                            *to = <$type>::stored(nearest((sum + bias) * factor, zero, range));
+                        }
+                        return;
+                    }
+                    for (to, sum) in to.iter_mut().zip(from) {
+                        let sum = (*sum as i32).wrapping_add(bias);
+                        *to = <$type>::stored(nearest(sum as f32 * factor, zero, range));
+                    }
+                }
+                at(Level::best(), from, to, bias, factor, zero, range);
+            }
+
+            fn round_integers(
+                from: &[i32],
+                to: &mut [$type],
+                bias: i32,
+                factor: f32,
+                zero: i32,
+                range: (i32, i32),
+            ) {
+                for_levels! {
+                    fn at(from: &[i32], to: &mut [$type], bias: i32, factor: f32, zero: i32, range: (i32, i32)) = round_in;
+                }
+                #[inline(always)]
+                fn round_in<V: Simd>(
+                    from: &[i32],
+                    to: &mut [$type],
+                    bias: i32,
+                    factor: f32,
+                    zero: i32,
+                    range: (i32, i32),
+                ) {
+                    assert_eq!(from.len(), to.len(), "the lengths differ");
+                    for (to, sum) in to.iter_mut().zip(from) {
+                        let sum = sum.wrapping_add(bias);
+                        *to = <$type>::stored(nearest(sum as f32 * factor, zero, range));
+                    }
+                }
+                at(Level::best(), from, to, bias, factor, zero, range);
             }
 
             fn dequantize(from: &[$type], to: &mut [f32], scales: &[f32], zeros: &[i32]) {
@@ -193,6 +264,25 @@ fn limits_in<V: Simd>(numbers: &[f32]) -> (f32, f32) {
     (least.numbers().iter().copied().fold(0.0, f32::min), most.numbers().iter().copied().fold(0.0, f32::max))
 }
 
+/// Adds whole numbers below 2³¹ to sums, which wrap.
+///
+/// Panics: the lengths differ.
+pub fn add_whole(numbers: &[f32], sums: &mut [i32]) {
+    add_whole_at(Level::best(), numbers, sums);
+}
+
+for_levels! {
+    fn add_whole_at(numbers: &[f32], sums: &mut [i32]) = add_whole_in;
+}
+
+#[inline(always)]
+fn add_whole_in<V: Simd>(numbers: &[f32], sums: &mut [i32]) {
+    assert_eq!(numbers.len(), sums.len(), "the lengths differ");
+    for (sum, number) in sums.iter_mut().zip(numbers) {
+        *sum = sum.wrapping_add(*number as i32);
+    }
+}
+
 /// Divides numbers by their scale and rounds them, as [`Stored::quantize`] does, but without the zero point, as 16 bits.
 ///
 /// Panics: the lengths differ.
@@ -293,6 +383,22 @@ mod tests {
             let sums: Vec<i32> = from.iter().map(|x| *x as i32 / 2).collect();
             let mut rounded = made.clone();
             T::requantize(&sums, &mut rounded, &scales, range.1 / 2, range);
+            let whole: Vec<f32> = random.numbers(count).iter().map(|x| (x * 1.6e7).trunc()).collect();
+            let mut with_bias = made.clone();
+            for bias in [-70, 0, 1 << 24, 16_777_217, i32::MIN, i32::MAX - 5] {
+                let factor = 0.3 / 100_000.0;
+                T::round_sums(&whole, &mut with_bias, bias, factor, range.1 / 2, range);
+                let integers: Vec<i32> = whole.iter().map(|number| *number as i32).collect();
+                let mut same = made.clone();
+                T::round_integers(&integers, &mut same, bias, factor, range.1 / 2, range);
+                for (one, other) in with_bias.iter().zip(&same) {
+                    assert_eq!(one.integer(), other.integer());
+                }
+                for (number, rounded) in whole.iter().zip(&with_bias) {
+                    let sum = (*number as i32).wrapping_add(bias);
+                    assert_eq!(rounded.integer(), expected(sum as f32 * factor, range.1 / 2, range));
+                }
+            }
             for at in 0..count {
                 let distance = made[at].integer() - zeros[one(at)];
                 assert_eq!(back[at], distance as f32 * scales[one(at)]);
@@ -329,6 +435,21 @@ mod tests {
                 for (number, distance) in numbers.iter().zip(&made) {
                     assert_eq!(i32::from(*distance), expected(number / 0.01, 100, (0, 255)) - 100);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn whole_numbers_are_added_as_integers() {
+        let mut random = Random::new(43);
+        for count in 0..70 {
+            let numbers: Vec<f32> = random.numbers(count).iter().map(|x| (x * 1e7).trunc()).collect();
+            for level in Level::all() {
+                let mut sums = vec![i32::MAX; count];
+                add_whole_at(level, &numbers, &mut sums);
+                let expected: Vec<i32> =
+                    numbers.iter().map(|number| i32::MAX.wrapping_add(*number as i32)).collect();
+                assert_eq!(sums, expected, "{level:?}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Arithmetic of a row of numbers in place.
+//! Arithmetic of rows of numbers.
 
 use crate::level::{Level, for_levels};
 use crate::simd::Simd;
@@ -67,6 +67,67 @@ fn shift_in<V: Simd>(row: &mut [f32], terms: &[f32]) {
     }
 }
 
+/// Divides numbers by others. Each of both is one number for all of `to`, or has one for each.
+///
+/// Panics: the lengths do not fit.
+pub fn divide(numbers: &[f32], divisors: &[f32], to: &mut [f32]) {
+    divide_at(Level::best(), numbers, divisors, to);
+}
+
+for_levels! {
+    fn divide_at(numbers: &[f32], divisors: &[f32], to: &mut [f32]) = divide_in;
+}
+
+#[inline(always)]
+fn divide_in<V: Simd>(numbers: &[f32], divisors: &[f32], to: &mut [f32]) {
+    let fits = |row: &[f32]| row.len() == 1 || row.len() == to.len();
+    assert!(fits(numbers) && fits(divisors), "the lengths do not fit");
+    match (numbers, divisors) {
+        (_, [divisor]) if numbers.len() == to.len() => {
+            to.iter_mut().zip(numbers).for_each(|(to, number)| *to = number / divisor);
+        }
+        ([number], _) if divisors.len() == to.len() => {
+            to.iter_mut().zip(divisors).for_each(|(to, divisor)| *to = number / divisor);
+        }
+        ([number], [divisor]) => to.fill(number / divisor),
+        _ => {
+            let both = numbers.iter().zip(divisors);
+            to.iter_mut().zip(both).for_each(|(to, (number, divisor))| *to = number / divisor);
+        }
+    }
+}
+
+/// Puts `count` rows, which begin `distance` numbers apart, between each other: first the first number of each, then the second
+/// number of each.
+///
+/// Panics: `from` has not these rows.
+pub fn interleave(from: &[f32], distance: usize, count: usize, to: &mut [f32]) {
+    interleave_at(Level::best(), from, distance, count, to);
+}
+
+for_levels! {
+    fn interleave_at(from: &[f32], distance: usize, count: usize, to: &mut [f32]) = interleave_in;
+}
+
+#[inline(always)]
+fn interleave_in<V: Simd>(from: &[f32], distance: usize, count: usize, to: &mut [f32]) {
+    let length = to.len() / count;
+    if length == 0 {
+        return;
+    }
+    if count == 2 {
+        // With pairs, the compiler makes code for vectors.
+        let (first, second) = (&from[..length], &from[distance..][..length]);
+        let pairs = to.as_chunks_mut::<2>().0.iter_mut();
+        pairs.zip(first.iter().zip(second)).for_each(|(pair, (first, second))| *pair = [*first, *second]);
+        return;
+    }
+    for row in 0..count {
+        let numbers = &from[row * distance..][..length];
+        to[row..].iter_mut().step_by(count).zip(numbers).for_each(|(to, number)| *to = *number);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +150,34 @@ mod tests {
                         assert_eq!(scaled[at], number * other.unwrap_or(&1.0), "{level:?}");
                         assert_eq!(shifted[at], number + other.unwrap_or(&0.0), "{level:?}");
                         assert_eq!(normal[at], (number - 0.5) * 3.0, "{level:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn quotients_and_rows_between_each_other() {
+        let mut random = Random::new(53);
+        for count in 0..80 {
+            let (numbers, divisors) = (random.numbers(count), random.numbers(count));
+            for level in Level::all() {
+                for (a, b) in
+                    [(&numbers[..], &divisors[..]), (&[3.0], &divisors), (&numbers, &[7.0]), (&[3.0], &[7.0])]
+                {
+                    let mut to = vec![0.0; count];
+                    divide_at(level, a, b, &mut to);
+                    let pick = |all: &[f32], at: usize| all[if all.len() == 1 { 0 } else { at }];
+                    for (at, to) in to.iter().enumerate() {
+                        assert_eq!(*to, pick(a, at) / pick(b, at), "{level:?}");
+                    }
+                }
+                for rows in 1..5 {
+                    let from = random.numbers(rows * (count + 3));
+                    let mut to = vec![0.0; rows * count];
+                    interleave_at(level, &from, count + 3, rows, &mut to);
+                    for (at, to) in to.iter().enumerate() {
+                        assert_eq!(*to, from[at % rows * (count + 3) + at / rows], "{level:?}");
                     }
                 }
             }

@@ -9,8 +9,8 @@ const AHEAD: usize = 4;
 /// A plane of the input, whose last axis may be split by the stride: `[depth, height, stride, width ÷ stride]`. So the
 /// numbers that neighbouring places have under one tap are neighbours too.
 #[derive(Debug, Clone, Copy)]
-pub struct Planes<'a> {
-    numbers: &'a [f32],
+pub struct Planes<'a, T> {
+    numbers: &'a [T],
     /// The numbers of a plane.
     size: usize,
     /// The numbers of a row with one remainder by the stride.
@@ -25,10 +25,10 @@ pub fn split(axes: &[Axis; AXES], input: usize) -> usize {
     }
 }
 
-impl<'a> Planes<'a> {
+impl<'a, T: Copy + Default> Planes<'a, T> {
     /// The planes of an input. They are made in `buffer` if the last axis has a stride.
     #[inline(always)]
-    pub fn new(axes: &[Axis; AXES], input: &'a [f32], buffer: &'a mut Vec<f32>) -> Planes<'a> {
+    pub fn new(axes: &[Axis; AXES], input: &'a [T], buffer: &'a mut Vec<T>) -> Planes<'a, T> {
         let [depth, height, row] = axes;
         let size: usize = depth.input * height.input * row.input;
         if row.stride == 1 {
@@ -37,7 +37,7 @@ impl<'a> Planes<'a> {
         let width = row.input.div_ceil(row.stride);
         let split = width * row.stride;
         buffer.clear();
-        buffer.resize(input.len() / row.input * split, 0.0);
+        buffer.resize(input.len() / row.input * split, T::default());
         let lines = buffer.chunks_exact_mut(split).zip(input.chunks_exact(row.input));
         for (line, (to, from)) in lines.enumerate() {
             if !is_read(height, line % height.input) {
@@ -53,6 +53,14 @@ impl<'a> Planes<'a> {
     }
 }
 
+impl<T> Planes<'_, T> {
+    /// The plane of a channel.
+    #[inline(always)]
+    pub fn plane(&self, channel: usize) -> &[T] {
+        &self.numbers[channel * self.size..][..self.size]
+    }
+}
+
 /// Whether a place of the input, or one that is some strides behind it, is under a tap of a window.
 fn is_read(axis: &Axis, place: usize) -> bool {
     let stride = axis.stride as isize;
@@ -62,7 +70,7 @@ fn is_read(axis: &Axis, place: usize) -> bool {
 
 /// Copies the first number of `from`, and then one each stride.
 #[inline(always)]
-pub fn every(stride: usize, from: &[f32], to: &mut [f32]) {
+pub fn every<T: Copy>(stride: usize, from: &[T], to: &mut [T]) {
     // With a stride that it knows, the compiler makes code for vectors.
     if stride == 2 {
         let pairs = from.as_chunks::<2>().0;
@@ -77,12 +85,12 @@ pub fn every(stride: usize, from: &[f32], to: &mut [f32]) {
 
 /// Numbers of a plane that are copied together.
 #[derive(Debug, Clone, Copy)]
-struct Span {
+pub struct Span {
     /// The place among those of the tile.
-    to: usize,
+    pub to: usize,
     /// The place in the plane.
-    from: usize,
-    count: usize,
+    pub from: usize,
+    pub count: usize,
 }
 
 /// For each tap, the spans of a tile. What no span covers is padding.
@@ -94,6 +102,13 @@ pub struct Spans {
 }
 
 impl Spans {
+    /// The spans of a tap.
+    #[inline(always)]
+    pub fn of_tap(&self, tap: usize) -> &[Span] {
+        let first = tap.checked_sub(1).map_or(0, |before| self.taps[before].0);
+        &self.spans[first..self.taps[tap].0]
+    }
+
     /// Finds the spans of the places from `first` to `first + count`.
     pub fn find(&mut self, axes: &[Axis; AXES], width: usize, first: usize, count: usize) {
         let [depth, height, row] = axes;
@@ -145,7 +160,7 @@ pub fn source(axis: &Axis, tap: usize, window: usize) -> Option<usize> {
 /// `spans` are those of these planes, and of no more than `width` places, which is a multiple of the lanes.
 #[inline(always)]
 pub unsafe fn tile<V: Simd>(
-    planes: &Planes,
+    planes: &Planes<f32>,
     channels: std::ops::Range<usize>,
     spans: &Spans,
     width: usize,

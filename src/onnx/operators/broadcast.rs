@@ -160,6 +160,27 @@ pub fn pairs<A: Datum, B: Datum, C: Datum + Default + Clone>(
     })
 }
 
+/// A tensor whose rows `join` makes of a row of each of two tensors, which can be one element instead.
+pub fn joined<T: Datum + Default + Clone>(
+    a: &Tensor,
+    b: &Tensor,
+    mut join: impl FnMut(&[T], &[T], &mut [T]),
+) -> TractResult<Tensor> {
+    let shape = lengths(&[a.shape(), b.shape()])?;
+    let rows = Rows::new(&shape, [a.shape(), b.shape()]);
+    let (a, b) = (a.try_as_plain_ram()?, b.try_as_plain_ram()?);
+    let (a, b) = (a.as_slice::<T>()?, b.as_slice::<T>()?);
+    filled::<T>(&shape, |to| {
+        let mut chunks = to.chunks_exact_mut(rows.length().max(1));
+        let [count_a, count_b] = rows.steps().map(|step| if step == 0 { 1 } else { rows.length() });
+        rows.for_each(&mut |[at_a, at_b]| {
+            let Some(to) = chunks.next() else { return };
+            join(&a[at_a..at_a + count_a], &b[at_b..at_b + count_b], to);
+        });
+        Ok(())
+    })
+}
+
 /// A tensor with the element of `yes` where `condition` is true, and of `no` elsewhere.
 pub fn choose<T: Datum + Default + Clone>(
     condition: &Tensor,

@@ -1,6 +1,6 @@
 //! `Clip` and `Relu`: limits, for all numbers. NaN stays NaN. Where the limits are in the wrong order, the result is `max`.
 
-use onnxd_kernels::functions::Function;
+use onnxd_kernels::functions::{Function, apply};
 use tract_onnx::prelude::*;
 
 use super::super::attributes::Attributes;
@@ -77,25 +77,18 @@ impl Operator for Clip {
         let is_single = |kind: &&Kind| kind.datum_type == DatumType::F32;
         inputs.optional(0).filter(is_single)?;
         let value = |at: usize| inputs.optional(at).and_then(|kind| kind.value.as_deref());
-        let (least, most) = match self.limits {
+        let limits = match self.limits {
             Limits::Attributes { min, max } => (min, max),
             Limits::Inputs => (single::<f32>(value(1)).ok()?, single::<f32>(value(2)).ok()?),
         };
-        match (least, most) {
-            (None, None) => None,
-            (Some(0.0), None) => Some(Step::Function(Function::Relu)),
-            (least, most) => {
-                let (least, most) = (least.unwrap_or(f32::NEG_INFINITY), most.unwrap_or(f32::INFINITY));
-                Some(Step::Function(Function::Between { least, most })).filter(|_| least <= most)
-            }
-        }
+        function(limits).map(Step::Function)
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
         let input = inputs.required(0, "input")?;
         match input.datum_type() {
             DatumType::F16 => self.limit::<f16>(inputs),
-            DatumType::F32 => self.limit::<f32>(inputs),
+            DatumType::F32 => self.limit_singles(inputs),
             DatumType::F64 => self.limit::<f64>(inputs),
             DatumType::I8 => self.limit::<i8>(inputs),
             DatumType::I16 => self.limit::<i16>(inputs),
@@ -110,7 +103,30 @@ impl Operator for Clip {
     }
 }
 
+/// The kernel for these limits. `None`: there are none, or they are in the wrong order.
+fn function(limits: (Option<f32>, Option<f32>)) -> Option<Function> {
+    match limits {
+        (None, None) => None,
+        (Some(0.0), None) => Some(Function::Relu),
+        (least, most) => {
+            let (least, most) = (least.unwrap_or(f32::NEG_INFINITY), most.unwrap_or(f32::INFINITY));
+            Some(Function::Between { least, most }).filter(|_| least <= most)
+        }
+    }
+}
+
 impl Clip {
+    fn limit_singles(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
+        let limits = match self.limits {
+            Limits::Attributes { min, max } => (min, max),
+            Limits::Inputs => (single(inputs.optional(1))?, single(inputs.optional(2))?),
+        };
+        let Some(function) = function(limits) else { return self.limit::<f32>(inputs) };
+        let mut output = inputs.required(0, "input")?.clone();
+        apply(function, output.try_as_plain_ram_mut()?.as_slice_mut()?);
+        Ok(tvec![output])
+    }
+
     fn limit<T: Datum + Copy + PartialOrd>(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
         let (min, max) = match self.limits {
             Limits::Attributes { min, max } => (constant::<T>(min)?, constant::<T>(max)?),

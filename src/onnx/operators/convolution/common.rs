@@ -9,8 +9,8 @@ use tract_onnx::tract_hir::internal::DimLike;
 use super::super::attributes::Attributes;
 use super::super::operator::{Inputs, Kind};
 use super::conv::group;
-use super::fast;
 use super::window::{Padding, Window, kernel};
+use super::{fast, spread};
 
 /// Whether tract computes this `Conv` correctly: its attributes are sound, and each window fits into the padded input. False
 /// for those that ours computes faster.
@@ -24,6 +24,9 @@ pub fn is_common(attributes: &Attributes, inputs: &Inputs<Kind>) -> Result<(), S
 
 /// Whether tract computes this `ConvTranspose` correctly: its padding is written, and cuts off less than a window.
 pub fn is_common_transpose(attributes: &Attributes, inputs: &Inputs<Kind>) -> Result<(), String> {
+    if spread::is_spread(attributes, inputs) {
+        return Err("ours is faster".into());
+    }
     let (window, kernel, _) = common(attributes, inputs)?;
     let cuts = |(axis, kernel): (usize, &usize)| {
         let (before, after) = window.explicit(axis);

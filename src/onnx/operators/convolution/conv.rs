@@ -14,7 +14,7 @@ use super::super::floats::{Real, expect_float, in_reals};
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
 use super::transposed::Transposed;
 use super::window::{Axis, Window, kernel, rows};
-use super::{Built, built, fast};
+use super::{Built, built, fast, spread};
 
 /// One of the two operators.
 #[derive(Debug)]
@@ -98,10 +98,11 @@ impl Operator for Conv {
     }
 
     fn prepared(&self, inputs: &Inputs<Kind>) -> TractResult<Option<Arc<dyn Operator>>> {
-        match self.direction {
-            Direction::Forward => {
-                self.outputs(inputs, &LateLengths::new(SymbolScope::default()))?;
-                fast::prepared(&self.window, self.group, inputs)
+        self.outputs(inputs, &LateLengths::new(SymbolScope::default()))?;
+        match &self.direction {
+            Direction::Forward => fast::prepared(&self.window, self.group, inputs),
+            Direction::Transposed(transposed) if self.group == 1 && transposed.is_plain() => {
+                spread::prepared(&self.window, inputs)
             }
             Direction::Transposed(_) => Ok(None),
         }

@@ -1,6 +1,6 @@
 //! Convolutions and pools: operators whose results come from windows of their input.
 //!
-//! `Conv` in FP32 with constant weights is ours ([`fast`]). tract serves the other common forms of `Conv`, and those of
+//! `Conv` in FP32 with constant weights is ours ([`fast`]), and so is a `ConvTranspose` whose windows do not overlap (`spread`). tract serves the other common forms of `Conv`, and those of
 //! `ConvTranspose`. All pools are ours: they are as fast as tract's or faster, and tract's differ in details (NaN, −∞, sums
 //! in FP16).
 //!
@@ -13,7 +13,8 @@ mod deform;
 pub mod fast;
 mod global;
 mod max;
-mod pool;
+pub mod pool;
+mod spread;
 mod transposed;
 mod unpool;
 pub mod window;

@@ -61,7 +61,7 @@ impl Planes {
     }
 
     /// A tensor with the sum of each window of all planes.
-    fn sums<T: Real + Summed>(&self, input: &[T]) -> TractResult<Tensor> {
+    pub fn sums<T: Real + Summed>(&self, input: &[T]) -> TractResult<Tensor> {
         filled::<T>(&self.shape, |to| {
             T::sums(&self.windows(), input, to);
             Ok(())
@@ -249,7 +249,7 @@ impl Pool {
 }
 
 /// Divides each sum by the number of elements that count.
-fn divide<T: Real>(planes: &Planes, counted: Counted, sums: &mut [T]) {
+fn divide<T: Real + Summed>(planes: &Planes, counted: Counted, sums: &mut [T]) {
     let counts =
         |axis: &Axis| -> Vec<usize> { (0..axis.output).map(|window| axis.taps(window, counted)).collect() };
     let mut all: Vec<usize> = vec![1];
@@ -258,9 +258,7 @@ fn divide<T: Real>(planes: &Planes, counted: Counted, sums: &mut [T]) {
         all = all.iter().flat_map(|count| along.iter().map(move |more| count * more)).collect();
     }
     let all: Vec<T> = all.iter().map(|count| T::of(*count as f64)).collect();
-    for plane in sums.chunks_exact_mut(all.len().max(1)) {
-        plane.iter_mut().zip(&all).for_each(|(sum, count)| *sum /= *count);
-    }
+    T::divide(sums, &all);
 }
 
 #[cfg(test)]

@@ -31,6 +31,11 @@ impl Transposed {
         Ok(Transposed { more: read("output_padding")?, wanted: read("output_shape")? })
     }
 
+    /// Whether the node has none of these attributes.
+    pub fn is_plain(&self) -> bool {
+        self.more.is_empty() && self.wanted.is_empty()
+    }
+
     /// The length of the result along an axis without any padding. `input` is the length of the input.
     fn full(&self, window: &Window, kernel: usize, axis: usize) -> i64 {
         self.more.get(axis).copied().unwrap_or(0) + window.extent(kernel, axis) - window.stride(axis)

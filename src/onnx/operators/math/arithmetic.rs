@@ -3,10 +3,11 @@
 //! Integers wrap. A quotient of integers is rounded toward 0. A quotient or remainder of integers by 0 is an error, because
 //! it has no value (the reference evaluator gives 0, and onnxruntime ends the process).
 
+use onnxd_kernels::rows::divide;
 use tract_onnx::prelude::*;
 
 use super::super::attributes::Attributes;
-use super::super::broadcast::pairs;
+use super::super::broadcast::{joined, pairs};
 use super::super::numbers::{Number, on_numbers};
 use super::super::operator::elements;
 use super::binary::{Binary, Outcome};
@@ -18,9 +19,10 @@ pub fn arithmetic(attributes: &Attributes) -> Built {
         "Add" => |a, b| on_numbers!(a.datum_type(), T => pairs::<T, T, T>(a, b, |a, b| a.plus(*b))),
         "Sub" => |a, b| on_numbers!(a.datum_type(), T => pairs::<T, T, T>(a, b, |a, b| a.minus(*b))),
         "Mul" => |a, b| on_numbers!(a.datum_type(), T => pairs::<T, T, T>(a, b, |a, b| a.times(*b))),
-        _ => {
-            |a, b| on_numbers!(a.datum_type(), T => pairs::<T, T, T>(a, not_zero::<T>(b)?, |a, b| a.over(*b)))
-        }
+        _ => |a, b| match a.datum_type() {
+            DatumType::F32 => joined(a, b, divide),
+            _ => on_numbers!(a.datum_type(), T => pairs::<T, T, T>(a, not_zero::<T>(b)?, |a, b| a.over(*b))),
+        },
     };
     Binary::built(attributes, Elements::Numbers, Outcome::Same, compute)
 }

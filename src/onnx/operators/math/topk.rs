@@ -91,7 +91,7 @@ impl Operator for TopK {
         on_numbers!(input.datum_type(), T => {
             let mut values = Tensor::zero_dt(T::datum_type(), &shape)?;
             let mut places = Tensor::zero_dt(i64::datum_type(), &shape)?;
-            let mut search = Search { first: self.first, lane: Vec::with_capacity(split.length) };
+            let mut search = Search { first: self.first, lane: Vec::new() };
             search.fill(
                 elements::<T>(input)?,
                 split,
@@ -107,7 +107,7 @@ impl Operator for TopK {
 /// The search in one lane after the other.
 struct Search<T> {
     first: First,
-    /// The elements of a lane and their indices.
+    /// Elements of a lane and their indices: the first ones so far, and some more.
     lane: Vec<(T, usize)>,
 }
 
@@ -119,27 +119,48 @@ impl<T: Number> Search<T> {
         }
         for (outer, inner_at) in (0..outer).flat_map(|outer| (0..inner).map(move |at| (outer, at))) {
             let begin = outer * length * inner + inner_at;
-            self.lane.clear();
-            self.lane.extend((0..length).map(|at| (from[begin + at * inner], at)));
+            self.choose(from[begin..].iter().step_by(inner).take(length), count);
             let to = outer * count * inner + inner_at;
-            for (at, (value, place)) in self.chosen(count).iter().enumerate() {
+            for (at, (value, place)) in self.lane.iter().enumerate() {
                 values[to + at * inner] = *value;
                 places[to + at * inner] = *place as i64;
             }
         }
     }
 
-    /// The first `count` elements of the lane, in order.
-    fn chosen(&mut self, count: usize) -> &[(T, usize)] {
+    /// Keeps the first `count` elements of a lane, in order.
+    fn choose<'a>(&mut self, lane: impl Iterator<Item = &'a T>, count: usize)
+    where
+        T: 'a,
+    {
         let order: fn(&(T, usize), &(T, usize)) -> Ordering = match self.first {
             First::Largest => |a, b| ascending(b.0, a.0).then(a.1.cmp(&b.1)),
             First::Smallest => |a, b| ascending(a.0, b.0).then(a.1.cmp(&b.1)),
         };
-        if count < self.lane.len() {
-            self.lane.select_nth_unstable_by(count - 1, order);
+        let is_largest = self.first == First::Largest;
+        self.lane.clear();
+        // With this many elements, all but the first ones are left out. So an element is only kept if it could be one of these.
+        let most = count.saturating_mul(2);
+        let mut last: Option<T> = None;
+        for (at, element) in lane.enumerate() {
+            let is_behind = match last {
+                None => false,
+                // Of equal elements the earlier one is first. NaN is in no order: it is kept.
+                Some(last) if is_largest => *element <= last,
+                Some(last) => *element >= last,
+            };
+            if is_behind {
+                continue;
+            }
+            self.lane.push((*element, at));
+            if self.lane.len() == most || (self.lane.len() == count && last.is_none()) {
+                let (_, middle, _) = self.lane.select_nth_unstable_by(count - 1, order);
+                last = Some(middle.0);
+                self.lane.truncate(count);
+            }
         }
-        self.lane[..count].sort_unstable_by(order);
-        &self.lane[..count]
+        self.lane.sort_unstable_by(order);
+        self.lane.truncate(count);
     }
 }
 

@@ -1,47 +1,29 @@
 //! ConvInteger and QLinearConv: convolutions of 8-bit integers with one, two or more spatial axes.
 //!
-//! The sums are exact. The input is padded with its zero point.
-//!
-//! A sum of integers in FP32 is exact as long as no partial sum exceeds 2²⁴. So the float kernels compute the sums where the
-//! weights keep them that small, a part of the channels at a time if necessary. Otherwise the elements under the windows are
-//! copied into the rows of a matrix (a part of the output at a time, so that the copies stay small), which is multiplied
-//! with the weights.
+//! The sums are exact. The input is padded with its zero point. How they are computed is in `sums`.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use onnxd_kernels::after::After;
-use onnxd_kernels::conv::{AXES, Filters};
-use onnxd_kernels::integer::Matrix;
+use onnxd_kernels::conv::AXES;
+use onnxd_kernels::functions::apply;
+use onnxd_kernels::quantize::{Stored, add_whole, scale_sums};
+use onnxd_kernels::rows;
+use onnxd_kernels::tensor::written;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::DimLike;
 
 use super::super::attributes::Attributes;
-use super::super::convolution::fast::{axes, expect_fitting, is_cut};
+use super::super::convolution::fast::{axes, is_cut};
 use super::super::convolution::window::{Axis, Window};
-use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
+use super::super::numbers::filled;
+use super::super::operator::{Inputs, Kind, LateLengths, Operator, Step, elements};
+use super::made::Made;
 use super::product::distances;
 use super::right::{expect_lines, pick};
-use super::steps::{Steps, expect_bytes, floats, integers, scale, tensor_of, zero};
+use super::steps::{Steps, expect_bytes, floats, integers, scale, with_small, zero};
+use super::sums::{Line, Weights, whole_distances};
 use super::{Built, built};
-
-/// The most elements of the copies.
-const COPIES: usize = 1 << 18;
-
-/// Integers up to this size, and sums of them, are exact in FP32.
-const EXACT: i64 = 1 << 24;
-
-/// The largest distance of a number of 8 bits from its zero point.
-const FARTHEST: i64 = 255;
-
-/// The weights, without their zero points.
-#[derive(Debug)]
-enum Weights {
-    /// Filters for parts of the channels of the input, whose sums are exact in FP32.
-    Floats(Vec<(Range<usize>, Filters)>),
-    /// For each group, a matrix with a column for each channel of the output.
-    Integers(Vec<Matrix>),
-}
 
 /// What the operator makes of the sums.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -67,7 +49,7 @@ fn conv(attributes: &Attributes, form: Form) -> Built {
         groups @ 1.. => groups as usize,
         other => return Err(attributes.wrong(format!("`group` is {other}: expected 1 or more"))),
     };
-    built(Conv { form, windows: Window::read(attributes)?, groups, weights: None })
+    built(Conv { form, windows: Window::read(attributes)?, groups, weights: None, made: None })
 }
 
 #[derive(Debug, Clone)]
@@ -77,6 +59,8 @@ struct Conv {
     groups: usize,
     /// The weights, when they are constant.
     weights: Option<Arc<Weights>>,
+    /// What ConvInteger makes of its sums, if not the sums themselves.
+    made: Option<Made>,
 }
 
 impl Conv {
@@ -98,29 +82,9 @@ impl Conv {
             )));
         }
         let zeros = zero.map_or_else(|| Ok(vec![0]), integers)?;
-        let (width, rows) = (w.shape()[1..].iter().product::<usize>(), channels / self.groups);
-        let numbers = distances(w, width, |line| pick(&zeros, line))?;
-        let read = w.shape()[1];
-        if w.rank() <= 2 + AXES
-            && !is_cut(&self.windows)
-            && let Some(parts) = exact_parts(&numbers, channels, read)
-            && (parts.len() == 1 || self.groups == 1)
-        {
-            let taps = width / read;
-            let part = |part: Range<usize>| {
-                let lines = numbers.chunks_exact(width);
-                let lines = lines.flat_map(|line| &line[part.start * taps..part.end * taps]);
-                let weights: Vec<f32> = lines.map(|number| f32::from(*number)).collect();
-                let filters = Filters::new(self.groups, channels, part.len(), &weights, None);
-                (part, filters)
-            };
-            return Ok(Weights::Floats(parts.into_iter().map(part).collect()));
-        }
-        let group = |at: usize| {
-            let numbers = &numbers[at * rows * width..(at + 1) * rows * width];
-            Matrix::for_bytes(width, rows, |k, row| numbers[row * width + k])
-        };
-        Ok(Weights::Integers((0..self.groups).map(group).collect()))
+        let numbers = distances(w, w.shape()[1..].iter().product(), |line| pick(&zeros, line))?;
+        let is_dense = w.rank() <= 2 + AXES && !is_cut(&self.windows);
+        Ok(Weights::new(&numbers, [channels, w.shape()[1]], self.groups, is_dense))
     }
 
     /// Checks the lengths of the windows, and returns them.
@@ -165,42 +129,10 @@ impl Conv {
         Ok(())
     }
 
-    /// The sums for an image and a group, a part of the output positions at a time. `x` is the group's input.
-    fn group(
-        &self,
-        x: &[i16],
-        along: &[Axis],
-        (weights, width): (&Matrix, usize),
-        mut done: impl FnMut(Range<usize>, &[i32]),
-    ) {
-        let positions: usize = along.iter().map(|along| along.output).product();
-        let most = (COPIES / width.max(1)).max(16);
-        let mut columns = Vec::new();
-        let mut start = 0;
-        while start < positions {
-            let part = start..positions.min(start + most);
-            columns.clear();
-            columns.resize(width * part.len(), 0);
-            copy_windows(x, along, part.clone(), &mut columns);
-            let sums = weights.product(&turned(&columns, part.len()));
-            start = part.end;
-            done(part, &turned(&sums, weights.width()));
-        }
-    }
-
-    /// Calls `done` with channels of the output and the sums of a part of their positions, until all are computed.
-    fn run_all(
-        &self,
-        inputs: &Inputs<Tensor>,
-        along: &[Axis],
-        mut done: impl FnMut(usize, usize, usize, &[i32]),
-    ) -> TractResult<()> {
-        let (x_zero, w_at, w_zero) = self.places();
+    /// The weights, made now if they are not constant. Checks that they fit the input.
+    fn fitting_weights(&self, inputs: &Inputs<Tensor>, along: &[Axis]) -> TractResult<Arc<Weights>> {
+        let (_, w_at, w_zero) = self.places();
         let (x, w) = (inputs.required(0, "x")?, inputs.required(w_at, "w")?);
-        let weights = match &self.weights {
-            Some(weights) => weights.clone(),
-            None => Arc::new(self.weights(w, inputs.optional(w_zero))?),
-        };
         if x.shape()[1] != w.shape()[1] * self.groups {
             return Err(TractError::msg(format!(
                 "the input has {} channels: expected {}",
@@ -208,44 +140,35 @@ impl Conv {
                 w.shape()[1] * self.groups
             )));
         }
-        let x_zero = zero(inputs.optional(x_zero), "x_zero_point")?;
-        let numbers = distances(x, 1, |_| x_zero)?;
-        let size = x.shape()[2..].iter().product::<usize>() * w.shape()[1];
-        let channels = w.shape()[0] / self.groups;
+        let weights = match &self.weights {
+            Some(weights) => weights.clone(),
+            None => Arc::new(self.weights(w, inputs.optional(w_zero))?),
+        };
+        weights.expect_fitting(along)?;
+        Ok(weights)
+    }
+
+    /// The zero point of the input.
+    fn x_zero(&self, inputs: &Inputs<Tensor>) -> TractResult<i32> {
+        zero(inputs.optional(self.places().0), "x_zero_point")
+    }
+
+    /// Calls `done` with a channel of the output, where a part of it begins in the output, and the sums of this part, until
+    /// all are computed.
+    fn run_all(
+        &self,
+        inputs: &Inputs<Tensor>,
+        along: &[Axis],
+        done: &mut dyn FnMut(usize, usize, Line),
+    ) -> TractResult<()> {
+        let weights = self.fitting_weights(inputs, along)?;
+        let x_zero = self.x_zero(inputs)?;
+        let (x, w) = (inputs.required(0, "x")?, inputs.required(self.places().1, "w")?);
         let positions: usize = along.iter().map(|along| along.output).product();
         if positions == 0 {
             return Ok(());
         }
-        let matrices = match &*weights {
-            Weights::Floats(parts) => {
-                for (_, filters) in parts {
-                    expect_fitting(filters, &axes(along))?;
-                }
-                let plane = size / w.shape()[1];
-                let numbers: Vec<f32> = numbers.iter().map(|number| f32::from(*number)).collect();
-                let images = numbers.chunks_exact((size * self.groups).max(1)).take(x.shape()[0]);
-                for (image, numbers) in images.enumerate() {
-                    let sums = sums_of_parts(parts, along, numbers, plane, w.shape()[0] * positions);
-                    for (channel, line) in sums.chunks(positions).enumerate() {
-                        done(image, channel, 0, line);
-                    }
-                }
-                return Ok(());
-            }
-            Weights::Integers(matrices) => matrices,
-        };
-        let width = w.shape()[1..].iter().product();
-        for image in 0..x.shape()[0] {
-            for (group, weights) in matrices.iter().enumerate() {
-                let at = (image * self.groups + group) * size;
-                self.group(&numbers[at..at + size], along, (weights, width), |part, sums| {
-                    for (row, line) in sums.chunks(part.len()).enumerate() {
-                        done(image, group * channels + row, part.start, line);
-                    }
-                });
-            }
-        }
-        Ok(())
+        weights.run(x, x_zero, along, [w.shape()[0], w.shape()[1], self.groups], done)
     }
 
     fn requantized(&self, inputs: &Inputs<Tensor>, along: &[Axis], shape: &[usize]) -> TractResult<Tensor> {
@@ -256,16 +179,62 @@ impl Conv {
         let scales = floats(inputs.required(4, "w_scale")?)?;
         let scales: Vec<f32> = scales.iter().map(|scale| x_scale * scale / y_scale).collect();
         let bias = inputs.optional(8).map_or(Ok(&[0_i32][..]), elements::<i32>)?;
+        with_small!(steps.datum_type, T, {
+            filled::<T>(shape, |made| {
+                self.run_all(inputs, along, &mut |channel, start, line| {
+                    let (scale, bias) = (pick(&scales, channel), pick(bias, channel));
+                    match line {
+                        Line::Whole(line) => {
+                            let to = &mut made[start..start + line.len()];
+                            T::round_sums(line, to, bias, scale, y_zero, steps.range());
+                        }
+                        Line::Integers(line) => {
+                            let to = &mut made[start..start + line.len()];
+                            T::round_integers(line, to, bias, scale, y_zero, steps.range());
+                        }
+                    }
+                })
+            })
+        })
+    }
+
+    /// The numbers that are made of the sums.
+    fn numbers(
+        &self,
+        made: &Made,
+        inputs: &Inputs<Tensor>,
+        along: &[Axis],
+        shape: &[usize],
+    ) -> TractResult<Tensor> {
+        let (inputs, factor) = &Made::apart(Some(made), inputs);
+        let factor = Made::factor(*factor)?;
+        let finish = |channel: usize, to: &mut [f32]| {
+            rows::scale(to, &[factor * pick(&made.factors, channel)]);
+            rows::shift(to, &[pick(&made.offsets, channel)]);
+            made.then.iter().for_each(|function| apply(*function, to));
+        };
         let positions: usize = shape[2..].iter().product();
-        let mut made = vec![0; shape.iter().product()];
-        self.run_all(inputs, along, |image, channel, start, line| {
-            let at = (image * shape[1] + channel) * positions + start;
-            let (scale, bias) = (pick(&scales, channel), pick(bias, channel));
-            for (to, sum) in made[at..at + line.len()].iter_mut().zip(line) {
-                *to = steps.nearest(sum.wrapping_add(bias) as f32 * scale, y_zero);
-            }
-        })?;
-        tensor_of(steps, shape, &made)
+        let weights = self.fitting_weights(inputs, along)?;
+        if let Some(filters) = weights.single() {
+            // The sums are where the numbers will be.
+            let numbers = whole_distances(inputs.required(0, "x")?, self.x_zero(inputs)?)?;
+            let numbers = elements::<f32>(&numbers)?;
+            return written(shape, |to| {
+                filters.run(&axes(along), numbers, to, After::default());
+                let lines = to.chunks_mut(positions.max(1)).enumerate();
+                lines.for_each(|(line, to)| finish(line % shape[1], to));
+            });
+        }
+        filled::<f32>(shape, |to| {
+            self.run_all(inputs, along, &mut |channel, start, line| {
+                let to = &mut to[start..start + line.len()];
+                match line {
+                    Line::Whole(line) => to.copy_from_slice(line),
+                    Line::Integers(line) => scale_sums(line, to, 1.0, &[1.0], None),
+                }
+                finish(channel, to);
+            })
+        })
     }
 }
 
@@ -278,6 +247,7 @@ impl Operator for Conv {
     }
 
     fn outputs(&self, inputs: &Inputs<Kind>, _: &LateLengths) -> TractResult<TVec<Kind>> {
+        let (inputs, _) = &Made::apart(self.made.as_ref(), inputs);
         self.check(inputs)?;
         let (x, w) = (inputs.required(0, "x")?, inputs.required(self.places().1, "w")?);
         let lengths: Option<Vec<usize>> = w.shape.iter().map(|length| length.to_usize().ok()).collect();
@@ -286,6 +256,7 @@ impl Operator for Conv {
         let mut shape: TVec<TDim> = tvec![x.shape[0].clone(), w.shape[0].clone()];
         shape.extend(self.windows.lengths(&self.kernel(&lengths)?, &x.shape[2..])?);
         let datum_type = match self.form {
+            Form::Sums if self.made.is_some() => DatumType::F32,
             Form::Sums => DatumType::I32,
             Form::Quantized => Steps::of(inputs.required(7, "y_zero_point")?.datum_type)?.datum_type,
         };
@@ -305,6 +276,15 @@ impl Operator for Conv {
         Ok(Some(Arc::new(Conv { weights, ..self.clone() })))
     }
 
+    fn then(&self, step: &Step) -> Option<Arc<dyn Operator>> {
+        let channels = self.weights.as_ref()?.channels();
+        if self.form != Form::Sums {
+            return None;
+        }
+        let made = Some(Made::with(self.made.as_ref(), step, 1, channels)?);
+        Some(Arc::new(Conv { made, ..self.clone() }))
+    }
+
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
         let (x, w) = (inputs.required(0, "x")?, inputs.required(self.places().1, "w")?);
         let along = self.windows.axes(&self.kernel(w.shape())?, &x.shape()[2..])?;
@@ -313,112 +293,17 @@ impl Operator for Conv {
         if self.form == Form::Quantized {
             return Ok(tvec![self.requantized(inputs, &along, &shape)?]);
         }
-        let positions: usize = shape[2..].iter().product();
-        let mut made = vec![0; shape.iter().product()];
-        self.run_all(inputs, &along, |image, channel, start, line| {
-            let at = (image * shape[1] + channel) * positions + start;
-            made[at..at + line.len()].copy_from_slice(line);
-        })?;
-        Ok(tvec![Tensor::from_shape(&shape, &made)?])
-    }
-}
-
-/// Divides the channels of the input into parts whose sums in FP32 are exact. `None`: one channel alone has sums that are
-/// too large.
-fn exact_parts(numbers: &[i16], made: usize, read: usize) -> Option<Vec<Range<usize>>> {
-    let width = numbers.len() / made.max(1);
-    let taps = width / read.max(1);
-    let (mut parts, mut start) = (Vec::new(), 0);
-    let mut sums = vec![0_i64; made];
-    for channel in 0..read {
-        let size = |row: usize| -> i64 {
-            let taps = &numbers[row * width + channel * taps..][..taps];
-            taps.iter().map(|number| i64::from(*number).abs()).sum()
-        };
-        let sizes: Vec<i64> = (0..made).map(size).collect();
-        let most = |sums: &[i64]| sums.iter().max().copied().unwrap_or(0) * FARTHEST;
-        if most(&sizes) > EXACT {
-            return None;
+        if let Some(made) = &self.made {
+            return Ok(tvec![self.numbers(made, inputs, &along, &shape)?]);
         }
-        sums.iter_mut().zip(&sizes).for_each(|(sum, size)| *sum += size);
-        if most(&sums) > EXACT {
-            parts.push(start..channel);
-            (start, sums) = (channel, sizes);
-        }
-    }
-    parts.push(start..read);
-    Some(parts)
-}
-
-/// The sums of one image: those of all parts of the channels, added as integers.
-fn sums_of_parts(
-    parts: &[(Range<usize>, Filters)],
-    along: &[Axis],
-    numbers: &[f32],
-    plane: usize,
-    count: usize,
-) -> Vec<i32> {
-    let mut sums = vec![0_i32; count];
-    let mut floats = vec![0.0; count];
-    for (channels, filters) in parts {
-        let numbers = match parts.len() {
-            1 => numbers,
-            _ => &numbers[channels.start * plane..channels.end * plane],
-        };
-        filters.run(&axes(along), numbers, &mut floats, After::default());
-        for (sum, float) in sums.iter_mut().zip(&floats) {
-            *sum = sum.wrapping_add(*float as i32);
-        }
-    }
-    sums
-}
-
-/// A matrix with rows of this width, with its axes exchanged.
-fn turned<T: Copy>(matrix: &[T], width: usize) -> Vec<T> {
-    (0..width).flat_map(|column| matrix.iter().skip(column).step_by(width.max(1)).copied()).collect()
-}
-
-/// Copies what is under the windows at these positions of the output: a line for each channel and element of a window.
-/// `columns` has zeros.
-fn copy_windows(x: &[i16], along: &[Axis], part: Range<usize>, columns: &mut [i16]) {
-    let Some((last, outer)) = along.split_last() else { return };
-    let size: usize = along.iter().map(|along| along.input).product();
-    let taps: usize = along.iter().map(|along| along.kernel).product();
-    for (line, to) in columns.chunks_mut(part.len()).enumerate() {
-        let channel = &x[line / taps * size..(line / taps + 1) * size];
-        let tap = line % taps;
-        let (span, place) = last.span(tap % last.kernel);
-        for row in part.start / last.output..part.end.div_ceil(last.output) {
-            let Some(start) = input_row(outer, row, tap / last.kernel) else { continue };
-            // The windows of this row that are in the part and not padding.
-            let base = row * last.output;
-            let from = span.start.max(part.start.saturating_sub(base));
-            let until = span.end.min(part.end - base);
-            if from >= until {
-                continue;
-            }
-            let to = &mut to[base + from - part.start..base + until - part.start];
-            let input = &channel[start * last.input + place + (from - span.start) * last.stride..];
-            if last.stride == 1 {
-                to.copy_from_slice(&input[..to.len()]);
-            } else {
-                for (to, number) in to.iter_mut().zip(input.iter().step_by(last.stride)) {
-                    *to = *number;
+        Ok(tvec![filled::<i32>(&shape, |made| {
+            self.run_all(inputs, &along, &mut |_, start, line| {
+                let to = &mut made[start..start + line.len()];
+                match line {
+                    Line::Whole(line) => add_whole(line, to),
+                    Line::Integers(line) => to.copy_from_slice(line),
                 }
-            }
-        }
+            })
+        })?])
     }
-}
-
-/// The row of the input under element `tap` of the windows in a row of the output; both count over all axes but the last.
-/// `None`: it is padding.
-fn input_row(outer: &[Axis], mut row: usize, mut tap: usize) -> Option<usize> {
-    let (mut place, mut size) = (0, 1);
-    for axis in outer.iter().rev() {
-        place += axis.inside(row % axis.output, tap % axis.kernel)? * size;
-        size *= axis.input;
-        row /= axis.output;
-        tap /= axis.kernel;
-    }
-    Some(place)
 }

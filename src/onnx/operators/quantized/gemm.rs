@@ -89,7 +89,7 @@ impl Operator for Gemm {
             a
         };
         let a_zero = zero(inputs.optional(2), "a_zero_point")?;
-        let mut sums = right.times(&distances(a, 1, |_| a_zero)?, a.shape())?;
+        let mut sums = right.times(&distances(a, a.len(), |_| a_zero)?, a.shape())?;
         let shape = [a.shape()[0], right.columns()];
         if let Some(c) = inputs.optional(6) {
             let added = elements::<i32>(c)?;

@@ -6,16 +6,18 @@
 
 use std::sync::Arc;
 
-use onnxd_kernels::functions::{Function, apply};
-use onnxd_kernels::quantize;
+use onnxd_kernels::functions::apply;
+use onnxd_kernels::quantize::{self, Stored};
 use tract_onnx::prelude::*;
 
 use super::super::attributes::Attributes;
+use super::super::numbers::filled;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, Step, elements};
 use super::dynamic::{BYTE, quantization};
+use super::made::Made;
 use super::product::distances;
 use super::right::{Right, expect_lines, pick, product_shape};
-use super::steps::{Steps, expect_bytes, floats, integers, tensor_of};
+use super::steps::{Steps, expect_bytes, floats, integers, with_small};
 use super::{Built, built};
 
 /// Which operator it is. They differ in the order of their inputs and in what they make of the sums.
@@ -84,24 +86,6 @@ struct MatMul {
     made: Option<Made>,
 }
 
-/// FP32 numbers of sums, and what follows.
-#[derive(Debug, Clone)]
-struct Made {
-    /// Whether they are multiplied by the only element of the last input, which is not one of the standard's inputs.
-    is_scaled: bool,
-    /// One for all columns or one for each, as in `offsets`.
-    factors: Vec<f32>,
-    offsets: Vec<f32>,
-    then: TVec<Function>,
-}
-
-impl Made {
-    /// Whether the sums only became FP32.
-    fn is_plain(&self) -> bool {
-        !self.is_scaled && self.factors == [1.0] && self.offsets == [0.0] && self.then.is_empty()
-    }
-}
-
 /// The sums of a product, and its last two lengths.
 struct Sums {
     sums: Vec<i32>,
@@ -114,23 +98,9 @@ impl MatMul {
         MatMul { form, right: None, rank: 0, made: None }
     }
 
-    /// The inputs of the standard, and the factor of [`Made`].
-    fn apart<'a, T>(&self, inputs: &Inputs<'a, T>) -> (Inputs<'a, T>, Option<&'a T>) {
-        let mut standard = inputs.0.clone();
-        let is_scaled = self.made.as_ref().is_some_and(|made| made.is_scaled);
-        let factor = if is_scaled { standard.pop().flatten() } else { None };
-        (Inputs(standard), factor)
-    }
-
     /// The numbers that are made of sums.
     fn numbers(&self, made: &Made, sums: &Sums, factor: Option<&Tensor>) -> TractResult<Vec<f32>> {
-        let factor = match factor.map(elements::<f32>).transpose()? {
-            None => 1.0,
-            Some([factor]) => *factor,
-            Some(_) => {
-                return Err(TractError::msg("the factor of the sums has several elements: expected one"));
-            }
-        };
+        let factor = Made::factor(factor)?;
         let mut numbers = vec![0.0; sums.sums.len()];
         let width = sums.columns.max(1);
         for (line, to) in sums.sums.chunks(width).zip(numbers.chunks_mut(width)) {
@@ -207,15 +177,18 @@ impl MatMul {
         let (steps, zeros) = (Steps::of(zero.datum_type())?, integers(zero)?);
         let (a, b) = (floats(inputs.required(1, "a_scale")?)?, floats(inputs.required(4, "b_scale")?)?);
         let y = floats(inputs.required(6, "y_scale")?)?;
-        let mut made = Vec::with_capacity(sums.sums.len());
-        for (at, line) in sums.sums.chunks(sums.columns.max(1)).enumerate() {
-            let row = at % sums.rows;
-            let (a, y, zero) = (pick(&a, row), pick(&y, row), pick(&zeros, row));
-            let scales: Vec<f32> = b.iter().map(|b| a * b / y).collect();
-            let nearest = |(at, sum): (usize, &i32)| steps.nearest(*sum as f32 * pick(&scales, at), zero);
-            made.extend(line.iter().enumerate().map(nearest));
-        }
-        tensor_of(steps, shape, &made)
+        with_small!(steps.datum_type, T, {
+            filled::<T>(shape, |made| {
+                let width = sums.columns.max(1);
+                for (at, (line, to)) in sums.sums.chunks(width).zip(made.chunks_mut(width)).enumerate() {
+                    let row = at % sums.rows;
+                    let (a, y, zero) = (pick(&a, row), pick(&y, row), pick(&zeros, row));
+                    let scales: TVec<f32> = b.iter().map(|b| a * b / y).collect();
+                    T::requantize(line, to, &scales, zero, steps.range());
+                }
+                Ok(())
+            })
+        })
     }
 }
 
@@ -230,7 +203,7 @@ impl Operator for MatMul {
     }
 
     fn outputs(&self, inputs: &Inputs<Kind>, _: &LateLengths) -> TractResult<TVec<Kind>> {
-        let (inputs, _) = &self.apart(inputs);
+        let (inputs, _) = &Made::apart(self.made.as_ref(), inputs);
         self.check(inputs)?;
         let (a, b) = (inputs.required(0, "A")?, inputs.required(self.form.places().b, "B")?);
         let datum_type = match self.form {
@@ -266,30 +239,12 @@ impl Operator for MatMul {
     }
 
     fn then(&self, step: &Step) -> Option<Arc<dyn Operator>> {
-        let right = self.right.as_ref()?;
-        let mut more = self.clone();
-        match (step, &mut more.made) {
-            (Step::Singles, made @ None) if self.form == Form::Sums && self.rank > 1 => {
-                let (factors, offsets) = (vec![1.0], vec![0.0]);
-                *made = Some(Made { is_scaled: false, factors, offsets, then: tvec![] });
-            }
-            (Step::Times, Some(made)) if made.is_plain() => made.is_scaled = true,
-            (Step::Function(function), Some(made)) => made.then.push(*function),
-            (Step::Scale { axis, factors, offsets }, Some(made))
-                if made.then.is_empty()
-                    && *axis == self.channel_axis()
-                    && factors.len() == right.columns() =>
-            {
-                let before = |at: usize| (pick(&made.factors, at), pick(&made.offsets, at));
-                let both = factors.iter().zip(&**offsets).enumerate().map(|(at, (factor, offset))| {
-                    let (own, own_offset) = before(at);
-                    (own * factor, own_offset * factor + offset)
-                });
-                (made.factors, made.offsets) = both.unzip();
-            }
-            _ => return None,
+        let channels = self.right.as_ref()?.columns();
+        if self.form != Form::Sums || self.rank < 2 {
+            return None;
         }
-        Some(Arc::new(more))
+        let made = Some(Made::with(self.made.as_ref(), step, self.channel_axis(), channels)?);
+        Some(Arc::new(MatMul { made, ..self.clone() }))
     }
 
     fn weight_bytes(&self) -> usize {
@@ -297,7 +252,7 @@ impl Operator for MatMul {
     }
 
     fn run(&self, inputs: &Inputs<Tensor>) -> TractResult<TVec<Tensor>> {
-        let (inputs, factor) = &self.apart(inputs);
+        let (inputs, factor) = &Made::apart(self.made.as_ref(), inputs);
         let (a, b) = (inputs.required(0, "A")?, inputs.required(self.form.places().b, "B")?);
         let shape = product_shape(a.shape(), b.shape())?;
         let (left, rows) = match self.form {

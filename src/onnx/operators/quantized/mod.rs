@@ -8,16 +8,19 @@
 
 mod blocks;
 mod conv;
+mod copies;
 mod dynamic;
 mod gemm;
 mod grid;
 mod linear;
+mod made;
 mod matmul;
 mod pointwise;
 mod pool;
 mod product;
 mod right;
 mod steps;
+mod sums;
 #[cfg(test)]
 mod tests;
 

@@ -4,14 +4,17 @@
 //! They compute what onnxruntime computes, to the order of the operations: QLinearAdd and QLinearMul add the zero point
 //! before the rounding, the others after it. What depends on one element is computed once for each of its 256 values.
 
+use onnxd_kernels::bytes::{Byte, Join};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::broadcast::multi_broadcast;
 
 use super::super::attributes::Attributes;
 use super::super::axes::axis;
+use super::super::broadcast::joined;
+use super::super::numbers::filled;
 use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
 use super::right::place;
-use super::steps::{Steps, expect_bytes, expect_single, integers, scale, tensor_of, zero};
+use super::steps::{Steps, expect_bytes, expect_single, integers, scale, tensor_of, with_bytes, zero};
 use super::{Built, built};
 
 /// A scale and a zero point.
@@ -57,6 +60,18 @@ impl Lookup {
     #[inline(always)]
     pub fn get(&self, integer: i32) -> i32 {
         self.results[(integer - self.low) as usize]
+    }
+
+    /// The results for all elements of a tensor.
+    pub fn tensor(&self, from: &Tensor) -> TractResult<Tensor> {
+        with_bytes!(from.datum_type(), T, {
+            let table: [T; 256] = std::array::from_fn(|at| self.results[at] as T);
+            let integers = elements::<T>(from)?;
+            filled::<T>(from.shape(), |to| {
+                T::look_up(&table, integers, to);
+                Ok(())
+            })
+        })
     }
 }
 
@@ -115,46 +130,19 @@ impl Operator for Binary {
         let (a, b) = (inputs.required(0, "A")?, inputs.required(3, "B")?);
         let (unit_a, unit_b) = (Unit::read(inputs, (1, 2), "A")?, Unit::read(inputs, (4, 5), "B")?);
         let unit = Unit::read(inputs, (6, 7), "C")?;
-        let steps = Steps::of(a.datum_type())?;
         let (ratio_a, ratio_b) = (unit_a.scale / unit.scale, unit_b.scale / unit.scale);
         let fixed = unit.zero as f32 - (ratio_a * unit_a.zero as f32 + ratio_b * unit_b.zero as f32);
         let ratio = unit_a.scale * unit_b.scale / unit.scale;
-        let made = match self {
-            Binary::Add => {
-                combined(a, b, |a, b| steps.nearest(a as f32 * ratio_a + (b as f32 * ratio_b + fixed), 0))
+        let join = match self {
+            Binary::Add => Join::Sum { a: ratio_a, b: ratio_b, offset: fixed },
+            Binary::Mul => {
+                Join::Product { zeros: (unit_a.zero, unit_b.zero), factor: ratio, offset: unit.zero as f32 }
             }
-            Binary::Mul => combined(a, b, |a, b| {
-                let product = (a - unit_a.zero) * (b - unit_b.zero);
-                steps.nearest(product as f32 * ratio + unit.zero as f32, 0)
-            }),
-        }?;
-        Ok(tvec![tensor_of(steps, &made.0, &made.1)?])
+        };
+        Ok(tvec![with_bytes!(a.datum_type(), T, {
+            joined::<T>(a, b, |a, b, to| Byte::join(join, a, b, to))
+        })?])
     }
-}
-
-/// Combines two tensors of integers that are broadcast. Returns the shape and the elements.
-fn combined(
-    a: &Tensor,
-    b: &Tensor,
-    combine: impl Fn(i32, i32) -> i32,
-) -> TractResult<(TVec<usize>, Vec<i32>)> {
-    let (shape_a, shape_b): (TVec<usize>, TVec<usize>) = (a.shape().into(), b.shape().into());
-    let shape = multi_broadcast(&[shape_a.clone(), shape_b.clone()])?;
-    let (left, right) = (integers(a)?, integers(b)?);
-    let count = shape.iter().product();
-    let mut made = Vec::with_capacity(count);
-    if shape_a == shape_b {
-        made.extend(left.iter().zip(&right).map(|(a, b)| combine(*a, *b)));
-        return Ok((shape, made));
-    }
-    let width = shape.last().copied().unwrap_or(1);
-    let step = |shape: &[usize]| usize::from(shape.last().is_some_and(|last| *last != 1));
-    let (step_a, step_b) = (step(&shape_a), step(&shape_b));
-    for start in (0..count).step_by(width.max(1)) {
-        let (at_a, at_b) = (place(start, &shape, &shape_a), place(start, &shape, &shape_b));
-        made.extend((0..width).map(|at| combine(left[at_a + at * step_a], right[at_b + at * step_b])));
-    }
-    Ok((shape, made))
 }
 
 /// Builds `QLinearWhere`.
@@ -254,8 +242,7 @@ impl Operator for Activation {
         let (from, to) = (Unit::read(inputs, (1, 2), "X")?, Unit::read(inputs, (3, 4), "Y")?);
         let steps = Steps::of(x.datum_type())?;
         let table = Lookup::new(steps, |integer| to.nearest(steps, self.of(from.number(integer))));
-        let made: Vec<i32> = integers(x)?.iter().map(|integer| table.get(*integer)).collect();
-        Ok(tvec![tensor_of(steps, x.shape(), &made)?])
+        Ok(tvec![table.tensor(x)?])
     }
 }
 
@@ -324,8 +311,7 @@ impl Operator for Concat {
                 continue;
             }
             let table = Lookup::new(steps, |integer| unit.nearest(steps, from.number(integer)));
-            let made: Vec<i32> = integers(tensor)?.iter().map(|integer| table.get(*integer)).collect();
-            parts.push(tensor_of(steps, tensor.shape(), &made)?);
+            parts.push(table.tensor(tensor)?);
         }
         Ok(tvec![Tensor::stack_tensors(axis, &parts)?])
     }

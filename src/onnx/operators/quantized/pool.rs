@@ -1,12 +1,17 @@
 //! Means and Softmax of 8-bit tensors, of com.microsoft: QLinearAveragePool, QLinearGlobalAveragePool, QLinearSoftmax.
 
+use onnxd_kernels::bytes::Byte;
+use onnxd_kernels::pool::Summed;
 use tract_onnx::prelude::*;
 
 use super::super::attributes::Attributes;
+use super::super::convolution::pool::Planes;
 use super::super::convolution::window::{Axis, Counted, Window};
-use super::super::operator::{Inputs, Kind, LateLengths, Operator};
+use super::super::floats::Real;
+use super::super::operator::{Inputs, Kind, LateLengths, Operator, elements};
 use super::pointwise::{Unit, expect_unit};
-use super::steps::{Steps, expect_single, integers, tensor_of};
+use super::product::distances;
+use super::steps::{Steps, expect_single, integers, tensor_of, with_bytes};
 use super::{Built, built};
 
 /// Builds `QLinearAveragePool`.
@@ -38,31 +43,24 @@ struct Pool {
 }
 
 impl Pool {
-    /// The sums of the windows of a plane, without zero points, and the number of elements of each.
-    fn sums(plane: &[i32], axes: &[Axis], counted: Counted) -> Vec<(i32, usize)> {
-        let count = axes.iter().map(|axis| axis.output).product();
-        let mut sums = Vec::with_capacity(count);
-        for at in 0..count {
-            // Of the axes so far: the places of a window's elements, and the number of elements that count.
-            let (mut places, mut taps, mut rest) = (vec![0], 1, at);
-            let mut size = 1;
-            for axis in axes.iter().rev() {
-                let window = rest % axis.output;
-                let inside: Vec<usize> =
-                    (0..axis.kernel).filter_map(|tap| axis.inside(window, tap)).collect();
-                places =
-                    inside.iter().flat_map(|at| places.iter().map(move |place| place + at * size)).collect();
-                // onnxruntime counts the whole window, also where it goes beyond the padding (`ceil_mode`).
-                taps *= match counted {
-                    Counted::Padded => axis.kernel,
-                    Counted::Input => axis.taps(window, counted),
-                };
-                rest /= axis.output;
-                size *= axis.input;
-            }
-            sums.push((places.iter().map(|place| plane[*place]).sum(), taps));
-        }
-        sums
+    /// The sums of the windows of all planes, without zero points, as whole numbers.
+    fn sums<T: Real + Summed>(x: &Tensor, zero: i32, planes: &Planes) -> TractResult<Tensor> {
+        let numbers: Vec<T> =
+            distances(x, x.len(), |_| zero)?.iter().map(|number| T::of(f64::from(*number))).collect();
+        Ok(planes.sums(&numbers)?.cast_to::<f32>()?.into_owned())
+    }
+
+    /// How many elements of each window of a plane count.
+    fn counts(axes: &[Axis], counted: Counted) -> Vec<usize> {
+        axes.iter().fold(vec![1], |counts, axis| {
+            // onnxruntime counts the whole window, also where it goes beyond the padding (`ceil_mode`).
+            let taps = |window: usize| match counted {
+                Counted::Padded => axis.kernel,
+                Counted::Input => axis.taps(window, counted),
+            };
+            let along: Vec<usize> = (0..axis.output).map(taps).collect();
+            counts.iter().flat_map(|count| along.iter().map(move |more| count * more)).collect()
+        })
     }
 }
 
@@ -95,29 +93,40 @@ impl Operator for Pool {
         let (from, to) = (Unit::read(inputs, (1, 2), "X")?, Unit::read(inputs, (3, 4), "Y")?);
         let steps = Steps::of(x.datum_type())?;
         let lengths = &x.shape()[2..];
-        let numbers: Vec<i32> = integers(x)?.iter().map(|integer| integer - from.zero).collect();
         let size = lengths.iter().product::<usize>();
         let mut shape: TVec<usize> = x.shape()[..2].into();
         let mut made = Vec::new();
         match &self.windows {
             None => {
                 let scale = from.scale / (to.scale * size as f32);
-                let planes = numbers.chunks(size.max(1));
-                made.extend(
-                    planes.map(|plane| steps.nearest(plane.iter().sum::<i32>() as f32 * scale, to.zero)),
-                );
+                let all = (size as i32).wrapping_mul(from.zero);
+                with_bytes!(x.datum_type(), T, {
+                    let planes = elements::<T>(x)?.chunks(size.max(1));
+                    made.extend(planes.map(|plane| {
+                        let sum = T::total(plane).wrapping_sub(all);
+                        steps.nearest(sum as f32 * scale, to.zero)
+                    }));
+                    TractResult::Ok(())
+                })?;
                 shape.extend(lengths.iter().map(|_| 1));
             }
             Some((window, counted)) => {
                 let kernel: Vec<usize> = window.kernel.iter().map(|length| *length as usize).collect();
                 let axes = window.axes(&kernel, lengths)?;
-                for plane in numbers.chunks(size.max(1)) {
-                    made.extend(Pool::sums(plane, &axes, *counted).into_iter().map(|(sum, count)| {
-                        let mean = sum as f32 * from.scale / count as f32;
+                shape.extend(axes.iter().map(|axis| axis.output));
+                let planes = Planes { axes, shape: shape.clone() };
+                // Sums of so many bytes are exact in FP32.
+                let sums = match kernel.iter().product::<usize>() <= 1 << 16 {
+                    true => Pool::sums::<f32>(x, from.zero, &planes)?,
+                    false => Pool::sums::<f64>(x, from.zero, &planes)?,
+                };
+                let counts = Pool::counts(&planes.axes, *counted);
+                for plane in elements::<f32>(&sums)?.chunks(counts.len().max(1)) {
+                    made.extend(plane.iter().zip(&counts).map(|(sum, count)| {
+                        let mean = sum * from.scale / *count as f32;
                         steps.nearest(mean / to.scale + to.zero as f32, 0)
                     }));
                 }
-                shape.extend(axes.iter().map(|axis| axis.output));
             }
         }
         Ok(tvec![tensor_of(steps, &shape, &made)?])

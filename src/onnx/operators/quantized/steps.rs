@@ -144,14 +144,19 @@ impl Stored for i32 {
 macro_rules! with_stored {
     ($datum_type:expr, $t:ident, $value:expr) => {
         match $datum_type {
-            DatumType::U8 => {
-                type $t = u8;
+            DatumType::I32 => {
+                type $t = i32;
                 $value
             }
-            DatumType::I8 => {
-                type $t = i8;
-                $value
-            }
+            other => $crate::onnx::operators::quantized::steps::with_small!(other, $t, $value),
+        }
+    };
+}
+
+/// The same for integers of 8 and 16 bits.
+macro_rules! with_small {
+    ($datum_type:expr, $t:ident, $value:expr) => {
+        match $datum_type {
             DatumType::U16 => {
                 type $t = u16;
                 $value
@@ -160,15 +165,28 @@ macro_rules! with_stored {
                 type $t = i16;
                 $value
             }
-            DatumType::I32 => {
-                type $t = i32;
+            other => $crate::onnx::operators::quantized::steps::with_bytes!(other, $t, $value),
+        }
+    };
+}
+
+/// The same for integers of 8 bits.
+macro_rules! with_bytes {
+    ($datum_type:expr, $t:ident, $value:expr) => {
+        match $datum_type {
+            DatumType::U8 => {
+                type $t = u8;
+                $value
+            }
+            DatumType::I8 => {
+                type $t = i8;
                 $value
             }
             other => Err(TractError::msg(format!("a tensor of {other:?}: expected a quantized tensor"))),
         }
     };
 }
-pub(super) use with_stored;
+pub(in crate::onnx) use {with_bytes, with_small, with_stored};
 
 /// Checks that a tensor of this type can be quantized.
 pub fn expect_stored(datum_type: DatumType) -> TractResult<()> {

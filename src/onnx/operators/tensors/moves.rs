@@ -118,9 +118,27 @@ pub fn along(shape: &[usize], places: impl IntoIterator<Item = Places>) -> Vec<A
 /// An output whose element at `[i, j, ...]` is the input's at the sum of each axis' place times its stride.
 struct Mapped {
     axes: Vec<Axis>,
+    /// Places of the last axis that follow each other are copied at once: the first one and their number. Empty where that
+    /// would not be faster.
+    runs: Vec<(usize, usize)>,
     /// The first element that is read, and how many are copied at once.
     base: usize,
     block: usize,
+}
+
+/// Places of an axis as runs of neighbours, or of places that are filled. Empty: most of them are too short.
+fn runs(axis: &Axis, block: usize) -> Vec<(usize, usize)> {
+    let Axis { stride, places: Places::List(places) } = axis else { return Vec::new() };
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for place in places {
+        match runs.last_mut() {
+            Some((FILL, count)) if *place == FILL => *count += 1,
+            Some((first, count)) if *first != FILL && *place == *first + *count => *count += 1,
+            _ => runs.push((*place, 1)),
+        }
+    }
+    let are_long = *stride == block && runs.len() * 4 <= places.len();
+    if are_long { runs } else { Vec::new() }
 }
 
 /// Makes a tensor of this shape from the elements of `source` at the places of `axes`, the outermost first. The lengths of
@@ -142,14 +160,16 @@ pub fn mapped(
     }
     let mut sources: TVec<&Tensor> = tvec![source];
     sources.extend(fill);
-    moved(shape, &sources, &Mapped { axes, base, block })
+    let runs = axes.last().map(|axis| runs(axis, block)).unwrap_or_default();
+    moved(shape, &sources, &Mapped { axes, runs, base, block })
 }
 
 impl Move for Mapped {
     fn apply<T: Clone>(&self, sources: &[&[T]], output: &mut [T]) -> TractResult<()> {
         if !output.is_empty() {
             let fill = sources.get(1).and_then(|fill| fill.first());
-            Walk { source: sources[0], fill, block: self.block }.fill(&self.axes, self.base, output);
+            Walk { source: sources[0], fill, block: self.block, runs: &self.runs }
+                .fill(&self.axes, self.base, output);
         }
         Ok(())
     }
@@ -159,6 +179,7 @@ struct Walk<'a, T> {
     source: &'a [T],
     fill: Option<&'a T>,
     block: usize,
+    runs: &'a [(usize, usize)],
 }
 
 impl<T: Clone> Walk<'_, T> {
@@ -166,27 +187,49 @@ impl<T: Clone> Walk<'_, T> {
     fn fill(&self, axes: &[Axis], base: usize, output: &mut [T]) {
         match axes {
             [] => output.clone_from_slice(&self.source[base..base + self.block]),
-            [Axis { stride, places }] if self.block == 1 => {
-                let mut next = output.iter_mut();
-                places.each(|place| {
-                    if let Some(element) = next.next() {
-                        if place != FILL {
-                            *element = self.source[base + place * stride].clone();
-                        } else if let Some(fill) = self.fill {
-                            *element = fill.clone();
-                        }
-                    }
-                });
-            }
-            [Axis { stride, places }, inner @ ..] => {
-                let mut parts = output.chunks_exact_mut(output.len() / places.len());
-                places.each(|place| {
-                    let Some(part) = parts.next() else { return };
-                    if place != FILL {
-                        self.fill(inner, base + place * stride, part);
+            [_] if !self.runs.is_empty() => {
+                let mut rest = output;
+                for (place, count) in self.runs {
+                    let (part, after) = rest.split_at_mut(count * self.block);
+                    rest = after;
+                    if *place != FILL {
+                        part.clone_from_slice(&self.source[base + place * self.block..][..part.len()]);
                     } else if let Some(fill) = self.fill {
                         part.fill(fill.clone());
                     }
+                }
+            }
+            [Axis { stride, places: Places::List(places) }] if self.block == 1 => {
+                for (element, place) in output.iter_mut().zip(places) {
+                    if *place != FILL {
+                        *element = self.source[base + place * stride].clone();
+                    } else if let Some(fill) = self.fill {
+                        *element = fill.clone();
+                    }
+                }
+            }
+            [Axis { stride, places: Places::Run { start, step, .. } }] if self.block == 1 => {
+                let (mut at, step) = (base + start * stride, step * *stride as isize);
+                for element in output {
+                    *element = self.source[at].clone();
+                    at = at.wrapping_add_signed(step);
+                }
+            }
+            [Axis { stride, places }, inner @ ..] => {
+                let length = output.len() / places.len();
+                let (mut begin, mut before) = (0, FILL);
+                places.each(|place| {
+                    let (done, rest) = output.split_at_mut(begin);
+                    let part = &mut rest[..length];
+                    if place == FILL {
+                        self.fill.iter().for_each(|fill| part.fill((*fill).clone()));
+                    } else if place == before {
+                        // A part that is repeated is copied from the output.
+                        part.clone_from_slice(&done[begin - length..]);
+                    } else {
+                        self.fill(inner, base + place * stride, part);
+                    }
+                    (begin, before) = (begin + length, place);
                 });
             }
         }
