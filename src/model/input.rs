@@ -46,6 +46,8 @@ pub struct Placement {
     pub scale: (f64, f64),
     /// Tensor pixels.
     pub offset: (f64, f64),
+    /// Width and height of the tensor in pixels.
+    pub tensor: (u32, u32),
 }
 
 impl Placement {

@@ -11,6 +11,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::{Made, ResultMaker, Settled, View};
 use crate::error::{Code, RequestError};
 use crate::memory::Share;
+use crate::model::input::Placement;
 use crate::model::{Elements, Row, Tensor};
 
 /// What a request says about the result that it wants. It travels with the job.
@@ -20,6 +21,8 @@ pub struct WantedResult {
     pub settled: Settled,
     /// The number of rows of the request.
     pub rows: usize,
+    /// The width and height of the images, if the request brings a tensor of them.
+    pub canvas: Option<[usize; 2]>,
     /// Whether the request gets the outputs that the result is made from, too.
     pub with_outputs: bool,
 }
@@ -86,9 +89,11 @@ impl ResultMaker {
         let views =
             views.ok_or_else(|| failed("an output has not as many numbers as its shape says".into()))?;
         let placements: Vec<_> = known.iter().filter_map(|row| row.placement).collect();
+        let tensor = |placement: &Placement| [placement.tensor.0 as usize, placement.tensor.1 as usize];
+        let canvas = placements.first().map(tensor).or(wanted.canvas);
         taken.push(share.take_beside(self.memory(&views, &placements))?);
         let Made { answer, non_finite } =
-            self.make(&views, &placements, wanted.rows, &wanted.settled).map_err(failed)?;
+            self.make(&views, &placements, wanted.rows, canvas, &wanted.settled).map_err(failed)?;
         let rows: Result<Vec<Box<RawValue>>, _> = answer.rows.iter().map(to_raw_value).collect();
         let rows = rows.map_err(|error| failed(error.to_string()))?;
         Ok(MadeResult { rows, coordinates: answer.counted.map(|counted| counted.name()), non_finite })

@@ -18,7 +18,7 @@ mod yolo;
 
 use serde::Serialize;
 
-use super::coordinates::{Frame, around};
+use super::coordinates::{Canvas, Frame, around};
 use super::settings::{Settled, Wish};
 use super::view::View;
 use super::{Declared, Made};
@@ -26,6 +26,8 @@ use crate::model::manifest::{Coordinates, DetectionsManifest, Suppression};
 use candidates::{Candidate, Candidates};
 use rule::Rule;
 use shape::Shape;
+
+pub use shape::canvas_is_unknown;
 
 /// One row of the outputs, as a decoder reads it.
 trait Head {
@@ -94,6 +96,8 @@ pub struct Found {
 #[derive(Debug)]
 pub struct Detections {
     rule: Rule,
+    /// What the rule is made of, when each request has its own width and height.
+    open: Option<Box<(DetectionsManifest, Vec<Declared>)>>,
     suppression: Suppression,
     labels: Vec<String>,
     coordinates: Coordinates,
@@ -101,24 +105,25 @@ pub struct Detections {
 }
 
 impl Detections {
-    /// Makes the decoder that `spec` describes. `canvas` is the width and height of the input tensor, where they are
-    /// known. Returns also the places in `outputs` of the outputs that it reads, in its order.
+    /// Makes the decoder that `spec` describes. `canvas` is the width and height of the input tensor.
+    /// Returns also the places in `outputs` of the outputs that it reads, in its order.
     ///
     /// Errors: the outputs have shapes that the decoder cannot read.
     pub fn new(
         spec: &DetectionsManifest,
         outputs: &[Declared],
         labels: Vec<String>,
-        canvas: Option<[usize; 2]>,
+        canvas: Canvas,
     ) -> Result<(Detections, Vec<usize>), String> {
         let classes = Some(labels.len()).filter(|count| *count > 0);
-        let (rule, sources) = Rule::new(spec, outputs, classes, canvas)?;
+        let (rule, sources) = Rule::new(spec, outputs, classes, canvas.at_load())?;
         let suppression = spec.nms.unwrap_or_else(|| rule.usual_suppression());
         let wish = Wish::new()
             .number("score_threshold", spec.score_threshold, 0.0, 1.0)
             .number("iou_threshold", spec.iou_threshold, 0.0, 1.0)
             .count("max", spec.max);
-        Ok((Detections { rule, suppression, labels, coordinates: spec.coordinates, wish }, sources))
+        let open = matches!(canvas, Canvas::Open { .. }).then(|| Box::new((spec.clone(), outputs.to_vec())));
+        Ok((Detections { rule, open, suppression, labels, coordinates: spec.coordinates, wish }, sources))
     }
 
     /// The thresholds that a request can set.
@@ -170,7 +175,8 @@ impl Detections {
         frame: &Frame,
         thresholds: Thresholds,
     ) -> Result<Made<Vec<Found>>, String> {
-        let head = self.rule.head(outputs, row)?;
+        let own = self.rule_for(frame.canvas())?;
+        let head = own.as_ref().unwrap_or(&self.rule).head(outputs, row)?;
         let mut candidates = Candidates::above(thresholds.score);
         head.find(&mut candidates);
         let mut non_finite = candidates.non_finite;
@@ -192,6 +198,13 @@ impl Detections {
             coefficients: head.coefficients(best[at].place),
         };
         Ok(Made { answer: kept.into_iter().map(found).collect(), non_finite })
+    }
+
+    /// The rule for a request with its own width and height; `None` when all requests have the same.
+    fn rule_for(&self, canvas: Option<[usize; 2]>) -> Result<Option<Rule>, String> {
+        let Some((spec, outputs)) = self.open.as_deref() else { return Ok(None) };
+        let classes = Some(self.labels.len()).filter(|count| *count > 0);
+        Rule::new(spec, outputs, classes, canvas).map(|(rule, _)| Some(rule))
     }
 
     fn detection(&self, candidate: &Candidate, shape: &Shape, head: &dyn Head, frame: &Frame) -> Detection {
