@@ -7,6 +7,7 @@
 //! who holds it, also after a reload has replaced it.
 
 mod catalogue;
+mod detectors;
 mod embedding;
 mod fingerprint;
 mod load;
@@ -44,6 +45,7 @@ use crate::wire::{Form, InferResponse, OutputTensor, ResultJson, StreamParameter
 use sequences::{SequenceRules, SharedSequences};
 
 pub use catalogue::{Catalogue, Entry, FailedAt, Failure, Models, Workers};
+pub use detectors::Detector;
 pub use fingerprint::Fingerprint;
 pub use load::{LoadError, Loaded, load};
 pub use loader::{Before, Changes, Loader};

@@ -131,6 +131,11 @@ impl ResultMaker {
         }
     }
 
+    /// Whether the answers are faces, and nothing else.
+    pub fn finds_faces(&self) -> bool {
+        matches!(&self.kind, Kind::Detections(kind) if kind.finds_faces())
+    }
+
     /// The settings that a request can change: name, and default, least and most.
     pub fn settings(&self) -> Vec<(&'static str, [serde_json::Number; 3])> {
         self.wish().describe()

@@ -136,6 +136,15 @@ impl Detections {
         &self.labels
     }
 
+    /// Whether it finds faces: its only label says so, or it has none and is of a form that is made for faces.
+    pub fn finds_faces(&self) -> bool {
+        match self.labels.as_slice() {
+            [only] => only.eq_ignore_ascii_case("face"),
+            [] => matches!(self.rule, Rule::AnchorFree(..)),
+            _ => false,
+        }
+    }
+
     /// The coordinates of answers about image files.
     pub fn coordinates(&self) -> Coordinates {
         self.coordinates
