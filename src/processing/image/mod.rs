@@ -129,7 +129,8 @@ impl ImageDecoder {
             (_, [first, ..]) => self.sheet_of(first, allowance).map_err(within(0))?,
             (_, []) => return Err(RequestError::invalid("there is no image: expected at least one")),
         };
-        let values = self.values.len() * sheet.0 as usize * sheet.1 as usize;
+        // On a processor with 32 bits, a size that follows its image may not fit into usize.
+        let values = self.values.len().saturating_mul(sheet.0 as usize).saturating_mul(sheet.1 as usize);
         let row = values.saturating_mul(self.datatype.size().unwrap_or(1));
         let bytes = row.saturating_mul(files.len());
         if bytes > self.max_tensor_bytes {
@@ -339,10 +340,14 @@ fn stored_part(fit: &Fit, size: (u32, u32), orientation: Orientation) -> [f64; 4
     let placement = fit.placement(size, orientation);
     let (one, other) = (placement.stored((left, top)), placement.stored((left + width, top + height)));
     let (width, height) = turned(size, orientation);
-    // Sums of floats may lie a little beyond the image.
+    // Sums of floats may lie a little beyond the image, which the library does not accept.
     let side = |one: f64, other: f64, most: u32| {
         let (begin, end) = (one.min(other).max(0.0), one.max(other).min(f64::from(most)));
-        (begin, end - begin)
+        let mut length = end - begin;
+        while begin + length > f64::from(most) {
+            length = length.next_down();
+        }
+        (begin, length)
     };
     let ((left, width), (top, height)) = (side(one.0, other.0, width), side(one.1, other.1, height));
     [left, top, width, height]

@@ -196,6 +196,28 @@ fn a_crop_is_the_middle_of_the_whole_resized_image_for_every_orientation() {
 }
 
 #[test]
+fn the_part_that_is_resized_lies_within_the_image_for_every_size() {
+    let spec = |image: &str| {
+        let manifest = Manifest::parse(&format!(r#"{{"inputs":[{{"name":"x","image":{image}}}]}}"#)).unwrap();
+        manifest.inputs[0].image.clone().unwrap()
+    };
+    let cover = (spec(r#"{"resize":"cover"}"#), (96, 64));
+    let crop = (spec(r#"{"resize":"shorter","size":256,"crop":224}"#), (224, 224));
+    let orientations = [Orientation::NoTransforms, Orientation::Rotate180, Orientation::Rotate90];
+    for (spec, sheet) in [cover, crop] {
+        for size in (1..300).flat_map(|width| (1..300).map(move |height| (width, height))) {
+            let fit = Fit::new(&spec, &[sheet], size).unwrap();
+            for orientation in orientations {
+                let [left, top, width, height] = stored_part(&fit, size, orientation);
+                let (across, down) = turned(size, orientation);
+                assert!(left >= 0.0 && left + width <= f64::from(across), "{size:?} {orientation:?}");
+                assert!(top >= 0.0 && top + height <= f64::from(down), "{size:?} {orientation:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_tensor_follows_its_image_or_is_the_listed_size_that_holds_it() {
     let file = |width, height| png(::image::GrayImage::from_pixel(width, height, ::image::Luma([9])));
     let spec = r#"{"color":"gray","resize":"limit","longest":8,"multiple":4,"background":1}"#;
