@@ -24,6 +24,7 @@ use super::view::View;
 use super::{Declared, Made};
 use crate::model::manifest::{Coordinates, DetectionsManifest, Suppression};
 use candidates::{Candidate, Candidates};
+use overlap::Suppressor;
 use rule::Rule;
 use shape::Shape;
 
@@ -150,7 +151,7 @@ impl Detections {
         self.coordinates
     }
 
-    /// The most bytes of the lists of candidates and boxes of one row.
+    /// The most bytes of the lists of candidates of one row, and of the boxes that are kept.
     pub fn memory(&self, outputs: &[View<'_>]) -> usize {
         self.rule.places(outputs).saturating_mul(size_of::<Candidate>() + size_of::<Shape>())
     }
@@ -189,24 +190,27 @@ impl Detections {
         let mut candidates = Candidates::above(thresholds.score);
         head.find(&mut candidates);
         let mut non_finite = candidates.non_finite;
-        let mut best = candidates.into_best();
-        let mut shapes = Vec::with_capacity(best.len());
-        best.retain(|candidate| {
-            let shape = head.shape(candidate.place);
-            if shape.is_finite() {
-                shapes.push(shape);
-            } else {
-                non_finite += 1;
-            }
-            shape.is_finite()
+        let mut ranking = candidates.into_ranking();
+        ranking.retain(|candidate| {
+            let is_finite = head.shape(candidate.place).is_finite();
+            non_finite += usize::from(!is_finite);
+            is_finite
         });
-        let kept = overlap::kept(&best, &shapes, thresholds.overlap, self.suppression, thresholds.max);
-        let found = |at: usize| Found {
-            detection: self.detection(&best[at], &shapes[at], &*head, frame),
-            bounds: shapes[at].bounds(),
-            coefficients: head.coefficients(best[at].place),
-        };
-        Ok(Made { answer: kept.into_iter().map(found).collect(), non_finite })
+        let mut suppressor = Suppressor::new(thresholds.overlap, self.suppression);
+        let mut found = Vec::new();
+        while found.len() < thresholds.max
+            && let Some(candidate) = ranking.next()
+        {
+            let shape = head.shape(candidate.place);
+            if suppressor.keeps(&candidate, &shape) {
+                found.push(Found {
+                    detection: self.detection(&candidate, &shape, &*head, frame),
+                    bounds: shape.bounds(),
+                    coefficients: head.coefficients(candidate.place),
+                });
+            }
+        }
+        Ok(Made { answer: found, non_finite })
     }
 
     /// The rule for a request with its own width and height; `None` when all requests have the same.
