@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use onnxd::model::choices::Choices;
 use onnxd::model::manifest::ResultManifest;
-use onnxd::processing::results::{Declared, ResultMaker, View};
+use onnxd::processing::results::{Canvas, Declared, ResultMaker, View};
 
 const ANCHORS: usize = 8400;
 const CLASSES: usize = 80;
@@ -46,7 +46,7 @@ fn main() {
         serde_json::from_str(r#"{"kind": "detections", "decoder": "yolo", "nms": "all"}"#).unwrap();
     let shape = [1, 4 + CLASSES, ANCHORS];
     let declared = Declared { name: "output0".into(), shape: shape.map(Some).to_vec() };
-    let maker = ResultMaker::new(&spec, &[declared], Vec::new(), None, None).unwrap();
+    let maker = ResultMaker::new(&spec, &[declared], Vec::new(), Canvas::Unknown, None).unwrap();
     let settled = maker.settle(&Choices::default()).unwrap();
     let mut written = Vec::new();
     for busy in [20, 200, ANCHORS] {
@@ -56,7 +56,7 @@ fn main() {
         let mut found = 0;
         for _ in 0..RUNS {
             let begun = Instant::now();
-            let made = maker.make(&[view], &[], 1, &settled).unwrap();
+            let made = maker.make(&[view], &[], 1, None, &settled).unwrap();
             times.push(begun.elapsed());
             found = serde_json::to_value(&made.answer.rows[0]).unwrap().as_array().unwrap().len();
         }

@@ -22,6 +22,8 @@ mod bodies;
 mod chains;
 /// Conversations: order, pings, back-pressure, closing.
 mod conversation;
+/// Clients of DeepStack work unchanged.
+mod deepstack;
 /// The default model answers a digit in every form that the protocol has.
 mod digits;
 /// A signal to stop, under load.

@@ -268,7 +268,7 @@ fn a_manifest_that_does_not_fit_its_model_is_told_at_start() {
             r#"{"inputs": [{"name": "x", "shape": [1, 2, 3]}]}"#,
             "the shape [1, 2, 3], but the file says [-1, 3]",
         ),
-        (r#"{"inputs": [{"name": "x", "image": {}}]}"#, "all but the batch fixed"),
+        (r#"{"inputs": [{"name": "x", "image": {}}]}"#, "needs [batch, channels, height, width]"),
         (
             r#"{"inputs": [{"name": "x", "shape": [1, 3]}], "max_batch_size": 2}"#,
             "no input leaves its first dimension open",

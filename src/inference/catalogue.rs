@@ -27,7 +27,7 @@ pub struct Models {
 pub struct Catalogue {
     by_name: BTreeMap<String, Vec<Entry>>,
     /// The name of the model that answers at the path `/`.
-    default: Option<String>,
+    pub(super) default: Option<String>,
 }
 
 /// One version of a model. In a catalogue, the versions of a model are sorted from oldest to newest.
@@ -124,6 +124,13 @@ impl Catalogue {
         };
         let unready = self.all().filter(|(_, entry)| is_unready(entry));
         unready.map(|(name, entry)| format!("{name} version {}", entry.version)).collect()
+    }
+
+    /// The newest version of each model that is served.
+    pub(super) fn newest(&self) -> impl Iterator<Item = &Arc<ServedModel>> {
+        self.by_name
+            .values()
+            .filter_map(|versions| versions.iter().rev().find_map(|entry| entry.model.as_ref().ok()))
     }
 
     /// The versions of a model, oldest first.

@@ -360,10 +360,13 @@ fn preprocessor(
             return Err(format!("input `{}` is a state: it takes no files", said.name));
         }
     }
+    let listed: Vec<Vec<TensorMetadata>> =
+        (0..session.signature().inputs.len()).map(|at| session.listed_for(at)).collect();
     let inputs = &mut session.signature_mut().inputs;
     let decoders = inputs
         .iter_mut()
-        .map(|input| {
+        .zip(listed)
+        .map(|(input, listed)| {
             let Some(said) = manifest.input(&input.name) else { return Ok(None) };
             if let Some(audio) = &said.audio {
                 let stream = AudioStream::new(audio, input)?;
@@ -371,7 +374,7 @@ fn preprocessor(
                 return Ok(Some(Decoder::Audio(stream)));
             }
             let Some(image) = &said.image else { return Ok(None) };
-            let decoder = ImageDecoder::new(image, input, limits)?;
+            let decoder = ImageDecoder::new(image, input, &listed, limits)?;
             input.accepts = image::MEDIA_TYPES;
             Ok(Some(Decoder::Image(decoder)))
         })

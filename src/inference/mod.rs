@@ -8,6 +8,7 @@
 
 mod catalogue;
 pub mod chain;
+mod detectors;
 mod embedding;
 mod fingerprint;
 mod load;
@@ -47,6 +48,7 @@ use chain::Chain;
 use sequences::{SequenceRules, SharedSequences};
 
 pub use catalogue::{Catalogue, Entry, FailedAt, Failure, Models, Workers};
+pub use detectors::Detector;
 pub use fingerprint::Fingerprint;
 pub use load::{LoadError, Loaded, load};
 pub use loader::{Before, Changes, Loader};

@@ -8,14 +8,15 @@ use super::sources::Sources;
 use crate::error::RequestError;
 use crate::model::choices::Choices;
 use crate::model::manifest::{Labels, Layout, ResultManifest};
-use crate::model::{Dim, Manifest, Signature};
-use crate::processing::results::{Declared, Pace, ResultMaker, Settled};
+use crate::model::{Dim, Input, Manifest, Signature};
+use crate::processing::results::{Canvas, Declared, Pace, ResultMaker, Settled};
 use crate::processing::scores::parse_labels;
 
 /// The result of a model.
 #[derive(Debug)]
 pub struct ModelResult {
     maker: Arc<ResultMaker>,
+    image: Option<ImagePlace>,
     /// The metadata of the ONNX file that the result was chosen by; `None` when model.json declares it.
     pub recognised: Option<&'static str>,
 }
@@ -55,7 +56,9 @@ impl ModelResult {
                 shape: output.shape.iter().map(Dim::fixed).collect(),
             })
             .collect();
-        let maker = ResultMaker::new(spec, &outputs, labels, canvas(signature, manifest), pace)?;
+        let image = ImagePlace::of(signature, manifest);
+        let canvas = image.map_or(Canvas::Unknown, |image| image.canvas(signature, manifest));
+        let maker = ResultMaker::new(spec, &outputs, labels, canvas, pace)?;
         for at in maker.outputs() {
             let output = &signature.outputs[*at];
             if !output.datatype.is_number() {
@@ -63,7 +66,16 @@ impl ModelResult {
                 return Err(format!("result: output `{name}` is {datatype}: expected numbers"));
             }
         }
-        Ok(ModelResult { maker: Arc::new(maker), recognised: None })
+        Ok(ModelResult { maker: Arc::new(maker), image, recognised: None })
+    }
+
+    /// The width and height of the images of a request that brings a tensor of them.
+    pub fn canvas_of(&self, inputs: &[Input]) -> Option<[usize; 2]> {
+        let image = self.image?;
+        match inputs.get(image.input)? {
+            Input::Tensor(tensor) => image.sides(tensor.shape()),
+            _ => None,
+        }
     }
 
     /// What the workers make the results with.
@@ -154,23 +166,57 @@ pub fn given_labels(
     })
 }
 
-/// The width and height of the input for images, where they are known: of the input that model.json declares an image,
-/// or of the only input, if it has the shape of images.
-fn canvas(signature: &Signature, manifest: &Manifest) -> Option<[usize; 2]> {
-    let image = |name: &str| manifest.input(name).and_then(|said| said.image.as_ref());
-    let declared = signature.inputs.iter().find_map(|input| Some((input, image(&input.name)?.layout)));
-    let (input, layout) = match (declared, signature.inputs.as_slice()) {
-        (Some(declared), _) => declared,
-        (None, [only]) => {
-            let channels = |at: usize| matches!(only.shape.get(at).and_then(Dim::fixed), Some(1 | 3));
-            (only, if channels(3) && !channels(1) { Layout::Nhwc } else { Layout::Nchw })
+/// The input for images: the one that model.json declares an image, or the only input, if it has the shape of images.
+#[derive(Debug, Clone, Copy)]
+struct ImagePlace {
+    /// Its place in the signature.
+    input: usize,
+    layout: Layout,
+}
+
+impl ImagePlace {
+    fn of(signature: &Signature, manifest: &Manifest) -> Option<ImagePlace> {
+        let image = |name: &str| manifest.input(name).and_then(|said| said.image.as_ref());
+        let mut inputs = signature.inputs.iter().enumerate();
+        let declared =
+            inputs.find_map(|(input, known)| Some(ImagePlace { input, layout: image(&known.name)?.layout }));
+        match (declared, signature.inputs.as_slice()) {
+            (None, [only]) if only.shape.len() == 4 => {
+                let channels = |at: usize| matches!(only.shape[at].fixed(), Some(1 | 3));
+                let layout = if channels(3) && !channels(1) { Layout::Nhwc } else { Layout::Nchw };
+                Some(ImagePlace { input: 0, layout })
+            }
+            (declared, _) => declared,
         }
-        (None, _) => return None,
-    };
-    match (layout, input.shape.as_slice()) {
-        (Layout::Nchw, [_, _, height, width]) | (Layout::Nhwc, [_, height, width, _]) => {
-            Some([width.fixed()?, height.fixed()?])
+    }
+
+    /// Width and height among the lengths of a shape.
+    fn sides<T: Copy>(self, shape: &[T]) -> Option<[T; 2]> {
+        match (self.layout, shape) {
+            (Layout::Nchw, [_, _, height, width]) | (Layout::Nhwc, [_, height, width, _]) => {
+                Some([*width, *height])
+            }
+            _ => None,
         }
-        _ => None,
+    }
+
+    /// What is known of its width and height at load.
+    fn canvas(self, signature: &Signature, manifest: &Manifest) -> Canvas {
+        let input = &signature.inputs[self.input];
+        let known = |sides: [Option<usize>; 2]| Some([sides[0]?, sides[1]?]);
+        let lengths: Vec<Option<usize>> = input.shape.iter().map(Dim::fixed).collect();
+        let Some(sides) = self.sides(&lengths) else { return Canvas::Unknown };
+        if let Some(size) = known(sides) {
+            return Canvas::Fixed(size);
+        }
+        let listed = manifest.shapes.iter().find_map(|shapes| {
+            let lengths: Vec<Option<usize>> =
+                shapes.get(&input.name)?.iter().map(|length| usize::try_from(*length).ok()).collect();
+            known(self.sides(&lengths)?)
+        });
+        Canvas::Open { like: listed.unwrap_or(LARGE) }
     }
 }
+
+/// Width and height of a large image, with which outputs are checked when the sizes of images are not listed.
+const LARGE: [usize; 2] = [4096; 2];

@@ -167,7 +167,8 @@ impl ServedModel {
             _ => None,
         };
         let rows = inputs.iter().find_map(rows_of).unwrap_or(1);
-        Ok(Some(WantedResult { settled, rows, with_outputs }))
+        let canvas = result.canvas_of(inputs);
+        Ok(Some(WantedResult { settled, rows, canvas, with_outputs }))
     }
 
     /// The time by which inference must begin. It is set by the request's time-out, but is never later than the

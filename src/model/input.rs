@@ -46,6 +46,8 @@ pub struct Placement {
     pub scale: (f64, f64),
     /// Tensor pixels.
     pub offset: (f64, f64),
+    /// Width and height of the tensor in pixels.
+    pub tensor: (u32, u32),
 }
 
 impl Placement {
@@ -160,6 +162,63 @@ impl Input {
             Input::Tensor(tensor) => tensor.datatype().name(),
             Input::Files(_) | Input::Text(_) => "BYTES",
             Input::FilledBy(_) => "missing",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All eight, in the order of their numbers in EXIF.
+    const TURNS: [Orientation; 8] = [
+        Orientation::NoTransforms,
+        Orientation::FlipHorizontal,
+        Orientation::Rotate180,
+        Orientation::FlipVertical,
+        Orientation::Rotate90FlipH,
+        Orientation::Rotate90,
+        Orientation::Rotate270FlipH,
+        Orientation::Rotate270,
+    ];
+
+    fn turned(orientation: Orientation) -> Placement {
+        // The file is 40 × 30.
+        let size = if TURNS[4..].contains(&orientation) { (30, 40) } else { (40, 30) };
+        Placement { size, orientation, scale: (2.0, 0.5), offset: (3.0, -7.0), tensor: (64, 64) }
+    }
+
+    #[test]
+    fn a_point_comes_back_from_the_upright_image_and_from_the_tensor_for_every_turn_of_exif() {
+        for (number, orientation) in (1..).zip(TURNS) {
+            assert_eq!(Orientation::from_exif(number), Some(orientation));
+            let placement = turned(orientation);
+            assert_eq!(placement.swaps_sides(), placement.size == (30, 40));
+            for point in [(0.0, 0.0), (40.0, 30.0), (7.5, 11.0), (39.0, 0.5)] {
+                assert_eq!(placement.stored(placement.upright_of(point)), point, "{orientation:?}");
+                let upright = placement.upright_of(point);
+                assert_eq!(placement.upright_of(placement.stored(upright)), upright, "{orientation:?}");
+                assert_eq!(placement.upright(placement.in_tensor(upright)), upright, "{orientation:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_pixel_of_the_file_is_at_the_corner_that_exif_names() {
+        // EXIF 2.32, table "Orientation": where the file's first row and first column are shown.
+        let (left, right) = ((0.0, 0.0), (1.0, 0.0));
+        let (low_left, low_right) = ((0.0, 1.0), (1.0, 1.0));
+        let corners = [left, right, low_right, low_left, left, right, low_right, low_left];
+        for (orientation, corner) in TURNS.into_iter().zip(corners) {
+            let placement = turned(orientation);
+            let (width, height) = (f64::from(placement.size.0), f64::from(placement.size.1));
+            let expected = (corner.0 * width, corner.1 * height);
+            assert_eq!(placement.upright_of((0.0, 0.0)), expected, "{orientation:?}");
+            // From there, the file's rows go across the upright image, or down it after a quarter turn.
+            let (x, y) = placement.upright_of((1.0, 0.0));
+            let across = ((x - expected.0).abs(), (y - expected.1).abs());
+            let is_quarter = placement.swaps_sides();
+            assert_eq!(across, if is_quarter { (0.0, 1.0) } else { (1.0, 0.0) }, "{orientation:?}");
         }
     }
 }

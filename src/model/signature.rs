@@ -58,6 +58,11 @@ impl TensorMetadata {
         self.takes_text() || self.datatype == Datatype::Bytes
     }
 
+    /// True when the input takes image files.
+    pub fn takes_images(&self) -> bool {
+        self.accepts.iter().any(|media_type| media_type.starts_with("image/"))
+    }
+
     /// True when the input takes sound, for which a stream is the better form.
     pub fn takes_sound(&self) -> bool {
         self.accepts.iter().any(|media_type| media_type.starts_with("audio/"))

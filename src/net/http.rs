@@ -76,8 +76,10 @@ pub fn exchange<S: Service>(
     let Received { body, share } = match received {
         Ok(received) => received,
         Err(NoBody::Gone) => return (None, Next::Gone),
-        Err(NoBody::Refused(status, message)) => return last(&service.refuse(status, &message), socket),
-        Err(NoBody::NoMemory(failure)) => return last(&service.fail(&failure), socket),
+        Err(NoBody::Refused(status, message)) => {
+            return last(&exchange.refusal(service.refuse(status, &message)), socket);
+        }
+        Err(NoBody::NoMemory(failure)) => return last(&exchange.refusal(service.fail(&failure)), socket),
     };
     let Some((response, mut share)) = run(&mut exchange, body, share, socket) else {
         return (None, Next::Gone);
@@ -85,7 +87,7 @@ pub fn exchange<S: Service>(
     // The response occupies memory until it is written.
     let response = match share.resize(response.body().len()) {
         Ok(()) => response,
-        Err(failure) => service.fail(&failure),
+        Err(failure) => exchange.refusal(service.fail(&failure)),
     };
     send(socket, limits, &response, has_body, persistence())
 }

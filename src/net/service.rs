@@ -66,6 +66,11 @@ pub trait Exchange {
     /// Makes the response from the worker's `outcome`. `share` is the memory of the outcome; the method resizes it to
     /// that of the response.
     fn answer(&mut self, pending: Self::Pending, outcome: Outcome, share: &mut Share) -> Response<Vec<u8>>;
+
+    /// The error response of [`Service::refuse`] or [`Service::fail`] in the form that this exchange's clients read.
+    fn refusal(&self, response: Response<Vec<u8>>) -> Response<Vec<u8>> {
+        response
+    }
 }
 
 /// The server's side of a conversation.

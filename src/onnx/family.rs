@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::batches::{Cost, Schedule};
 use super::layout::{Place, with_rows};
 use super::plan::{Plan, PlanState, Template};
-use super::{LoadError, Options, guarded};
+use super::{LoadError, Options, Session, guarded};
 use crate::error::RequestError;
 use crate::memory::{Budget, Share};
 use crate::model::tensor::volume;
@@ -94,6 +94,21 @@ impl Family {
             [single].into_iter().chain(old.costs[1..].iter().copied()).chain([cost]).collect();
         let batches = Batches { plans, schedule: Schedule::new(&costs), costs };
         *self.batches.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(batches);
+    }
+}
+
+impl Session {
+    /// Returns the shapes that are admitted, if `model.json` lists them.
+    pub fn listed_shapes(&self) -> Option<Vec<String>> {
+        let shapes = self.families.iter().map(|family| family.describe());
+        self.has_listed_shapes.then(|| shapes.collect())
+    }
+
+    /// Returns the input at this place of the signature, once for each entry of `shapes` in `model.json`. It is empty when
+    /// there is no list.
+    pub fn listed_for(&self, input: usize) -> Vec<TensorMetadata> {
+        let families = self.families.iter().filter(|_| self.has_listed_shapes);
+        families.map(|family| family.admitted[input].clone()).collect()
     }
 }
 

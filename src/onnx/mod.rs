@@ -238,12 +238,6 @@ impl Session {
         &self.notes
     }
 
-    /// Returns the shapes that are admitted, if `model.json` lists them.
-    pub fn listed_shapes(&self) -> Option<Vec<String>> {
-        let shapes = self.families.iter().map(|family| family.describe());
-        self.has_listed_shapes.then(|| shapes.collect())
-    }
-
     /// Returns zeros with the shape of `tensor`; an open dimension becomes 1.
     ///
     /// Errors: the tensor would be larger than a request may bring.

@@ -30,6 +30,19 @@ pub enum Route<'a> {
     ModelReady(ModelPath<'a>),
     /// `/v2/models/{name}/infer`: inference by POST, or a conversation.
     Infer(ModelPath<'a>),
+    /// `/v1/vision/…`: detection as clients of DeepStack ask for it.
+    Vision(Vision<'a>),
+}
+
+/// What a path of DeepStack asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vision<'a> {
+    /// `/v1/vision/detection`
+    Objects,
+    /// `/v1/vision/face`
+    Faces,
+    /// `/v1/vision/custom/{name}`: the model with this name.
+    Named(&'a str),
 }
 
 /// A model in a path: `/v2/models/{name}[/versions/{version}]`.
@@ -51,6 +64,9 @@ impl<'a> Route<'a> {
             ["v2"] => Route::Server,
             ["v2", "health", "live"] => Route::Live,
             ["v2", "health", "ready"] => Route::Ready,
+            ["v1", "vision", "detection"] => Route::Vision(Vision::Objects),
+            ["v1", "vision", "face"] => Route::Vision(Vision::Faces),
+            ["v1", "vision", "custom", name] => Route::Vision(Vision::Named(name)),
             ["v2", "models", name, rest @ ..] => {
                 let (version, rest) = match rest {
                     ["versions", version, rest @ ..] => (Some(*version), rest),
@@ -71,14 +87,14 @@ impl<'a> Route<'a> {
     /// The methods that the path accepts, as in the `Allow` header.
     fn methods(self) -> &'static str {
         match self {
-            Route::Infer(_) => "POST",
+            Route::Infer(_) | Route::Vision(_) => "POST",
             _ => "GET, HEAD",
         }
     }
 
     fn allows(self, method: &Method) -> bool {
         match self {
-            Route::Infer(_) => method == Method::POST,
+            Route::Infer(_) | Route::Vision(_) => method == Method::POST,
             _ => method == Method::GET || method == Method::HEAD,
         }
     }
@@ -115,12 +131,12 @@ pub enum Names {
     Kept,
 }
 
-/// Answers a request by its method and path. `Err` is a request for inference, which needs the body.
+/// Answers a request by its method and path. `Err` is the route of a request for inference, which needs the body.
 pub fn respond<'a>(
     method: &Method,
     path: &'a str,
     sources: Sources<'_>,
-) -> Result<Response<Vec<u8>>, ModelPath<'a>> {
+) -> Result<Response<Vec<u8>>, Route<'a>> {
     let Some(route) = Route::of(path) else {
         let message = format!("there is nothing at {}", crate::error::shorten(path));
         return Ok(error(StatusCode::NOT_FOUND, &message));
@@ -136,7 +152,7 @@ pub fn respond<'a>(
     let unready = catalogue.unready();
     let ready = sources.readiness.is_ready() && unready.is_empty();
     Ok(match route {
-        Route::Infer(model) => return Err(model),
+        Route::Infer(_) | Route::Vision(_) => return Err(route),
         Route::Root => {
             let message = "connect a WebSocket here, or POST to /v2/models/<name>/infer; see GET /v2";
             error(StatusCode::UPGRADE_REQUIRED, message)
@@ -224,6 +240,11 @@ mod tests {
             ("/v2/models/m/ready", Some(Route::ModelReady(model(None)))),
             ("/v2/models/m/infer/x", None),
             ("/v1", None),
+            ("/v1/vision/detection", Some(Route::Vision(Vision::Objects))),
+            ("/v1/vision/face/", Some(Route::Vision(Vision::Faces))),
+            ("/v1/vision/custom/m", Some(Route::Vision(Vision::Named("m")))),
+            ("/v1/vision/face/recognize", None),
+            ("/v1/vision/custom", None),
             ("*", None),
         ] {
             assert_eq!(Route::of(path), route, "{path}");

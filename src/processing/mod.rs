@@ -18,7 +18,7 @@ pub mod text;
 use crate::error::{Code, RequestError};
 use crate::memory::{Budget, Share};
 use crate::model::signature::EXAMPLE_TEXT;
-use crate::model::{Input, Row, Signature, Tensor, TensorMetadata};
+use crate::model::{Input, Row, Signature, Tensor};
 
 use self::audio::AudioStream;
 use self::image::ImageDecoder;
@@ -57,16 +57,12 @@ impl Decoder {
     fn decode(
         &self,
         files: &[Vec<u8>],
-        input: &TensorMetadata,
         allowance: &mut Allowance<'_>,
     ) -> Result<(Tensor, Vec<Row>), RequestError> {
         match self {
             Decoder::Image(decoder) => {
-                let (rows, placements) = decoder.decode(files, allowance)?;
-                let mut shape = input.shape_with_open(1);
-                shape[0] = files.len();
+                let (tensor, placements) = decoder.decode(files, allowance)?;
                 let place = |placement| Row { placement: Some(placement), ..Row::default() };
-                let tensor = Tensor::new(shape, rows).map_err(RequestError::invalid)?;
                 Ok((tensor, placements.into_iter().map(place).collect()))
             }
             Decoder::Audio(stream) => Ok((stream.decode(files, allowance)?, Vec::new())),
@@ -158,7 +154,7 @@ impl Preprocessor {
             ..error
         };
         match self.decoders.get(at) {
-            Some(Some(decoder)) => decoder.decode(files, input, allowance).map_err(within),
+            Some(Some(decoder)) => decoder.decode(files, allowance).map_err(within),
             _ => Err(within(RequestError::new(Code::InferenceFailed, "there is no decoder for its files"))),
         }
     }

@@ -35,6 +35,14 @@ pub struct Pass {
     epoch: u64,
 }
 
+/// Whether a request is admitted by its head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    Done,
+    /// Its token must come in the body.
+    ByKey,
+}
+
 /// A file of tokens, one per line. Empty lines and lines that begin with `#` are ignored.
 struct TokenFile {
     path: PathBuf,
@@ -74,6 +82,28 @@ impl Access {
         self.check_token(request)
     }
 
+    /// The same for a request that may have its token in its body. The result is then [`Admission::ByKey`], and the body must
+    /// be checked with [`Access::check_key`].
+    pub fn check_head(&self, request: &Request<()>) -> Result<Admission, Box<Response<Vec<u8>>>> {
+        self.check_origin(request)?;
+        if self.tokens.is_some() && token(request).is_none() {
+            return Ok(Admission::ByKey);
+        }
+        self.check_token(request).map(|_| Admission::Done)
+    }
+
+    /// Checks the token that a body has. Returns the error response (401) when it is not valid, or there is none.
+    pub fn check_key(&self, key: Option<&str>) -> Result<(), Box<Response<Vec<u8>>>> {
+        match (&self.tokens, key) {
+            (None, _) => Ok(()),
+            (Some(file), Some(key)) if file.holds(key) => Ok(()),
+            (Some(_), Some(_)) => Err(refused(UNKNOWN_TOKEN)),
+            (Some(_), None) => {
+                Err(refused("a token is needed: the field api_key, or Authorization: Bearer <token>"))
+            }
+        }
+    }
+
     /// False when the token of an admitted peer is not valid any more. This compares one number, until the tokens
     /// are read again.
     pub fn still_holds(&self, pass: &mut Pass) -> bool {
@@ -107,12 +137,18 @@ impl Access {
         let message = match token(request) {
             None => "a token is needed: Authorization: Bearer <token>, or ?access_token=<token>",
             Some(token) if file.holds(&token) => return Ok(Pass { token: Some(token.into()), epoch }),
-            Some(_) => "the token is not one of this server's",
+            Some(_) => UNKNOWN_TOKEN,
         };
-        let mut response = routes::error(StatusCode::UNAUTHORIZED, message);
-        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        Err(Box::new(response))
+        Err(refused(message))
     }
+}
+
+const UNKNOWN_TOKEN: &str = "the token is not one of this server's";
+
+fn refused(message: &str) -> Box<Response<Vec<u8>>> {
+    let mut response = routes::error(StatusCode::UNAUTHORIZED, message);
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    Box::new(response)
 }
 
 impl TokenFile {

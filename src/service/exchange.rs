@@ -126,8 +126,7 @@ impl InferenceExchange {
 }
 
 fn takes_images(signature: &Signature) -> bool {
-    let single = signature.single();
-    single.is_some_and(|(_, input)| input.accepts.iter().any(|media_type| media_type.starts_with("image/")))
+    signature.single().is_some_and(|(_, input)| input.takes_images())
 }
 
 /// True when the body may be a JSON request.

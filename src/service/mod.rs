@@ -9,26 +9,30 @@
 pub mod access;
 mod dialogue;
 mod exchange;
+mod plain;
 #[cfg(test)]
 mod stack;
 mod stream;
+mod vision;
 
 use std::sync::Arc;
 
 use http::header::CONTENT_ENCODING;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 
 use crate::error::{Code, RequestError};
 use crate::inference::Models;
 use crate::net::head;
 use crate::net::service::{Begun, Refusal, Service};
-use crate::ops::routes::{self, Names, Route, Sources};
+use crate::ops::routes::{self, Names, Route, Sources, Vision};
 use crate::readiness::Readiness;
 use crate::wire::Defaults;
 
 use access::Access;
 use dialogue::InferenceDialogue;
 use exchange::InferenceExchange;
+use plain::PlainExchange;
+use vision::{Asked, VisionExchange, refusal};
 
 /// The service that the listener calls for each connection.
 pub struct InferenceService {
@@ -45,7 +49,7 @@ pub struct InferenceService {
 
 impl Service for InferenceService {
     type Dialogue = InferenceDialogue;
-    type Exchange = InferenceExchange;
+    type Exchange = PlainExchange;
 
     fn upgrade(&self, request: &Request<()>) -> Result<InferenceDialogue, Refusal> {
         let path = self.known_path(request);
@@ -66,9 +70,15 @@ impl Service for InferenceService {
             .map_err(|failure| Box::new(routes::request_error(&failure)))
     }
 
-    fn begin(&self, request: &Request<()>) -> Begun<InferenceExchange> {
+    fn begin(&self, request: &Request<()>) -> Begun<PlainExchange> {
         let path = self.known_path(request);
         let route = Route::of(path);
+        if let (Some(Route::Vision(vision)), &Method::POST) = (route, request.method()) {
+            return match self.begin_vision(vision, request) {
+                Ok(exchange) => Begun::Read(PlainExchange::Vision(exchange)),
+                Err(response) => Begun::Respond(refusal(*response)),
+            };
+        }
         let names = match self.access.check(request) {
             Ok(_) => Names::Told,
             Err(_) if route.is_some_and(Route::is_open) => Names::Kept,
@@ -82,13 +92,12 @@ impl Service for InferenceService {
         }
         let sources = Sources { models: &self.models, readiness: &self.readiness, names };
         let path = match routes::respond(request.method(), path, sources) {
+            Err(Route::Infer(path)) => path,
             Ok(response) => return Begun::Respond(response),
-            Err(path) => path,
+            Err(_) => return Begun::Respond(routes::error(StatusCode::NOT_FOUND, "there is nothing here")),
         };
-        let codings = request.headers().get_all(CONTENT_ENCODING);
-        if !codings.iter().all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-            let message = "the body has a Content-Encoding: send it as it is";
-            return Begun::Respond(routes::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+        if let Err(refusal) = check_coding(request) {
+            return Begun::Respond(*refusal);
         }
         let exchange = self.takes_work().and_then(|()| {
             let catalogue = self.models.now();
@@ -96,7 +105,7 @@ impl Service for InferenceService {
             InferenceExchange::new(model.clone(), self.defaults(request)?, request.headers())
         });
         match exchange {
-            Ok(exchange) => Begun::Read(exchange),
+            Ok(exchange) => Begun::Read(PlainExchange::Inference(exchange)),
             Err(failure) => Begun::Respond(routes::request_error(&failure)),
         }
     }
@@ -110,7 +119,29 @@ impl Service for InferenceService {
     }
 }
 
+/// Refuses a body that is compressed.
+fn check_coding(request: &Request<()>) -> Result<(), Refusal> {
+    let codings = request.headers().get_all(CONTENT_ENCODING);
+    if codings.iter().all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Ok(());
+    }
+    let message = "the body has a Content-Encoding: send it as it is";
+    Err(Box::new(routes::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)))
+}
+
 impl InferenceService {
+    /// Begins a request of a DeepStack client. Its token may come in the body.
+    fn begin_vision(&self, vision: Vision<'_>, request: &Request<()>) -> Result<VisionExchange, Refusal> {
+        let admission = self.access.check_head(request)?;
+        check_coding(request)?;
+        let exchange = self.takes_work().and_then(|()| {
+            let asked =
+                Asked { vision, admission, defaults: self.defaults(request)?, headers: request.headers() };
+            VisionExchange::new(self.models.clone(), self.access.clone(), asked)
+        });
+        exchange.map_err(|failure| Box::new(routes::request_error(&failure)))
+    }
+
     /// The path without the prefix. A path without the prefix is accepted too, because internal probes do not go
     /// through the gateway.
     fn known_path<'r>(&self, request: &'r Request<()>) -> &'r str {

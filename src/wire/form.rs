@@ -1,8 +1,8 @@
-//! Reads one file from a `multipart/form-data` body (RFC 7578), as browser forms and `curl -F` send it.
+//! Reads a `multipart/form-data` body (RFC 7578), as browser forms and `curl -F` send it.
 //!
 //! We wrote our own strict reader, because the crates that read forms without async are unmaintained, or write a
-//! stream into files. Here the whole body is already in memory and limited in size. This module only finds where the
-//! first file begins and ends.
+//! stream into files. Here the whole body is already in memory and limited in size. This module only finds where each
+//! field begins and ends.
 //!
 //! What does not belong here: reading HTTP, and decoding the file. Invariant: the content of a file is not copied.
 
@@ -36,35 +36,52 @@ pub fn boundary(content_type: &str) -> Result<String, RequestError> {
     Ok(boundary)
 }
 
-/// Returns the content of the first file in a form. It reads the form to its end, so that an incomplete form is
-/// refused.
+/// One field of a form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part<'b> {
+    /// The name of the field; empty when it has none.
+    pub name: String,
+    /// Whether it is a file.
+    pub is_file: bool,
+    pub content: &'b [u8],
+}
+
+/// Returns the content of the first file in a form.
 ///
-/// Errors: the form is malformed or incomplete, has too many parts, or has no file.
+/// Errors: the form has no file, or as in [`parts`].
 pub fn first_file<'b>(form: &'b [u8], boundary: &str) -> Result<&'b [u8], RequestError> {
-    let broken = |what: &str| RequestError::invalid(format!("the form (multipart/form-data) {what}"));
+    let file = parts(form, boundary)?.into_iter().find(|part| part.is_file);
+    file.map(|part| part.content).ok_or_else(|| {
+        broken("has no file: expected a field with a `filename`, as `curl -F file=@digit.png` sends it")
+    })
+}
+
+/// Returns the fields of a form. It reads the form to its end, so that an incomplete form is refused.
+///
+/// Errors: the form is malformed or incomplete, or has too many parts.
+pub fn parts<'b>(form: &'b [u8], boundary: &str) -> Result<Vec<Part<'b>>, RequestError> {
     let delimiter = format!("\r\n--{boundary}").into_bytes();
     let mut rest = form
         .strip_prefix(&delimiter[2..])
         .ok_or_else(|| broken("does not begin with the boundary that its Content-Type names"))?;
-    let mut file = None;
+    let mut parts = Vec::new();
     for _ in 0..=MOST_PARTS {
         if rest.starts_with(b"--") {
-            return file.ok_or_else(|| {
-                broken(
-                    "has no file: expected a field with a `filename`, as `curl -F file=@digit.png` sends it",
-                )
-            });
+            return Ok(parts);
         }
         rest = end_of_delimiter(rest).ok_or_else(|| broken("has a boundary without the end of its line"))?;
         let (headers, content) =
             split_headers(rest).ok_or_else(|| broken("has a part whose header lines do not end"))?;
         let end = find(content, &delimiter).ok_or_else(|| broken("was cut: its last boundary is missing"))?;
-        if file.is_none() && is_file(headers, end).map_err(|what| broken(&what))? {
-            file = Some(&content[..end]);
-        }
+        let (name, is_file) = described(headers, end).map_err(|what| broken(&what))?;
+        parts.push(Part { name, is_file, content: &content[..end] });
         rest = &content[end + delimiter.len()..];
     }
     Err(broken(&format!("has more than {MOST_PARTS} parts")))
+}
+
+fn broken(what: &str) -> RequestError {
+    RequestError::invalid(format!("the form (multipart/form-data) {what}"))
 }
 
 /// Returns the bytes after a delimiter's line. The line may end with blanks (RFC 2046, section 5.1.1).
@@ -82,10 +99,10 @@ fn split_headers(part: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&part[..end], &part[end + 4..]))
 }
 
-/// Returns whether a part with `length` bytes of content is a file. When the user chose no file, a browser sends an
-/// empty part with an empty file name; that part is not a file.
-fn is_file(headers: &[u8], length: usize) -> Result<bool, String> {
-    let mut file = false;
+/// Returns the name of a part with `length` bytes of content, and whether it is a file. When the user chose no file, a
+/// browser sends an empty part with an empty file name; that part is not a file.
+fn described(headers: &[u8], length: usize) -> Result<(String, bool), String> {
+    let (mut name_of, mut file) = (String::new(), false);
     for line in headers.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let line = String::from_utf8_lossy(line);
         let Some((name, value)) = line.trim().split_once(':') else {
@@ -93,9 +110,11 @@ fn is_file(headers: &[u8], length: usize) -> Result<bool, String> {
         };
         match name.trim().to_ascii_lowercase().as_str() {
             "content-disposition" => {
-                let named =
-                    parameters(value).into_iter().find(|(name, _)| name == "filename" || name == "filename*");
+                let given = parameters(value);
+                let named = given.iter().find(|(name, _)| name == "filename" || name == "filename*");
                 file = named.is_some_and(|(_, name)| length > 0 || !name.is_empty());
+                let named = given.into_iter().find(|(name, _)| name == "name");
+                name_of = named.map(|(_, name)| name).unwrap_or_default();
             }
             // RFC 7578, section 4.7, deprecates this header. The content is never decoded here, so other encodings
             // are refused.
@@ -108,7 +127,7 @@ fn is_file(headers: &[u8], length: usize) -> Result<bool, String> {
             _ => {}
         }
     }
-    Ok(file)
+    Ok((name_of, file))
 }
 
 /// Returns the parameters of a header value, with names in lower case: `a; b=c; d="e;\"f"`. A piece without `=` is
@@ -172,6 +191,18 @@ mod tests {
         ] {
             assert_eq!(first_file(form.as_bytes(), "b"), Ok(&b"\x01\r\n--\r\n--B\r\n2"[..]), "{form}");
         }
+    }
+
+    #[test]
+    fn every_field_has_its_name_and_its_content() {
+        let form = format!("{FIELD}{FILE}--b\r\n\r\nx\r\n--b--");
+        let part = |name: &str, is_file, content| Part { name: name.into(), is_file, content };
+        let expected = [
+            part("a;filename=x", false, &b"1"[..]),
+            part("f", true, b"\x01\r\n--\r\n--B\r\n2"),
+            part("", false, b"x"),
+        ];
+        assert_eq!(parts(form.as_bytes(), "b"), Ok(expected.to_vec()));
     }
 
     #[test]

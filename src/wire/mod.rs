@@ -1,5 +1,5 @@
 //! The formats on the wire: Open Inference Protocol v2 (OIP) in JSON and binary, TensorFlow Serving's row form, forms
-//! with files, and errors.
+//! with files, DeepStack's forms and answers, and errors.
 //!
 //! What belongs here: pure functions from bytes to an [`InferRequest`] and from an [`InferResponse`] to bytes. What
 //! does not: I/O, threads, tract, and decoding of files.
@@ -12,6 +12,7 @@
 
 mod agreement;
 pub mod decode;
+pub mod deepstack;
 pub mod elements;
 mod envelope;
 pub mod event;

@@ -420,6 +420,19 @@ def make_map():
     )
 
 
+def make_sizes():
+    """The brightness of an image of any size, in squares of 4 x 4 pixels."""
+    save(
+        "sizes",
+        [
+            node("ReduceMean", ["image"], ["gray"], axes=[1], keepdims=1),
+            node("AveragePool", ["gray"], ["map"], kernel_shape=[4, 4], strides=[4, 4]),
+        ],
+        [value("image", FLOAT, ["N", 3, "height", "width"])],
+        [value("map", FLOAT, ["N", 1, "rows", "columns"])],
+    )
+
+
 def make_letters():
     """Gives back the scores that it gets: a blank, the two characters of its metadata, and a space."""
     save(
@@ -1216,6 +1229,7 @@ MODELS = {
     ),
     "boxes": make_boxes,
     "map": make_map,
+    "sizes": make_sizes,
     "letters": make_letters,
     "cut": make_cut,
     "flat": make_flat,

@@ -17,7 +17,7 @@ use crate::model::choices::Choices;
 use crate::model::manifest::ResultManifest;
 use crate::model::{Elements, Input};
 use crate::onnx::{Graph, Options, StateOption};
-use crate::processing::results::{Declared, Settled, WantedResult};
+use crate::processing::results::{Canvas, Declared, Settled, WantedResult};
 
 struct Nobody;
 
@@ -40,7 +40,8 @@ impl Bench {
         let preprocessor = Preprocessor::new(vec![None], vec![]);
         let spec: ResultManifest = serde_json::from_str(r#"{"kind": "text"}"#).unwrap();
         let declared = Declared { name: "scores".into(), shape: vec![None, None, Some(4)] };
-        let maker = ResultMaker::new(&spec, &[declared], vec!["a".into(), "é".into()], None, None).unwrap();
+        let labels = vec!["a".into(), "é".into()];
+        let maker = ResultMaker::new(&spec, &[declared], labels, Canvas::Unknown, None).unwrap();
         let (embeddings, result) = (Embeddings::default(), Some(Arc::new(maker)));
         let workload = Arc::new(Workload { session, preprocessor, embeddings, result });
         let runs = Runs::new(vec![Pulse::default()], workload.session.families());
@@ -80,13 +81,13 @@ impl Bench {
         let mut choices = Choices::default();
         assert!(choices.take("steps", &steps.to_string()));
         let settled = self.executor.workload.result.as_ref().unwrap().settle(&choices).unwrap();
-        WantedResult { settled, rows: 1, with_outputs: false }
+        WantedResult { settled, rows: 1, canvas: None, with_outputs: false }
     }
 }
 
 /// Settings that cannot come from a request: reading them panics.
 fn broken() -> WantedResult {
-    WantedResult { settled: Settled::default(), rows: 1, with_outputs: false }
+    WantedResult { settled: Settled::default(), rows: 1, canvas: None, with_outputs: false }
 }
 
 /// The scores of one step, at which one class is certain.

@@ -2,8 +2,11 @@
 
 use serde::Deserialize;
 
+use super::checks::within;
 use super::kind::InputKind;
 
+/// Pixels of a side of a tensor.
+const MOST_SIDE: u32 = 1 << 16;
 /// The largest absolute value of `scale`, `mean` and `std`.
 const MOST_LEVEL: f32 = 1e6;
 
@@ -18,7 +21,19 @@ pub struct ImageInput {
     /// How the image is fitted to the tensor's height and width. Default: `stretch`.
     #[serde(default)]
     pub resize: Resize,
-    /// Where the image lies when it does not cover the tensor (`contain`). Default: `center`.
+    /// `shorter`: the length in pixels that the shorter side gets.
+    pub size: Option<u32>,
+    /// `shorter`: the height and width in pixels of the middle part, which is the tensor. Without it, the tensor has the
+    /// size of the whole image.
+    pub crop: Option<u32>,
+    /// `limit`: the least length in pixels of the shorter side.
+    pub shortest: Option<u32>,
+    /// `limit`, and `shorter` without `crop`: the greatest length in pixels of the longer side. It counts before `size` and
+    /// `shortest`.
+    pub longest: Option<u32>,
+    /// `limit`, and `shorter` without `crop`: each side is stretched to the nearest multiple of this.
+    pub multiple: Option<u32>,
+    /// Where the image lies when it does not cover the tensor. Default: `center`.
     #[serde(default)]
     pub placement: ImagePlacement,
     /// How pixels are interpolated. Default: `bilinear`.
@@ -74,7 +89,8 @@ impl Color {
     }
 }
 
-/// How an image is fitted to the tensor's height and width.
+/// How an image and its tensor are brought to the same height and width. With [`Resize::Limit`], and [`Resize::Shorter`]
+/// without `crop`, the image sets the tensor's size; with the others, the tensor's size is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Resize {
@@ -85,6 +101,10 @@ pub enum Resize {
     /// Covers the whole tensor with the whole image. Does not keep the aspect ratio.
     #[default]
     Stretch,
+    /// Brings the shorter side to `size`, and keeps the aspect ratio.
+    Shorter,
+    /// Keeps the size, but for sides that are shorter than `shortest` or longer than `longest`. Keeps the aspect ratio.
+    Limit,
 }
 
 /// Where an image lies that does not cover its tensor.
@@ -156,9 +176,7 @@ impl InputKind for ImageInput {
                 ));
             }
         }
-        if self.placement != ImagePlacement::Center && self.resize != Resize::Contain {
-            return Err("placement has a meaning only with `\"resize\": \"contain\"`: leave it out".into());
-        }
+        self.check_sizes()?;
         if self.std.contains(&0.0) {
             return Err("std holds 0, but values are divided by it: expected a number other than 0".into());
         }
@@ -170,3 +188,70 @@ impl InputKind for ImageInput {
         Ok(())
     }
 }
+
+impl ImageInput {
+    /// Checks the fields that have a meaning with some values of `resize` only.
+    fn check_sizes(&self) -> Result<(), String> {
+        let ImageInput { size, crop, shortest, longest, multiple, .. } = *self;
+        let named = [
+            ("size", size),
+            ("crop", crop),
+            ("shortest", shortest),
+            ("longest", longest),
+            ("multiple", multiple),
+        ];
+        named.iter().try_for_each(|(field, value)| within(field, *value, 1, MOST_SIDE))?;
+        let is_placed = self.placement != ImagePlacement::Center;
+        let (shorter, limit) = (self.resize == Resize::Shorter, self.resize == Resize::Limit);
+        let follows = limit || shorter && crop.is_none();
+        let used = [
+            ("size", size.is_some(), shorter, "`\"resize\": \"shorter\"`"),
+            ("crop", crop.is_some(), shorter, "`\"resize\": \"shorter\"`"),
+            ("shortest", shortest.is_some(), limit, "`\"resize\": \"limit\"`"),
+            ("longest", longest.is_some(), follows, FOLLOWING),
+            ("multiple", multiple.is_some(), follows, FOLLOWING),
+            ("placement", is_placed, follows || self.resize == Resize::Contain, PLACED),
+        ];
+        if let Some((field, .., with)) =
+            used.iter().find(|(_, is_given, has_meaning, _)| *is_given && !has_meaning)
+        {
+            return Err(format!("{field} has a meaning only with {with}: leave it out"));
+        }
+        if shorter && size.is_none() {
+            return Err(
+                "size is not given: `\"resize\": \"shorter\"` needs the length of the shorter side".into()
+            );
+        }
+        if limit && shortest.or(longest).or(multiple).is_none() {
+            return Err(
+                "`\"resize\": \"limit\"` needs shortest, longest or multiple: expected at least one".into()
+            );
+        }
+        for (least, length, most, limit) in [
+            ("crop", crop, "size", size),
+            ("size", size, "longest", longest),
+            ("shortest", shortest, "longest", longest),
+        ] {
+            if let (Some(length), Some(limit)) = (length, limit)
+                && length > limit
+            {
+                return Err(format!("{least} is {length}, but {most} is {limit}: expected at most that"));
+            }
+        }
+        for (field, length) in [("size", size), ("shortest", shortest), ("longest", longest)] {
+            if let (Some(length), Some(multiple)) = (length, multiple)
+                && length % multiple != 0
+            {
+                return Err(format!(
+                    "{field} is {length}: expected a multiple of {multiple}, as multiple says"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What `longest` and `multiple` go with.
+const FOLLOWING: &str = "`\"resize\": \"limit\"`, or with `\"resize\": \"shorter\"` without crop";
+/// What `placement` goes with.
+const PLACED: &str = "`\"resize\": \"contain\"` or `\"limit\"`, or with `\"shorter\"` without crop";

@@ -105,3 +105,31 @@ fn a_number_out_of_range_is_refused_and_the_error_names_its_field_and_bound() {
         assert!(error.contains(field) && error.contains(most), "{text}: {error}");
     }
 }
+
+#[test]
+fn a_field_of_resizing_without_a_meaning_is_refused_and_the_error_says_what_it_goes_with() {
+    for (image, part) in [
+        (r#"{"size":256}"#, "size has a meaning only with `\"resize\": \"shorter\"`"),
+        (r#"{"resize":"cover","crop":224}"#, "crop has a meaning only with `\"resize\": \"shorter\"`"),
+        (
+            r#"{"resize":"shorter","size":8,"shortest":8}"#,
+            "shortest has a meaning only with `\"resize\": \"limit\"`",
+        ),
+        (r#"{"resize":"contain","longest":8}"#, "longest has a meaning only with `\"resize\": \"limit\"`"),
+        (r#"{"resize":"shorter","size":8,"crop":8,"multiple":4}"#, "`\"resize\": \"shorter\"` without crop"),
+        (r#"{"placement":"top_left"}"#, "placement has a meaning only with `\"resize\": \"contain\"`"),
+        (r#"{"resize":"shorter"}"#, "size is not given"),
+        (r#"{"resize":"limit"}"#, "needs shortest, longest or multiple"),
+        (r#"{"resize":"shorter","size":200,"crop":224}"#, "crop is 224, but size is 200"),
+        (r#"{"resize":"shorter","size":800,"longest":640}"#, "size is 800, but longest is 640"),
+        (r#"{"resize":"limit","shortest":800,"longest":640}"#, "shortest is 800, but longest is 640"),
+        (r#"{"resize":"limit","longest":1000,"multiple":32}"#, "longest is 1000: expected a multiple of 32"),
+        (r#"{"resize":"limit","longest":0}"#, "longest"),
+        (r#"{"resize":"limit","multiple":100000}"#, "65536"),
+        (r#"{"resize":"fit"}"#, "unknown variant `fit`"),
+    ] {
+        let error =
+            Manifest::parse(&format!(r#"{{"inputs":[{{"name":"x","image":{image}}}]}}"#)).unwrap_err();
+        assert!(error.contains(part), "{image}: {error}");
+    }
+}

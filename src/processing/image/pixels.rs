@@ -9,7 +9,7 @@ use fast_image_resize::pixels::{U8, U8x3};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 
 use crate::error::RequestError;
-use crate::model::manifest::{Background, Color, Filter, ImageInput, ImagePlacement, Resize};
+use crate::model::manifest::{Background, Color, Filter, ImageInput, ImagePlacement};
 
 /// An image with 8-bit channels, interleaved. It has one channel (gray) or three (RGB).
 pub(super) struct Pixels {
@@ -168,12 +168,13 @@ pub(super) fn resample_memory(from: (u32, u32), to: (u32, u32), channels: usize,
     (sides[2] * sides[3] + between) * channels + weights(sides[0], sides[2]) + weights(sides[1], sides[3])
 }
 
-/// Resizes an image to `width` × `height` with the filter of `spec`. With `cover`, the middle part with the same ratio of
-/// width to height is used.
+/// Resizes a part of an image (left, top, width, height) to `width` × `height` with the filter of `spec`. Filters read beyond
+/// the part, so that it has the same pixels as it has in the whole image when that is resized.
 pub(super) fn resample(
     mut pixels: Pixels,
     width: u32,
     height: u32,
+    [left, top, across, down]: [f64; 4],
     spec: &ImageInput,
 ) -> Result<Pixels, RequestError> {
     let with: fn(FilterType) -> ResizeAlg = match spec.antialias {
@@ -186,10 +187,7 @@ pub(super) fn resample(
         Filter::Bicubic => with(FilterType::CatmullRom),
         Filter::Lanczos3 => with(FilterType::Lanczos3),
     };
-    let mut options = ResizeOptions::new().resize_alg(algorithm).use_alpha(false);
-    if spec.resize == Resize::Cover {
-        options = options.fit_into_destination(Some((0.5, 0.5)));
-    }
+    let options = ResizeOptions::new().resize_alg(algorithm).use_alpha(false).crop(left, top, across, down);
     // The pixel type is chosen here by the number of channels. The library can choose it at run time, but then the
     // code for all thirteen types would be linked. Source and result have the same image type, because a second type
     // would double the code.

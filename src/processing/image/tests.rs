@@ -9,20 +9,30 @@ use crate::memory::{Budget, Share};
 use crate::model::{Dim, Manifest};
 
 fn decoder(image: &str, shape: [usize; 4]) -> Result<ImageDecoder, String> {
+    listed(image, shape.map(Dim::Fixed), &[])
+}
+
+/// A decoder for an input of this shape, with these entries of `shapes`.
+fn listed(image: &str, shape: [Dim; 4], shapes: &[[Dim; 4]]) -> Result<ImageDecoder, String> {
     let manifest = Manifest::parse(&format!(r#"{{"inputs":[{{"name":"x","image":{image}}}]}}"#)).unwrap();
-    let shape = shape.map(Dim::Fixed).to_vec();
-    let input = TensorMetadata {
+    let input = |shape: &[Dim; 4]| TensorMetadata {
         name: "x".into(),
         datatype: Datatype::Fp32,
-        shape,
+        shape: shape.to_vec(),
         accepts: MEDIA_TYPES,
         filled_by: None,
     };
     ImageDecoder::new(
         manifest.inputs[0].image.as_ref().unwrap(),
-        &input,
+        &input(&shape),
+        &shapes.iter().map(input).collect::<Vec<_>>(),
         &Limits { max_image_pixels: 1_000_000, ..Limits::default() },
     )
+}
+
+/// A gray input whose height and width are open.
+fn open() -> [Dim; 4] {
+    [Dim::Fixed(1), Dim::Fixed(1), Dim::Open(None), Dim::Open(None)]
 }
 
 fn png(image: impl Into<DynamicImage>) -> Vec<u8> {
@@ -32,10 +42,14 @@ fn png(image: impl Into<DynamicImage>) -> Vec<u8> {
 }
 
 fn decode(decoder: &ImageDecoder, file: &[u8]) -> Result<Vec<f32>, RequestError> {
+    let Elements::Fp32(values) = tensor(decoder, &[file.to_vec()])?.into_elements() else { panic!() };
+    Ok(values)
+}
+
+fn tensor(decoder: &ImageDecoder, files: &[Vec<u8>]) -> Result<Tensor, RequestError> {
     let mut memory = Share::none(&Budget::unbounded());
     let mut allowance = Allowance { memory: &mut memory, is_due: &|| Ok(()) };
-    let (Elements::Fp32(values), _) = decoder.decode(&[file.to_vec()], &mut allowance)? else { panic!() };
-    Ok(values)
+    Ok(decoder.decode(files, &mut allowance)?.0)
 }
 
 fn two_pixels() -> Vec<u8> {
@@ -102,7 +116,7 @@ fn decoding_returns_the_placement_of_each_image() {
         decoder.decode(std::slice::from_ref(&file), &mut allowance).unwrap().1[0]
     };
     let orientation = Orientation::NoTransforms;
-    let expected = |scale, offset| Placement { size: (40, 20), orientation, scale, offset };
+    let expected = |scale, offset| Placement { size: (40, 20), orientation, scale, offset, tensor: (10, 20) };
     assert_eq!(placement(r#"{"color":"gray"}"#), expected((0.25, 1.0), (0.0, 0.0)));
     // The image becomes 10 × 5 pixels, with 7 empty rows above and 8 below.
     let contain = placement(r#"{"color":"gray","resize":"contain"}"#);
@@ -124,21 +138,167 @@ fn a_transparent_background_is_white_for_a_dark_image_and_black_for_a_light_one(
     }
 }
 
-#[test]
-fn exif_orientation_is_honoured() {
-    let image = ::image::RgbImage::from_fn(16, 8, |x, _| ::image::Rgb([if x < 8 { 0 } else { 255 }; 3]));
+/// A JPEG file with an EXIF orientation. EXIF has one IFD entry, and is put after the first marker.
+fn turned_jpeg(image: impl Into<DynamicImage>, orientation: u8) -> Vec<u8> {
     let mut jpeg = Cursor::new(Vec::new());
-    DynamicImage::from(image).write_to(&mut jpeg, ImageFormat::Jpeg).unwrap();
-    // EXIF with one IFD entry, orientation 6 (turn 90° clockwise). It is put after the first marker of the JPEG.
-    let tiff = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+    image.into().write_to(&mut jpeg, ImageFormat::Jpeg).unwrap();
+    let tiff = [&b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0"[..], &[orientation], &[0; 7]].concat();
     let mut file = jpeg.into_inner();
     let mut segment = vec![0xff, 0xe1, 0, (tiff.len() + 8) as u8];
     segment.extend_from_slice(b"Exif\0\0");
-    segment.extend_from_slice(tiff);
+    segment.extend_from_slice(&tiff);
     file.splice(2..2, segment);
+    file
+}
+
+#[test]
+fn exif_orientation_is_honoured() {
+    let image = ::image::RgbImage::from_fn(16, 8, |x, _| ::image::Rgb([if x < 8 { 0 } else { 255 }; 3]));
+    // Orientation 6 turns it 90° clockwise.
+    let file = turned_jpeg(image, 6);
     let decoder = decoder(r#"{"color":"gray"}"#, [1, 1, 16, 8]).unwrap();
     let values = decode(&decoder, &file).unwrap();
     assert!(values[0] < 32.0 && values[16 * 8 - 1] > 223.0, "{} {}", values[0], values[16 * 8 - 1]);
+}
+
+#[test]
+fn a_crop_is_the_middle_of_the_whole_resized_image_for_every_orientation() {
+    let image = ::image::GrayImage::from_fn(40, 30, |x, y| ::image::Luma([(x * x * 7 + y * 31) as u8]));
+    for orientation in 1..=8 {
+        let file = turned_jpeg(image.clone(), orientation);
+        for (size, filter) in [
+            (20, "bilinear"),
+            (20, "bicubic"),
+            (30, "nearest"),
+            (44, r#"bilinear","antialias":false,"layout":"NCHW"#),
+        ] {
+            let spec = |more: &str| {
+                format!(r#"{{"color":"gray","resize":"shorter","size":{size},"filter":"{filter}"{more}}}"#)
+            };
+            let whole =
+                tensor(&listed(&spec(""), open(), &[]).unwrap(), std::slice::from_ref(&file)).unwrap();
+            let crop = decode(&decoder(&spec(r#","crop":15"#), [1, 1, 15, 15]).unwrap(), &file).unwrap();
+            let [_, _, height, width] = *whole.shape() else { panic!("{:?}", whole.shape()) };
+            let shorter = if orientation < 5 { height } else { width };
+            assert_eq!((shorter, height.max(width)), (size, size * 4 / 3), "{orientation}");
+            let begin = |side: usize| ((side - 15) as f64 / 2.0).round_ties_even() as usize;
+            let Elements::Fp32(values) = whole.elements() else { panic!() };
+            for (line, ours) in crop.chunks(15).enumerate() {
+                let at = (begin(height) + line) * width + begin(width);
+                assert_eq!(
+                    ours,
+                    &values[at..at + 15],
+                    "line {line}, orientation {orientation}, {size} {filter}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_part_that_is_resized_lies_within_the_image_for_every_size() {
+    let spec = |image: &str| {
+        let manifest = Manifest::parse(&format!(r#"{{"inputs":[{{"name":"x","image":{image}}}]}}"#)).unwrap();
+        manifest.inputs[0].image.clone().unwrap()
+    };
+    let cover = (spec(r#"{"resize":"cover"}"#), (96, 64));
+    let crop = (spec(r#"{"resize":"shorter","size":256,"crop":224}"#), (224, 224));
+    let orientations = [Orientation::NoTransforms, Orientation::Rotate180, Orientation::Rotate90];
+    for (spec, sheet) in [cover, crop] {
+        for size in (1..300).flat_map(|width| (1..300).map(move |height| (width, height))) {
+            let fit = Fit::new(&spec, &[sheet], size).unwrap();
+            for orientation in orientations {
+                let [left, top, width, height] = stored_part(&fit, size, orientation);
+                let (across, down) = turned(size, orientation);
+                assert!(left >= 0.0 && left + width <= f64::from(across), "{size:?} {orientation:?}");
+                assert!(top >= 0.0 && top + height <= f64::from(down), "{size:?} {orientation:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_tensor_follows_its_image_or_is_the_listed_size_that_holds_it() {
+    let file = |width, height| png(::image::GrayImage::from_pixel(width, height, ::image::Luma([9])));
+    let spec = r#"{"color":"gray","resize":"limit","longest":8,"multiple":4,"background":1}"#;
+    let free = listed(spec, open(), &[]).unwrap();
+    for ((width, height), shape) in
+        [((8, 4), [1, 1, 4, 8]), ((3, 7), [1, 1, 8, 4]), ((16, 20), [1, 1, 8, 8]), ((1, 1), [1, 1, 4, 4])]
+    {
+        let made = tensor(&free, &[file(width, height)]).unwrap();
+        assert_eq!(made.shape(), shape);
+        assert_eq!(
+            made.elements(),
+            &Elements::Fp32(vec![9.0; made.elements().len()]),
+            "nothing but the image"
+        );
+    }
+    let shapes = [[1, 1, 4, 8], [1, 1, 8, 8]].map(|shape| shape.map(Dim::Fixed));
+    let bound = listed(spec, open(), &shapes).unwrap();
+    assert_eq!(tensor(&bound, &[file(8, 4)]).unwrap().shape(), [1, 1, 4, 8]);
+    let made = tensor(&bound, &[file(4, 8)]).unwrap();
+    assert_eq!(made.shape(), [1, 1, 8, 8]);
+    let line = [1.0, 1.0, 9.0, 9.0, 9.0, 9.0, 1.0, 1.0];
+    assert_eq!(made.elements(), &Elements::Fp32(line.repeat(8)), "the image keeps its size, in the middle");
+    let contain = listed(r#"{"color":"gray","resize":"contain"}"#, open(), &shapes).unwrap();
+    assert_eq!(tensor(&contain, &[file(20, 10)]).unwrap().shape(), [1, 1, 4, 8]);
+    assert_eq!(tensor(&contain, &[file(20, 20)]).unwrap().shape(), [1, 1, 8, 8]);
+}
+
+#[test]
+fn images_that_become_unlike_sizes_are_refused_in_one_request_and_a_tensor_is_not_made_beyond_the_limit() {
+    let file = |width, height| png(::image::GrayImage::new(width, height));
+    let free = listed(r#"{"color":"gray","resize":"limit","longest":900}"#, open(), &[]).unwrap();
+    assert_eq!(tensor(&free, &[file(4, 2), file(4, 2)]).unwrap().shape(), [2, 1, 2, 4]);
+    let error = tensor(&free, &[file(4, 2), file(2, 4)]).unwrap_err();
+    assert!(error.message.contains("image 1: it becomes 2×4, and the first image 4×2"), "{error}");
+    assert!(tensor(&free, &[]).is_err());
+    let large = listed(r#"{"color":"gray","resize":"shorter","size":60000}"#, open(), &[]).unwrap();
+    let error = tensor(&large, &[file(1, 1)]).unwrap_err();
+    assert_eq!(error.code, Code::TooLarge);
+    assert!(error.message.contains("1 images make 1 × 14400000000 bytes"), "{error}");
+}
+
+#[test]
+fn an_image_that_does_not_go_with_its_input_is_an_error_that_says_what_fits() {
+    let some = |height, width| [Dim::Fixed(1), Dim::Fixed(1), height, width];
+    let fixed = |side| some(Dim::Fixed(side), Dim::Fixed(side));
+    for (image, shape, shapes, part) in [
+        (r#"{"color":"gray"}"#, open(), vec![], "`\"resize\": \"limit\"`, with which they follow the image"),
+        (
+            r#"{"color":"gray"}"#,
+            some(Dim::Fixed(4), Dim::Open(None)),
+            vec![],
+            "both height and width, or neither",
+        ),
+        (
+            r#"{"color":"gray","resize":"shorter","size":8,"crop":6}"#,
+            fixed(8),
+            vec![],
+            "needs height and width 6, as image.crop says",
+        ),
+        (
+            r#"{"color":"gray","resize":"shorter","size":8,"crop":8}"#,
+            open(),
+            vec![fixed(8), fixed(6)],
+            "needs height and width 8",
+        ),
+        (
+            r#"{"color":"gray","resize":"limit","longest":8}"#,
+            open(),
+            vec![fixed(8), open()],
+            "a fixed height and width in each entry of `shapes`",
+        ),
+        (
+            r#"{"color":"gray","resize":"limit","longest":8,"placement":"top_left"}"#,
+            open(),
+            vec![],
+            "no image.placement",
+        ),
+    ] {
+        let error = listed(image, shape, &shapes).unwrap_err();
+        assert!(error.contains(part), "{image}: {error}");
+    }
 }
 
 #[test]

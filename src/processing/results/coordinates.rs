@@ -25,18 +25,45 @@ impl Counted {
     }
 }
 
+/// What is known of the width and height of the input tensor for images when a model is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Canvas {
+    /// Every request has this size.
+    Fixed([usize; 2]),
+    /// Each request has its own size. `like` is one that is possible: the outputs are checked with it at load.
+    Open { like: [usize; 2] },
+    /// There is no input for images.
+    Unknown,
+}
+
+impl Canvas {
+    /// The size with which outputs are checked at load.
+    pub fn at_load(self) -> Option<[usize; 2]> {
+        match self {
+            Canvas::Fixed(size) | Canvas::Open { like: size } => Some(size),
+            Canvas::Unknown => None,
+        }
+    }
+}
+
 /// Turns points of the input tensor into points of the answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Frame {
     /// Where the image lies in the tensor; `None` when the request brought a tensor.
     placement: Option<Placement>,
     coordinates: Coordinates,
+    canvas: Option<[usize; 2]>,
 }
 
 impl Frame {
-    /// The frame of one row.
-    pub fn new(placement: Option<Placement>, coordinates: Coordinates) -> Frame {
-        Frame { placement, coordinates }
+    /// The frame of one row. `canvas` is the width and height of the input tensor, where they are known.
+    pub fn new(placement: Option<Placement>, coordinates: Coordinates, canvas: Option<[usize; 2]>) -> Frame {
+        Frame { placement, coordinates, canvas }
+    }
+
+    /// The width and height of the input tensor for images; `None` when there is none.
+    pub fn canvas(&self) -> Option<[usize; 2]> {
+        self.canvas
     }
 
     /// What the coordinates count.
@@ -132,11 +159,12 @@ mod tests {
             (Orientation::Rotate270FlipH, (20, 40), [16.0, 34.0, 20.0, 40.0]),
             (Orientation::Rotate270, (20, 40), [0.0, 34.0, 4.0, 40.0]),
         ] {
-            let placement = Placement { size, orientation, scale: (2.0, 2.0), offset: (10.0, -30.0) };
+            let placement =
+                Placement { size, orientation, scale: (2.0, 2.0), offset: (10.0, -30.0), tensor: (9, 9) };
             let tensor = [0, 1, 2, 3].map(|at| upright[at] * 2.0 + if at % 2 == 0 { 10.0 } else { -30.0 });
-            let frame = Frame::new(Some(placement), Coordinates::Image);
+            let frame = Frame::new(Some(placement), Coordinates::Image, None);
             assert_eq!(frame.sides(tensor), [0.0, 0.0, 6.0, 4.0], "{orientation:?}");
-            assert_eq!(Frame::new(Some(placement), Coordinates::Upright).sides(tensor), upright);
+            assert_eq!(Frame::new(Some(placement), Coordinates::Upright, None).sides(tensor), upright);
             assert_eq!(frame.counted(), Counted::Image);
             assert_eq!(frame.size(), Some([40, 20]), "{orientation:?}");
             for point in [[3.0, 2.0], [30.0, 19.5], [0.0, 7.0]] {
@@ -152,13 +180,14 @@ mod tests {
             orientation: Orientation::NoTransforms,
             scale: (64.0, 64.0),
             offset: (0.0, 0.0),
+            tensor: (64, 64),
         };
-        let frame = Frame::new(Some(placement), Coordinates::Image);
+        let frame = Frame::new(Some(placement), Coordinates::Image, None);
         assert_eq!(frame.sides([-9.0, 32.0, 900.0, 900.0]), [0.0, 0.5, 1.0, 1.0]);
         assert_eq!(frame.sides([70.0, 70.0, 80.0, 80.0]), [1.0; 4]);
         assert_eq!(frame.point([128.0, -64.0]), [2.0, -1.0]);
         assert_eq!(
-            Frame::new(None, Coordinates::Image).sides([-9.0, 32.0, 900.0, 900.0]),
+            Frame::new(None, Coordinates::Image, None).sides([-9.0, 32.0, 900.0, 900.0]),
             [-9.0, 32.0, 900.0, 900.0]
         );
     }

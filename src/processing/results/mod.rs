@@ -34,6 +34,7 @@ use crate::model::choices::Choices;
 use crate::model::input::Placement;
 use crate::model::manifest::{Coordinates, ResultManifest};
 
+pub use self::coordinates::Canvas;
 pub use self::events::{Pace, Tracker};
 pub use self::of_request::{MadeResult, WantedResult};
 pub use self::settings::Settled;
@@ -72,6 +73,7 @@ pub struct ResultMaker {
     kind: Kind,
     /// The outputs that it reads, by their places in the signature.
     outputs: Vec<usize>,
+    canvas: Canvas,
 }
 
 #[derive(Debug)]
@@ -85,15 +87,15 @@ enum Kind {
 
 impl ResultMaker {
     /// Makes what `spec` describes. `outputs` are those of the signature. `labels` are those of the classes, or the
-    /// characters; empty when there are none. `canvas` is the width and height of the input tensor for images, where
-    /// they are known. `pace` is that of the input for sound; `None` when there is none or its rate is not known.
+    /// characters; empty when there are none. `canvas` is the width and height of the input tensor for images. `pace` is
+    /// that of the input for sound; `None` when there is none or its rate is not known.
     ///
     /// Errors: a sentence that says which setting or output does not fit.
     pub fn new(
         spec: &ResultManifest,
         outputs: &[Declared],
         labels: Vec<String>,
-        canvas: Option<[usize; 2]>,
+        canvas: Canvas,
         pace: Option<Pace>,
     ) -> Result<ResultMaker, String> {
         let made = match spec {
@@ -102,7 +104,7 @@ impl ResultMaker {
             ResultManifest::Masks(spec) => MaskMaker::new(spec, outputs, labels, canvas)
                 .map(|(kind, outputs)| (Kind::Masks(kind), outputs)),
             ResultManifest::Regions(spec) => {
-                Regions::new(spec, outputs, canvas).map(|(kind, outputs)| (Kind::Regions(kind), outputs))
+                Regions::new(spec, outputs).map(|(kind, outputs)| (Kind::Regions(kind), outputs))
             }
             ResultManifest::Text(spec) => {
                 Lines::new(spec, outputs, labels).map(|(kind, outputs)| (Kind::Lines(kind), outputs))
@@ -112,7 +114,7 @@ impl ResultMaker {
             }
         };
         let (kind, outputs) = made.map_err(|error| format!("result: {error}"))?;
-        Ok(ResultMaker { kind, outputs })
+        Ok(ResultMaker { kind, outputs, canvas })
     }
 
     /// The outputs that the answers are made from, by their places in the signature.
@@ -139,6 +141,11 @@ impl ResultMaker {
             Kind::Events(kind) => kind.labels(),
             Kind::Regions(_) | Kind::Lines(_) => &[],
         }
+    }
+
+    /// Whether the answers are faces, and nothing else.
+    pub fn finds_faces(&self) -> bool {
+        matches!(&self.kind, Kind::Detections(kind) if kind.finds_faces())
     }
 
     /// The settings that a request can change: name, and default, least and most.
@@ -187,7 +194,8 @@ impl ResultMaker {
 
     /// Makes the answers of a request. `outputs` are those that [`ResultMaker::outputs`] names, in its order.
     /// `placements` has one entry for each image file of the request. `rows` is the number of rows of the request; it
-    /// counts only for outputs without an axis of rows.
+    /// counts only for outputs without an axis of rows. `canvas` is the width and height of the request's tensor of images; it
+    /// counts only for [`Canvas::Open`].
     ///
     /// Errors: the outputs have shapes that cannot be read.
     pub fn make(
@@ -195,6 +203,7 @@ impl ResultMaker {
         outputs: &[View<'_>],
         placements: &[Placement],
         rows: usize,
+        canvas: Option<[usize; 2]>,
         settled: &Settled,
     ) -> Result<Made<Answers>, String> {
         let own = match &self.kind {
@@ -208,10 +217,16 @@ impl ResultMaker {
         if !placements.is_empty() && placements.len() != rows {
             return Err(format!("the outputs have {rows} rows for {} images", placements.len()));
         }
+        let canvas = match self.canvas {
+            Canvas::Fixed(size) => Some(size),
+            Canvas::Open { .. } => canvas,
+            Canvas::Unknown => None,
+        };
         let mut made =
             Made { answer: Answers { rows: Vec::with_capacity(rows), counted: None }, non_finite: 0 };
         for row in 0..rows {
-            let frame = Frame::new(placements.get(row).copied(), self.coordinates().unwrap_or_default());
+            let coordinates = self.coordinates().unwrap_or_default();
+            let frame = Frame::new(placements.get(row).copied(), coordinates, canvas);
             made.answer.counted = self.coordinates().map(|_| frame.counted());
             let (answer, non_finite) = self.row(outputs, row, &frame, settled)?;
             made.answer.rows.push(answer);

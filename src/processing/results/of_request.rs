@@ -22,6 +22,8 @@ pub struct WantedResult {
     pub settled: Settled,
     /// The number of rows of the request.
     pub rows: usize,
+    /// The width and height of the images, if the request brings a tensor of them.
+    pub canvas: Option<[usize; 2]>,
     /// Whether the request gets the outputs that the result is made from, too.
     pub with_outputs: bool,
 }
@@ -116,8 +118,10 @@ impl ResultMaker {
         share: &Share,
     ) -> Result<MadeResult, RequestError> {
         let placements: Vec<_> = known.iter().filter_map(|row| row.placement).collect();
+        let tensor = |placement: &Placement| [placement.tensor.0 as usize, placement.tensor.1 as usize];
+        let canvas = placements.first().map(tensor).or(wanted.canvas);
         let Made { answer, non_finite } = self.with_views(outputs, &placements, share, |views| {
-            self.make(views, &placements, wanted.rows, &wanted.settled)
+            self.make(views, &placements, wanted.rows, canvas, &wanted.settled)
         })?;
         let rows: Vec<Box<RawValue>> = answer.rows.iter().map(json_of).collect::<Result<_, _>>()?;
         Ok(MadeResult { rows, coordinates: answer.counted.map(|counted| counted.name()), non_finite })

@@ -33,6 +33,7 @@ impl Case {
             declared.push(Declared { name: output["name"].as_str().unwrap().into(), shape: open });
             outputs.push(Output { shape, values });
         }
+        let canvas = canvas.map_or(Canvas::Unknown, Canvas::Fixed);
         let maker = ResultMaker::new(&spec, &declared, labels, canvas, None)?;
         let mut choices = Choices::default();
         for (name, value) in case["parameters"].as_object().into_iter().flatten() {
@@ -46,7 +47,7 @@ impl Case {
         let outputs = self.maker.outputs().iter().map(|at| &self.outputs[*at]);
         let views: Vec<View<'_>> =
             outputs.map(|output| View::new(&output.shape, &output.values).unwrap()).collect();
-        self.maker.make(&views, &[], self.rows, &self.settled)
+        self.maker.make(&views, &[], self.rows, None, &self.settled)
     }
 }
 
@@ -242,9 +243,9 @@ fn detect(shape: &[usize], values: &[f32]) -> Made<Answers> {
     let spec: ResultManifest =
         serde_json::from_str(r#"{"kind":"detections","decoder":"yolo","nms":"all"}"#).unwrap();
     let declared = [Declared { name: "y".into(), shape: shape.iter().map(|length| Some(*length)).collect() }];
-    let maker = ResultMaker::new(&spec, &declared, vec![], None, None).unwrap();
+    let maker = ResultMaker::new(&spec, &declared, vec![], Canvas::Unknown, None).unwrap();
     let settled = maker.settle(&Choices::default()).unwrap();
-    maker.make(&[View::new(shape, values).unwrap()], &[], 1, &settled).unwrap()
+    maker.make(&[View::new(shape, values).unwrap()], &[], 1, None, &settled).unwrap()
 }
 
 #[test]
@@ -256,4 +257,24 @@ fn twenty_five_thousand_candidates_take_no_quadratic_time() {
     assert_eq!(found.len(), 300);
     // The square would be 312 million comparisons. The bound is loose: tests run without much optimisation.
     assert!(begun.elapsed().as_secs_f32() < 2.0, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn boxes_in_parts_of_the_input_count_the_size_that_each_request_has() {
+    let spec = r#"{"kind":"detections","decoder":"detr","outputs":{"logits":"l","boxes":"b"},"score_threshold":0.5}"#;
+    let spec: ResultManifest = serde_json::from_str(spec).unwrap();
+    let declared = [("l", Some(1)), ("b", Some(4))]
+        .map(|(name, last)| Declared { name: name.into(), shape: vec![Some(1), Some(1), last] });
+    let canvas = Canvas::Open { like: [64, 64] };
+    let maker = ResultMaker::new(&spec, &declared, vec![], canvas).unwrap();
+    let settled = maker.settle(&Choices::default()).unwrap();
+    let views =
+        [View::new(&[1, 1, 1], &[3.0]).unwrap(), View::new(&[1, 1, 4], &[0.5, 0.5, 0.5, 0.25]).unwrap()];
+    for (canvas, sides) in [([80, 40], [20.0, 15.0, 60.0, 25.0]), ([40, 80], [10.0, 30.0, 30.0, 50.0])] {
+        let Made { answer, .. } = maker.make(&views, &[], 1, Some(canvas), &settled).unwrap();
+        let Answer::Detections(found) = &answer.rows[0] else { panic!("{answer:?}") };
+        assert_eq!(found[0].sides, sides);
+    }
+    let error = maker.make(&views, &[], 1, None, &settled).unwrap_err();
+    assert!(error.contains("parts of the input's size"), "{error}");
 }

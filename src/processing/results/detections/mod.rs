@@ -18,14 +18,17 @@ mod yolo;
 
 use serde::Serialize;
 
-use super::coordinates::{Frame, around};
+use super::coordinates::{Canvas, Frame, around};
 use super::settings::{Settled, Wish};
 use super::view::View;
 use super::{Declared, Made};
 use crate::model::manifest::{Coordinates, DetectionsManifest, Suppression};
 use candidates::{Candidate, Candidates};
+use overlap::Suppressor;
 use rule::Rule;
 use shape::Shape;
+
+pub use shape::canvas_is_unknown;
 
 /// One row of the outputs, as a decoder reads it.
 trait Head {
@@ -94,6 +97,8 @@ pub struct Found {
 #[derive(Debug)]
 pub struct Detections {
     rule: Rule,
+    /// What the rule is made of, when each request has its own width and height.
+    open: Option<Box<(DetectionsManifest, Vec<Declared>)>>,
     suppression: Suppression,
     labels: Vec<String>,
     coordinates: Coordinates,
@@ -101,24 +106,25 @@ pub struct Detections {
 }
 
 impl Detections {
-    /// Makes the decoder that `spec` describes. `canvas` is the width and height of the input tensor, where they are
-    /// known. Returns also the places in `outputs` of the outputs that it reads, in its order.
+    /// Makes the decoder that `spec` describes. `canvas` is the width and height of the input tensor.
+    /// Returns also the places in `outputs` of the outputs that it reads, in its order.
     ///
     /// Errors: the outputs have shapes that the decoder cannot read.
     pub fn new(
         spec: &DetectionsManifest,
         outputs: &[Declared],
         labels: Vec<String>,
-        canvas: Option<[usize; 2]>,
+        canvas: Canvas,
     ) -> Result<(Detections, Vec<usize>), String> {
         let classes = Some(labels.len()).filter(|count| *count > 0);
-        let (rule, sources) = Rule::new(spec, outputs, classes, canvas)?;
+        let (rule, sources) = Rule::new(spec, outputs, classes, canvas.at_load())?;
         let suppression = spec.nms.unwrap_or_else(|| rule.usual_suppression());
         let wish = Wish::new()
             .number("score_threshold", spec.score_threshold, 0.0, 1.0)
             .number("iou_threshold", spec.iou_threshold, 0.0, 1.0)
             .count("max", spec.max);
-        Ok((Detections { rule, suppression, labels, coordinates: spec.coordinates, wish }, sources))
+        let open = matches!(canvas, Canvas::Open { .. }).then(|| Box::new((spec.clone(), outputs.to_vec())));
+        Ok((Detections { rule, open, suppression, labels, coordinates: spec.coordinates, wish }, sources))
     }
 
     /// The thresholds that a request can set.
@@ -131,12 +137,21 @@ impl Detections {
         &self.labels
     }
 
+    /// Whether it finds faces: its only label says so, or it has none and is of a form that is made for faces.
+    pub fn finds_faces(&self) -> bool {
+        match self.labels.as_slice() {
+            [only] => only.eq_ignore_ascii_case("face"),
+            [] => matches!(self.rule, Rule::AnchorFree(..)),
+            _ => false,
+        }
+    }
+
     /// The coordinates of answers about image files.
     pub fn coordinates(&self) -> Coordinates {
         self.coordinates
     }
 
-    /// The most bytes of the lists of candidates and boxes of one row.
+    /// The most bytes of the lists of candidates of one row, and of the boxes that are kept.
     pub fn memory(&self, outputs: &[View<'_>]) -> usize {
         self.rule.places(outputs).saturating_mul(size_of::<Candidate>() + size_of::<Shape>())
     }
@@ -170,28 +185,39 @@ impl Detections {
         frame: &Frame,
         thresholds: Thresholds,
     ) -> Result<Made<Vec<Found>>, String> {
-        let head = self.rule.head(outputs, row)?;
+        let own = self.rule_for(frame.canvas())?;
+        let head = own.as_ref().unwrap_or(&self.rule).head(outputs, row)?;
         let mut candidates = Candidates::above(thresholds.score);
         head.find(&mut candidates);
         let mut non_finite = candidates.non_finite;
-        let mut best = candidates.into_best();
-        let mut shapes = Vec::with_capacity(best.len());
-        best.retain(|candidate| {
-            let shape = head.shape(candidate.place);
-            if shape.is_finite() {
-                shapes.push(shape);
-            } else {
-                non_finite += 1;
-            }
-            shape.is_finite()
+        let mut ranking = candidates.into_ranking();
+        ranking.retain(|candidate| {
+            let is_finite = head.shape(candidate.place).is_finite();
+            non_finite += usize::from(!is_finite);
+            is_finite
         });
-        let kept = overlap::kept(&best, &shapes, thresholds.overlap, self.suppression, thresholds.max);
-        let found = |at: usize| Found {
-            detection: self.detection(&best[at], &shapes[at], &*head, frame),
-            bounds: shapes[at].bounds(),
-            coefficients: head.coefficients(best[at].place),
-        };
-        Ok(Made { answer: kept.into_iter().map(found).collect(), non_finite })
+        let mut suppressor = Suppressor::new(thresholds.overlap, self.suppression);
+        let mut found = Vec::new();
+        while found.len() < thresholds.max
+            && let Some(candidate) = ranking.next()
+        {
+            let shape = head.shape(candidate.place);
+            if suppressor.keeps(&candidate, &shape) {
+                found.push(Found {
+                    detection: self.detection(&candidate, &shape, &*head, frame),
+                    bounds: shape.bounds(),
+                    coefficients: head.coefficients(candidate.place),
+                });
+            }
+        }
+        Ok(Made { answer: found, non_finite })
+    }
+
+    /// The rule for a request with its own width and height; `None` when all requests have the same.
+    fn rule_for(&self, canvas: Option<[usize; 2]>) -> Result<Option<Rule>, String> {
+        let Some((spec, outputs)) = self.open.as_deref() else { return Ok(None) };
+        let classes = Some(self.labels.len()).filter(|count| *count > 0);
+        Rule::new(spec, outputs, classes, canvas).map(|(rule, _)| Some(rule))
     }
 
     fn detection(&self, candidate: &Candidate, shape: &Shape, head: &dyn Head, frame: &Frame) -> Detection {

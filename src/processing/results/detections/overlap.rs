@@ -4,42 +4,44 @@ use super::candidates::Candidate;
 use super::shape::Shape;
 use crate::model::manifest::Suppression;
 
-/// The places in `candidates` of those that are kept, at most `max`. `candidates` and `shapes` are in the order of
-/// scores. A candidate is dropped when its overlap with one that is kept is larger than `threshold`.
+/// Decides for one candidate after the other, in the order of scores, whether it is kept.
 ///
-/// The time grows with candidates × `max`.
-pub fn kept(
-    candidates: &[Candidate],
-    shapes: &[Shape],
+/// The time grows with candidates × kept ones.
+#[derive(Debug)]
+pub struct Suppressor {
     threshold: f32,
     scope: Suppression,
-    max: usize,
-) -> Vec<usize> {
-    if scope == Suppression::None {
-        return (0..candidates.len().min(max)).collect();
+    /// The boxes that are kept: those of each class apart, or all together.
+    groups: Vec<Group>,
+    group_of_class: Vec<Option<usize>>,
+}
+
+impl Suppressor {
+    /// A candidate is dropped when its overlap with one that is kept is larger than `threshold`.
+    pub fn new(threshold: f32, scope: Suppression) -> Suppressor {
+        Suppressor { threshold, scope, groups: Vec::new(), group_of_class: Vec::new() }
     }
-    let mut kept = Vec::new();
-    // The boxes that are kept: those of each class apart, or all together.
-    let mut groups: Vec<Group> = Vec::new();
-    let mut group_of_class: Vec<Option<usize>> = Vec::new();
-    for (at, (candidate, shape)) in candidates.iter().zip(shapes).enumerate() {
-        if kept.len() == max {
-            break;
+
+    /// Whether the next candidate is kept.
+    pub fn keeps(&mut self, candidate: &Candidate, shape: &Shape) -> bool {
+        let class = match self.scope {
+            Suppression::None => return true,
+            Suppression::All => 0,
+            Suppression::PerClass => candidate.class as usize,
+        };
+        if self.group_of_class.len() <= class {
+            self.group_of_class.resize(class + 1, None);
         }
-        let class = if scope == Suppression::All { 0 } else { candidate.class as usize };
-        if group_of_class.len() <= class {
-            group_of_class.resize(class + 1, None);
-        }
-        let group = *group_of_class[class].get_or_insert_with(|| {
-            groups.push(Group::default());
-            groups.len() - 1
+        let group = *self.group_of_class[class].get_or_insert_with(|| {
+            self.groups.push(Group::default());
+            self.groups.len() - 1
         });
-        if !groups[group].overlaps(shape, threshold) {
-            groups[group].push(shape);
-            kept.push(at);
+        let is_kept = !self.groups[group].overlaps(shape, self.threshold);
+        if is_kept {
+            self.groups[group].push(shape);
         }
+        is_kept
     }
-    kept
 }
 
 /// Boxes that are kept. The numbers of upright boxes are in lists of their own, so that the loop over them is fast.
@@ -145,6 +147,20 @@ impl Gaussian {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The places of those that are kept, at most `max`.
+    fn kept(
+        candidates: &[Candidate],
+        shapes: &[Shape],
+        threshold: f32,
+        scope: Suppression,
+        max: usize,
+    ) -> Vec<usize> {
+        let mut suppressor = Suppressor::new(threshold, scope);
+        let all = candidates.iter().zip(shapes).enumerate();
+        let kept = all.filter(|(_, (candidate, shape))| suppressor.keeps(candidate, shape));
+        kept.map(|(at, _)| at).take(max).collect()
+    }
 
     fn run(boxes: &[(u32, [f32; 4])], threshold: f32, scope: Suppression, max: usize) -> Vec<usize> {
         let candidates: Vec<Candidate> = boxes

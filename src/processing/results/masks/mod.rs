@@ -8,7 +8,7 @@ mod semantic;
 
 use serde::Serialize;
 
-use super::coordinates::Frame;
+use super::coordinates::{Canvas, Frame};
 use super::detections::Detection;
 use super::settings::{Settled, Wish};
 use super::view::View;
@@ -60,13 +60,13 @@ enum Kind {
 }
 
 impl MaskMaker {
-    /// Makes the decoder that `spec` describes. `canvas` is the width and height of the input tensor, where they are
-    /// known. Returns also the places in `outputs` of the outputs that it reads, in its order.
+    /// Makes the decoder that `spec` describes. `canvas` is the width and height of the input tensor.
+    /// Returns also the places in `outputs` of the outputs that it reads, in its order.
     pub fn new(
         spec: &MasksManifest,
         outputs: &[Declared],
         labels: Vec<String>,
-        canvas: Option<[usize; 2]>,
+        canvas: Canvas,
     ) -> Result<(MaskMaker, Vec<usize>), String> {
         let (kind, sources) = match spec.decoder {
             MaskDecoder::Yolo => {
@@ -74,7 +74,7 @@ impl MaskMaker {
                 (Kind::Prototypes(Box::new(made)), sources)
             }
             MaskDecoder::Semantic => {
-                let (made, sources) = Semantic::new(spec, outputs, labels, canvas)?;
+                let (made, sources) = Semantic::new(spec, outputs, labels)?;
                 (Kind::Semantic(made), sources)
             }
         };

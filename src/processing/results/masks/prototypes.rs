@@ -5,8 +5,8 @@ use super::outline::{Field, clipped};
 use super::rle::{RunLengths, Runs};
 use super::{Mask, Object, check_pixels};
 use crate::model::manifest::{DetectionsManifest, MaskEncoding, MasksManifest};
-use crate::processing::results::coordinates::Frame;
-use crate::processing::results::detections::{Detections, Found, Thresholds};
+use crate::processing::results::coordinates::{Canvas, Frame};
+use crate::processing::results::detections::{Detections, Found, Thresholds, canvas_is_unknown};
 use crate::processing::results::settings::{Settled, Wish};
 use crate::processing::results::view::{View, show};
 use crate::processing::results::{Declared, Made};
@@ -16,7 +16,6 @@ use crate::processing::results::{Declared, Made};
 pub struct Prototypes {
     detections: Detections,
     encoding: MaskEncoding,
-    canvas: [usize; 2],
 }
 
 /// The prototypes of one row: `[count, height, width]`.
@@ -41,12 +40,9 @@ impl Prototypes {
         spec: &MasksManifest,
         outputs: &[Declared],
         labels: Vec<String>,
-        canvas: Option<[usize; 2]>,
+        canvas: Canvas,
     ) -> Result<(Prototypes, Vec<usize>), String> {
-        let canvas = canvas.ok_or(
-            "prototypes are smaller than the input, but the model has no input with a fixed width and height: fix them \
-             with `inputs[].shape` in model.json",
-        )?;
+        canvas.at_load().ok_or_else(|| canvas_is_unknown("prototypes are smaller than the input"))?;
         let (Some(output), Some(prototypes)) = (&spec.output, &spec.prototypes) else {
             return Err(
                 "the decoder `yolo` needs the names of the two outputs: `output` and `prototypes`".into()
@@ -70,10 +66,10 @@ impl Prototypes {
             ));
         };
         let detections = DetectionsManifest::of_masks(spec, output, *count);
-        let (detections, mut sources) = Detections::new(&detections, outputs, labels, Some(canvas))?;
+        let (detections, mut sources) = Detections::new(&detections, outputs, labels, canvas)?;
         sources.push(place);
         let encoding = spec.encoding.unwrap_or(MaskEncoding::Polygons);
-        Ok((Prototypes { detections, encoding, canvas }, sources))
+        Ok((Prototypes { detections, encoding }, sources))
     }
 
     pub fn wish(&self) -> &Wish {
@@ -115,7 +111,8 @@ impl Prototypes {
             return Err(format!("the prototypes have the shape {:?}: expected 4 axes", outputs[1].shape()));
         };
         let sheets = Sheets { values: outputs[1].row(row).values(), width: *width, height: *height };
-        let scale = [*width as f32 / self.canvas[0] as f32, *height as f32 / self.canvas[1] as f32];
+        let canvas = frame.canvas().ok_or("the width and height of the input are not known")?;
+        let scale = [*width as f32 / canvas[0] as f32, *height as f32 / canvas[1] as f32];
         let Made { answer: found, non_finite } =
             self.detections.found(&outputs[..1], row, frame, Thresholds::of(settled))?;
         let (mut objects, mut pixels) = (Vec::with_capacity(found.len()), 0);
@@ -127,7 +124,7 @@ impl Prototypes {
             let mask = match self.encoding {
                 MaskEncoding::Polygons => Mask::Polygons(cutout.polygons(scale, frame)),
                 MaskEncoding::Rle => {
-                    let [width, height] = frame.size().unwrap_or(self.canvas);
+                    let [width, height] = frame.size().unwrap_or(canvas);
                     let [left, top, right, bottom] = within(detection.sides, width, height);
                     pixels += (right - left) * (bottom - top);
                     check_pixels(pixels, "set `max` lower, or ask for `polygons`")?;

@@ -39,7 +39,6 @@ pub struct Class {
 #[derive(Debug)]
 pub struct Semantic {
     labels: Vec<String>,
-    canvas: Option<[usize; 2]>,
     wish: Wish,
 }
 
@@ -48,11 +47,10 @@ impl Semantic {
         spec: &MasksManifest,
         outputs: &[Declared],
         labels: Vec<String>,
-        canvas: Option<[usize; 2]>,
     ) -> Result<(Semantic, Vec<usize>), String> {
         let mut sources = Sources::new(outputs);
         let output = sources.one(spec.output.as_deref())?;
-        let made = Semantic { labels, canvas, wish: Wish::new() };
+        let made = Semantic { labels, wish: Wish::new() };
         sources.checked(output, |shape| made.check(shape))?;
         Ok((made, sources.into_places()))
     }
@@ -103,9 +101,9 @@ impl Semantic {
     pub fn of_row(&self, output: View<'_>, row: usize, frame: &Frame) -> Result<Made<Segmentation>, String> {
         let [.., height, width] = *output.shape() else { return Err("the output is no map".into()) };
         let (map, non_finite) = classes_of(output.row(row).values(), width * height)?;
-        let [across, down] = frame.size().or(self.canvas).unwrap_or([width, height]);
+        let [across, down] = frame.size().or(frame.canvas()).unwrap_or([width, height]);
         check_pixels(across.saturating_mul(down), "send a smaller image")?;
-        let [full_width, full_height] = self.canvas.unwrap_or([width, height]);
+        let [full_width, full_height] = frame.canvas().unwrap_or([width, height]);
         let scale = [width as f32 / full_width as f32, height as f32 / full_height as f32];
         let mut image = Vec::with_capacity(across * down);
         let mut counts = [0; MOST_CLASSES];

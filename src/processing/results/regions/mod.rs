@@ -38,21 +38,15 @@ pub struct Thresholds {
 pub struct Regions {
     min_size: f32,
     dilation: bool,
-    canvas: Option<[usize; 2]>,
     coordinates: Coordinates,
     wish: Wish,
 }
 
 impl Regions {
-    /// Makes the decoder that `spec` describes. `canvas` is the width and height of the input tensor, where they are
-    /// known. Returns also the place of its output in `outputs`.
+    /// Makes the decoder that `spec` describes, and the place of its output in `outputs`.
     ///
     /// Errors: the output is no map.
-    pub fn new(
-        spec: &RegionsManifest,
-        outputs: &[Declared],
-        canvas: Option<[usize; 2]>,
-    ) -> Result<(Regions, Vec<usize>), String> {
+    pub fn new(spec: &RegionsManifest, outputs: &[Declared]) -> Result<(Regions, Vec<usize>), String> {
         let mut sources = Sources::new(outputs);
         let output = sources.one(spec.output.as_deref())?;
         sources.checked(output, check)?;
@@ -61,13 +55,8 @@ impl Regions {
             .number("score_threshold", spec.score_threshold, 0.0, 1.0)
             .number("unclip_ratio", spec.unclip_ratio, 0.0, 100.0)
             .count("max", spec.max);
-        let regions = Regions {
-            min_size: spec.min_size,
-            dilation: spec.dilation,
-            canvas,
-            coordinates: spec.coordinates,
-            wish,
-        };
+        let regions =
+            Regions { min_size: spec.min_size, dilation: spec.dilation, coordinates: spec.coordinates, wish };
         Ok((regions, sources.into_places()))
     }
 
@@ -104,7 +93,7 @@ impl Regions {
     ) -> Result<Made<Vec<Region>>, String> {
         let [.., height, width] = output.shape() else { return Err("the output is no map".into()) };
         let map = Map::new(*width, output.row(row).values());
-        let scale = match self.canvas {
+        let scale = match frame.canvas() {
             Some(canvas) => [canvas[0] as f32 / *width as f32, canvas[1] as f32 / *height as f32],
             None => [1.0, 1.0],
         };
