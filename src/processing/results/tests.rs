@@ -266,7 +266,7 @@ fn boxes_in_parts_of_the_input_count_the_size_that_each_request_has() {
     let declared = [("l", Some(1)), ("b", Some(4))]
         .map(|(name, last)| Declared { name: name.into(), shape: vec![Some(1), Some(1), last] });
     let canvas = Canvas::Open { like: [64, 64] };
-    let maker = ResultMaker::new(&spec, &declared, vec![], canvas).unwrap();
+    let maker = ResultMaker::new(&spec, &declared, vec![], canvas, None).unwrap();
     let settled = maker.settle(&Choices::default()).unwrap();
     let views =
         [View::new(&[1, 1, 1], &[3.0]).unwrap(), View::new(&[1, 1, 4], &[0.5, 0.5, 0.5, 0.25]).unwrap()];
