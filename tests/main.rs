@@ -34,6 +34,8 @@ mod events;
 mod fetch;
 /// Plain HTTP on the public port, and the private listener.
 mod http;
+/// Images that are cropped, that set the size of their tensor, or that get a listed size.
+mod image_sizes;
 /// Modules import what src/lib.rs says.
 mod imports;
 /// The dependencies hold no async runtime.

@@ -7,19 +7,19 @@ use serde_json::{Value, json};
 use tungstenite::Message;
 
 /// A dark image with one bright rectangle: left, top, right, bottom.
-fn photo(width: u32, height: u32, [left, top, right, bottom]: [u32; 4]) -> image::RgbImage {
+pub fn photo(width: u32, height: u32, [left, top, right, bottom]: [u32; 4]) -> image::RgbImage {
     image::RgbImage::from_fn(width, height, |x, y| {
         let is_bright = (left..right).contains(&x) && (top..bottom).contains(&y);
         image::Rgb([if is_bright { 255 } else { 0 }; 3])
     })
 }
 
-fn png_of(image: image::RgbImage) -> Vec<u8> {
+pub fn png_of(image: image::RgbImage) -> Vec<u8> {
     encode(image, image::ImageFormat::Png)
 }
 
 /// A JPEG with an EXIF orientation.
-fn jpeg_with(orientation: u8, image: image::RgbImage) -> Vec<u8> {
+pub fn jpeg_with(orientation: u8, image: image::RgbImage) -> Vec<u8> {
     let mut file = std::io::Cursor::new(Vec::new());
     let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut file, 100);
     image.write_with_encoder(encoder).unwrap();
@@ -46,7 +46,7 @@ fn sides(detection: &Value) -> [f64; 4] {
     serde_json::from_value(detection["box"].clone()).unwrap_or_else(|_| panic!("no box in {detection}"))
 }
 
-fn assert_near(ours: [f64; 4], known: [u32; 4], tolerance: f64) {
+pub fn assert_near(ours: [f64; 4], known: [u32; 4], tolerance: f64) {
     let all = ours.iter().zip(known).all(|(ours, known)| (ours - f64::from(known)).abs() <= tolerance);
     assert!(all, "{ours:?} is not {known:?} ± {tolerance}");
 }
@@ -108,110 +108,6 @@ fn boxes_are_in_the_stored_pixels_of_a_turned_photograph_or_upright_when_model_j
         assert_eq!(reply["coordinates"], "upright");
         assert_near(sides(&reply["results"][0][0]), upright(orientation, known), 2.0);
     }
-}
-
-/// The corners of the only region in a reply: left, top, right, bottom.
-fn region(reply: &Value) -> [f64; 4] {
-    let [region] = reply["results"][0].as_array().unwrap_or_else(|| panic!("{reply}")).as_slice() else {
-        panic!("not one region: {reply}")
-    };
-    let corners: [[f64; 2]; 4] = serde_json::from_value(region["polygon"].clone()).unwrap();
-    let side = |axis: usize| {
-        let sides = corners.map(|corner| corner[axis]);
-        (sides.into_iter().fold(f64::MAX, f64::min), sides.into_iter().fold(0.0, f64::max))
-    };
-    let ((left, right), (top, bottom)) = (side(0), side(1));
-    [left, top, right, bottom]
-}
-
-/// The model `sizes`, whose map has a quarter of the width and height of its image, of any size.
-fn sizes(test: &str, image: &str, more: &str) -> PathBuf {
-    let manifest = format!(
-        r#"{{"inputs": [{{"name": "image", {image}}}], {more}
-            "result": {{"kind": "regions", "unclip_ratio": 0, "min_size": 1}}}}"#
-    );
-    with_manifest("sizes", test, &manifest)
-}
-
-#[test]
-fn regions_are_in_the_pixels_of_the_photograph_when_its_middle_is_cropped() {
-    let image = r#""shape": [-1, 3, 64, 64],
-        "image": {"resize": "shorter", "size": 80, "crop": 64, "scale": 0.00392156862745098}"#;
-    let program = Program::serve(&sizes("sizes_crop", image, ""), &["--workers", "1"]);
-    let mut client = program.connect("/");
-    // A region ends in the middle of its last square of the map, which is 8 pixels of the photograph. 160 pixels become 80,
-    // of which 64 are seen: 16 are cut off at the top and bottom, and 176 of 480 at the sides.
-    let photo_of = |known| png_of(photo(480, 160, known));
-    let reply = ask_json(&mut client, Message::binary(photo_of([224, 40, 280, 88])));
-    assert_near(region(&reply), [224, 40, 272, 80], 0.1);
-    let reply = ask_json(&mut client, Message::binary(photo_of([0, 0, 100, 160])));
-    assert_eq!(reply["results"], json!([[]]), "what is cut off is not seen");
-    let reply = ask_json(&mut client, Message::binary(photo_of([0, 0, 480, 160])));
-    assert_near(region(&reply), [176, 16, 296, 136], 0.1);
-    let turned = jpeg_with(6, photo(480, 160, [224, 40, 280, 88]));
-    assert_near(region(&ask_json(&mut client, Message::binary(turned))), [224, 48, 272, 88], 0.1);
-}
-
-#[test]
-fn regions_are_in_the_pixels_of_the_photograph_when_the_tensor_follows_its_size() {
-    let image =
-        r#""image": {"resize": "limit", "longest": 160, "multiple": 32, "scale": 0.00392156862745098}"#;
-    let shapes = r#""shapes": [{"image": [-1, 3, 160, 96]}, {"image": [-1, 3, 96, 160]}, {"image": [-1, 3, 160, 160]}],"#;
-    for (name, more, shape) in
-        [("sizes_free", "", json!([1, 1, 24, 40])), ("sizes_listed", shapes, json!([1, 1, 24, 40]))]
-    {
-        let program = Program::serve(&sizes(name, image, more), &["--workers", "1"]);
-        let mut client = program.connect("/?score_threshold=0.5");
-        for (size, known) in [
-            ((160, 96), [32, 16, 64, 80]),
-            ((320, 200), [64, 40, 160, 120]),
-            ((100, 150), [20, 30, 60, 120]),
-            ((40, 40), [8, 8, 32, 24]),
-            ((640, 300), [0, 0, 320, 300]),
-        ] {
-            let reply = ask_json(&mut client, Message::binary(png_of(photo(size.0, size.1, known))));
-            assert_eq!(reply["coordinates"], "image");
-            // A region ends in its last square of the map, which is 4 pixels of the tensor, and up to 20 of the photograph.
-            let tolerance = 5.0 * f64::from(size.0.max(size.1)).max(160.0) / 160.0;
-            assert_near(region(&reply), known, tolerance);
-        }
-        let path = format!("/v2/models/{name}/infer?results=false");
-        let reply =
-            program.post(&path, "Content-Type: image/png\r\n", &png_of(photo(320, 192, [0; 4]))).json();
-        assert_eq!(reply["outputs"][0]["shape"], shape, "{reply}");
-    }
-}
-
-#[test]
-fn a_tensor_of_an_open_size_is_answered_in_its_own_pixels() {
-    let image = r#""image": {"resize": "limit", "longest": 160}"#;
-    let program = Program::serve(&sizes("sizes_tensor", image, ""), &["--workers", "1"]);
-    let data: Vec<f32> = (0..3 * 32 * 64).map(|at| if at % 64 < 32 { 1.0 } else { 0.0 }).collect();
-    let request =
-        json!({"inputs": [{"name": "image", "shape": [1, 3, 32, 64], "datatype": "FP32", "data": data}]});
-    let reply = ask_json(&mut program.connect("/"), Message::text(request.to_string()));
-    assert_eq!(reply["coordinates"], "tensor");
-    assert_eq!(region(&reply), [0.0, 0.0, 28.0, 28.0], "it ends in its last square");
-}
-
-#[test]
-fn images_of_one_request_must_become_equally_large_and_the_next_request_succeeds() {
-    let image = r#""image": {"resize": "limit", "longest": 160, "scale": 0.00392156862745098}"#;
-    let program = Program::serve(&sizes("sizes_unlike", image, ""), &["--workers", "1"]);
-    let mut client = program.connect("/");
-    let ask_both = |client: &mut Client, second: (u32, u32)| {
-        let files =
-            [(64, 32), second].map(|(width, height)| base64(&png_of(photo(width, height, [0, 0, 32, 32]))));
-        let input = json!({"name": "image", "shape": [2], "datatype": "BYTES", "data": files});
-        ask_json(client, Message::text(json!({"inputs": [input]}).to_string()))
-    };
-    let reply = ask_both(&mut client, (32, 64));
-    assert_eq!(reply["code"], "invalid_request");
-    let error = reply["error"].as_str().unwrap();
-    assert!(error.contains("image 1: it becomes 32×64, and the first image 64×32"), "{error}");
-    assert!(error.contains("in another request"), "{error}");
-    let reply = ask_both(&mut client, (64, 32));
-    assert_eq!(reply["results"].as_array().map(Vec::len), Some(2), "{reply}");
 }
 
 #[test]
