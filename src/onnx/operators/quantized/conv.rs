@@ -278,7 +278,14 @@ impl Operator for Conv {
 
     fn then(&self, step: &Step) -> Option<Arc<dyn Operator>> {
         let channels = self.weights.as_ref()?.channels();
-        if self.form != Form::Sums {
+        // Only a plain addition: another order of the roundings would move numbers to other steps where they are quantized next.
+        let is_plain = match (step, &self.made) {
+            (Step::Scale { factors, .. }, Some(made)) => {
+                factors.iter().all(|factor| *factor == 1.0) && made.offsets == [0.0]
+            }
+            _ => true,
+        };
+        if self.form != Form::Sums || !is_plain {
             return None;
         }
         let made = Some(Made::with(self.made.as_ref(), step, 1, channels)?);
