@@ -7,6 +7,9 @@
 //! These instructions multiply numbers without a sign by numbers with one. Weights that have no 8 bits without their zero
 //! point, as unsigned ones, are shifted: then the sum of the numbers under the taps, times the shift, is added.
 
+// Other processors have no code that reads the weights.
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+
 use super::{AXES, Axis, all_axes};
 use crate::crew;
 use crate::integer::has_fours;

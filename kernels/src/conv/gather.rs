@@ -53,6 +53,7 @@ impl<'a, T: Copy + Default> Planes<'a, T> {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 impl<T> Planes<'_, T> {
     /// The plane of a channel.
     #[inline(always)]
@@ -103,6 +104,7 @@ pub struct Spans {
 
 impl Spans {
     /// The spans of a tap.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub fn of_tap(&self, tap: usize) -> &[Span] {
         let first = tap.checked_sub(1).map_or(0, |before| self.taps[before].0);

@@ -57,9 +57,9 @@ impl MatMul {
     }
 
     /// The zero point of each block.
-    fn zeros(&self, zero: Option<&Tensor>) -> TractResult<Vec<f32>> {
+    fn zeros(&self, zero: Option<&Tensor>) -> TractResult<TVec<f32>> {
         let count = self.columns * self.blocks();
-        let Some(zero) = zero else { return Ok(vec![(1_u32 << (self.bits - 1)) as f32; count]) };
+        let Some(zero) = zero else { return Ok(TVec::from_elem((1_u32 << (self.bits - 1)) as f32, count)) };
         if zero.datum_type() != DatumType::U8 {
             return floats(zero);
         }
@@ -74,7 +74,7 @@ impl MatMul {
     fn unpacked(&self, inputs: &Inputs<Tensor>) -> TractResult<Vec<f32>> {
         let packed = elements::<u8>(inputs.required(1, "B")?)?;
         let (scales, zeros) = (floats(inputs.required(2, "scales")?)?, self.zeros(inputs.optional(3))?);
-        let blocks: Option<Vec<i32>> = inputs.optional(4).map(integers).transpose()?;
+        let blocks: Option<TVec<i32>> = inputs.optional(4).map(integers).transpose()?;
         let per_column = self.blocks() * self.block.div_ceil(8 / self.bits as usize);
         let count = self.columns * self.blocks();
         for (name, length, expected) in [

@@ -81,7 +81,7 @@ impl Conv {
                 self.groups
             )));
         }
-        let zeros = zero.map_or_else(|| Ok(vec![0]), integers)?;
+        let zeros = zero.map_or_else(|| Ok(tvec![0]), integers)?;
         let numbers = distances(w, w.shape()[1..].iter().product(), |line| pick(&zeros, line))?;
         let is_dense = w.rank() <= 2 + AXES && !is_cut(&self.windows);
         Ok(Weights::new(&numbers, [channels, w.shape()[1]], self.groups, is_dense))
@@ -177,7 +177,7 @@ impl Conv {
         let x_scale = scale(inputs.required(1, "x_scale")?, "x_scale")?;
         let y_scale = scale(inputs.required(6, "y_scale")?, "y_scale")?;
         let scales = floats(inputs.required(4, "w_scale")?)?;
-        let scales: Vec<f32> = scales.iter().map(|scale| x_scale * scale / y_scale).collect();
+        let scales: TVec<f32> = scales.iter().map(|scale| x_scale * scale / y_scale).collect();
         let bias = inputs.optional(8).map_or(Ok(&[0_i32][..]), elements::<i32>)?;
         with_small!(steps.datum_type, T, {
             filled::<T>(shape, |made| {
@@ -278,7 +278,14 @@ impl Operator for Conv {
 
     fn then(&self, step: &Step) -> Option<Arc<dyn Operator>> {
         let channels = self.weights.as_ref()?.channels();
-        if self.form != Form::Sums {
+        // Only a plain addition: another order of the roundings would move numbers to other steps where they are quantized next.
+        let is_plain = match (step, &self.made) {
+            (Step::Scale { factors, .. }, Some(made)) => {
+                factors.iter().all(|factor| *factor == 1.0) && made.offsets == [0.0]
+            }
+            _ => true,
+        };
+        if self.form != Form::Sums || !is_plain {
             return None;
         }
         let made = Some(Made::with(self.made.as_ref(), step, 1, channels)?);

@@ -135,7 +135,7 @@ impl Operator for Quantize {
         let grid = self.axis.grid(x, scale, zero)?;
         let precision = self.precision(x.datum_type(), scale.datum_type())?;
         let scales = floats(scale)?;
-        let zeros = zero.map_or_else(|| Ok(vec![0; scales.len()]), integers)?;
+        let zeros = zero.map_or_else(|| Ok(scales.iter().map(|_| 0).collect()), integers)?;
         if matches!(precision, Precision::Double) {
             let numbers = elements::<i32>(x)?;
             let mut made = vec![0; numbers.len()];
@@ -246,7 +246,7 @@ impl Operator for Dequantize {
         let (x, scale, zero) = (inputs.required(0, "x")?, inputs.required(1, "x_scale")?, inputs.optional(2));
         let grid = self.axis.grid(x, scale, zero)?;
         let scales = floats(scale)?;
-        let zeros = zero.map_or_else(|| Ok(vec![0; scales.len()]), integers)?;
+        let zeros = zero.map_or_else(|| Ok(scales.iter().map(|_| 0).collect()), integers)?;
         let mut made = vec![0.0; x.len()];
         with_stored!(x.datum_type(), T, {
             let integers = elements::<T>(x)?;

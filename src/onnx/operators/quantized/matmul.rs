@@ -153,7 +153,7 @@ impl MatMul {
     fn left(&self, inputs: &Inputs<Tensor>) -> TractResult<Vec<i16>> {
         let a = inputs.required(0, "A")?;
         let zeros = self.form.places().a_zero.and_then(|at| inputs.optional(at));
-        let zeros = zeros.map_or_else(|| Ok(vec![0]), integers)?;
+        let zeros = zeros.map_or_else(|| Ok(tvec![0]), integers)?;
         let (rows, width) = (a.shape().iter().rev().nth(1), a.shape().last());
         let rows = *rows.unwrap_or(&1);
         distances(a, *width.unwrap_or(&1), |line| pick(&zeros, line % rows.max(1)))
@@ -261,10 +261,10 @@ impl Operator for MatMul {
                 let found = quantization(numbers);
                 let mut left = vec![0; numbers.len()];
                 quantize::distances(numbers, &mut left, found.scale, found.zero, BYTE.range());
-                (left, vec![found.scale])
+                (left, tvec![found.scale])
             }
             Form::Floats => (self.left(inputs)?, floats(inputs.required(2, "a_scale")?)?),
-            _ => (self.left(inputs)?, Vec::new()),
+            _ => (self.left(inputs)?, tvec![]),
         };
         let sums = self.sums(&left, inputs)?;
         if let Some(made) = &self.made {

@@ -29,8 +29,12 @@ pub struct Unit {
 impl Unit {
     /// Reads a scale and a zero point that may be left out. `name` is that of the tensor.
     pub fn read(inputs: &Inputs<Tensor>, at: (usize, usize), name: &str) -> TractResult<Unit> {
-        let scale = scale(inputs.required(at.0, &format!("{name}_scale"))?, &format!("{name}_scale"))?;
-        Ok(Unit { scale, zero: zero(inputs.optional(at.1), &format!("{name}_zero_point"))? })
+        // The names are only written for an error.
+        let given = inputs.optional(at.0).ok_or_else(|| {
+            TractError::msg(format!("its input {} (`{name}_scale`, counted from 0) is missing", at.0))
+        })?;
+        let scale = scale(given, format_args!("{name}_scale"))?;
+        Ok(Unit { scale, zero: zero(inputs.optional(at.1), format_args!("{name}_zero_point"))? })
     }
 
     /// The number that an integer stands for.

@@ -70,7 +70,7 @@ impl Right {
             [inner] => (&[][..], *inner, 1),
             [stack @ .., inner, columns] => (stack, *inner, *columns),
         };
-        let zeros = zero.map_or_else(|| Ok(vec![0]), integers)?;
+        let zeros = zero.map_or_else(|| Ok(tvec![0]), integers)?;
         let mut numbers = distances(tensor, columns, |_| 0)?;
         if zeros.iter().any(|zero| *zero != 0) {
             for line in numbers.chunks_mut(columns.max(1)) {

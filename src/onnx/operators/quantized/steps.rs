@@ -5,6 +5,8 @@
 //! Invariant: a number is rounded to the nearest integer, a half to the even one, before the zero point is added. NaN
 //! becomes the smallest integer, as in onnxruntime.
 
+use std::fmt::Display;
+
 use onnxd_kernels::quantize as kernels;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::ToDim;
@@ -197,7 +199,7 @@ pub fn expect_stored(datum_type: DatumType) -> TractResult<()> {
 }
 
 /// The elements of a quantized tensor or a zero point as integers.
-pub fn integers(tensor: &Tensor) -> TractResult<Vec<i32>> {
+pub fn integers(tensor: &Tensor) -> TractResult<TVec<i32>> {
     with_stored!(tensor.datum_type(), T, {
         Ok(elements::<T>(tensor)?.iter().map(|element| element.integer()).collect())
     })
@@ -214,17 +216,17 @@ pub fn tensor_of(steps: Steps, shape: &[usize], integers: &[i32]) -> TractResult
 /// The elements of a tensor of floats.
 ///
 /// Errors: it is not of FP32, FP16 or FP64.
-pub fn floats(tensor: &Tensor) -> TractResult<Vec<f32>> {
+pub fn floats(tensor: &Tensor) -> TractResult<TVec<f32>> {
     if !tensor.datum_type().is_float() {
         return Err(TractError::msg(format!("a tensor of {:?}: expected floats", tensor.datum_type())));
     }
-    Ok(elements::<f32>(&*tensor.cast_to::<f32>()?)?.to_vec())
+    Ok(TVec::from_slice(elements::<f32>(&*tensor.cast_to::<f32>()?)?))
 }
 
 /// The only element of a scale.
 ///
 /// Errors: `name` says which scale has not one element.
-pub fn scale(tensor: &Tensor, name: &str) -> TractResult<f32> {
+pub fn scale(tensor: &Tensor, name: impl Display) -> TractResult<f32> {
     match floats(tensor)?[..] {
         [scale] => Ok(scale),
         _ => Err(not_single(name, tensor)),
@@ -232,7 +234,7 @@ pub fn scale(tensor: &Tensor, name: &str) -> TractResult<f32> {
 }
 
 /// The only element of a zero point; 0 when it is left out.
-pub fn zero(tensor: Option<&Tensor>, name: &str) -> TractResult<i32> {
+pub fn zero(tensor: Option<&Tensor>, name: impl Display) -> TractResult<i32> {
     let Some(tensor) = tensor else { return Ok(0) };
     match integers(tensor)?[..] {
         [zero] => Ok(zero),
@@ -240,7 +242,7 @@ pub fn zero(tensor: Option<&Tensor>, name: &str) -> TractResult<i32> {
     }
 }
 
-fn not_single(name: &str, tensor: &Tensor) -> TractError {
+fn not_single(name: impl Display, tensor: &Tensor) -> TractError {
     TractError::msg(format!("`{name}` has the shape {:?}: expected one element", tensor.shape()))
 }
 
