@@ -121,6 +121,12 @@ impl ServedModel {
         self.result.as_ref().map(ModelResult::metadata)
     }
 
+    /// What a step of a chain says about the result: it wants it with all defaults, and the outputs too.
+    pub fn whole_result(&self) -> Option<WantedResult> {
+        let settled = self.result.as_ref()?.settle(&Choices::default()).ok()?;
+        Some(WantedResult { settled, rows: 1, with_outputs: true, ..WantedResult::default() })
+    }
+
     /// What is made of the outputs; `None` for a model that answers with them.
     pub fn result(&self) -> Option<&ModelResult> {
         self.result.as_ref()

@@ -5,17 +5,17 @@
 //!
 //! Invariant: the tensors of a step fit its model in datatype and shape, as far as both are known before a request.
 
+mod parts;
 mod run;
 pub mod serve;
 pub mod trial;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::ServedModel;
 use crate::engine::Job;
 use crate::error::RequestError;
-use crate::model::manifest::EnsembleManifest;
+use crate::model::manifest::{ChangedInput, CropManifest, EnsembleManifest, MappedInput, StepManifest};
 use crate::model::signature::{choice, quoted};
 use crate::model::{Dim, Signature, TensorMetadata};
 use crate::processing::mapping::Mapping;
@@ -36,6 +36,21 @@ pub struct Chain {
     windows: usize,
     /// Makes the result of the outputs; `None` for a chain that answers with them.
     result: Option<Arc<ResultMaker>>,
+    /// How many results of steps there are.
+    results: usize,
+    /// The result of a step that is the answer; `None` when no step has one.
+    answer: Option<Answer>,
+    /// The most pixels of an image of which parts are cut out.
+    max_pixels: u64,
+}
+
+/// The answer of a chain whose steps have results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Answer {
+    /// The last result.
+    result: usize,
+    /// The result with the places, when the step of `result` ran for each of them. Each place then gets its fields.
+    places: Option<usize>,
 }
 
 /// One step: a model, and where its inputs come from.
@@ -47,6 +62,8 @@ struct Step {
     outputs: Vec<(usize, usize)>,
     /// The names of these tensors.
     makes: Vec<String>,
+    /// The number of the step's result among the results; `None` when the chain does not use it.
+    result: Option<usize>,
 }
 
 /// Where an input of a step comes from.
@@ -61,6 +78,31 @@ enum Source {
     },
     /// The step's model makes it from the text of this other input.
     FilledBy(usize),
+    /// Parts of an image, each for a run of the model.
+    Crop(Crop),
+}
+
+/// How parts of an image are cut out for a step.
+#[derive(Debug)]
+struct Crop {
+    /// The image, among the tensors: an input of the chain.
+    image: usize,
+    /// The places, among the results.
+    regions: usize,
+    if_tall: bool,
+    /// The tensor, the class and the least score that say that a part is upside down.
+    turn: Option<(usize, usize, f32)>,
+}
+
+impl Source {
+    /// Whether it needs the tensor at this place.
+    fn uses(&self, tensor: usize) -> bool {
+        match self {
+            Source::Tensor { at, .. } => *at == tensor,
+            Source::FilledBy(_) => false,
+            Source::Crop(crop) => crop.image == tensor || crop.turn.is_some_and(|(at, ..)| at == tensor),
+        }
+    }
 }
 
 /// A chain that fits its models, and what it takes and gives.
@@ -94,7 +136,7 @@ impl Chain {
             let within = |error: String| format!("step {} (`{}`): {error}", at + 1, step.model_name);
             let version = step.model_version.filter(|version| *version >= 0).map(|version| version.to_string());
             let model = find(&step.model_name, version.as_deref()).map_err(within)?;
-            building.add(model, &step.input_map, &step.output_map).map_err(within)?;
+            building.add(model, step).map_err(within)?;
         }
         building.finish()
     }
@@ -119,6 +161,16 @@ impl Chain {
         Chain { result, ..self }
     }
 
+    /// Sets the most pixels of an image of which parts are cut out.
+    pub fn with_max_pixels(self, max_pixels: u64) -> Chain {
+        Chain { max_pixels, ..self }
+    }
+
+    /// Whether a step's result is the answer.
+    pub fn has_answer(&self) -> bool {
+        self.answer.is_some()
+    }
+
     /// Begins a request. Its reply comes when the last step has ended. `sequence` keeps the windows of a conversation.
     // The error is as large as the job because it returns the job to the caller.
     #[allow(clippy::result_large_err)]
@@ -136,6 +188,9 @@ struct Building {
     inputs: usize,
     steps: Vec<Step>,
     windows: usize,
+    /// The names of the results of steps.
+    results: Vec<String>,
+    answer: Option<Answer>,
 }
 
 impl Building {
@@ -154,15 +209,12 @@ impl Building {
                 });
             }
         }
-        Building { inputs: known.len(), known, steps: Vec::new(), windows: 0 }
+        let (steps, results) = (Vec::new(), Vec::new());
+        Building { inputs: known.len(), known, steps, windows: 0, results, answer: None }
     }
 
-    fn add(
-        &mut self,
-        model: Arc<ServedModel>,
-        input_map: &BTreeMap<String, crate::model::manifest::MappedInput>,
-        output_map: &BTreeMap<String, String>,
-    ) -> Result<(), String> {
+    fn add(&mut self, model: Arc<ServedModel>, said: &StepManifest) -> Result<(), String> {
+        let StepManifest { input_map, output_map, .. } = said;
         let signature = model.signature.clone();
         if model.is_chain() {
             return Err("it is a chain itself: name its steps here".into());
@@ -180,6 +232,10 @@ impl Building {
         let mut inputs = Vec::new();
         for input in &signature.inputs {
             inputs.push(match (input_map.get(&input.name), input.filled_by) {
+                (Some(MappedInput::Changed(ChangedInput { tensor, crop: Some(crop), .. })), _) => {
+                    let crop = self.crop(tensor, crop, input);
+                    Source::Crop(crop.map_err(|error| format!("input `{}`, crop: {error}", input.name))?)
+                }
                 (Some(mapped), _) => self.source(mapped.tensor(), Mapping::new(mapped), input).map_err(|error| {
                     format!("input `{}` from `{}`: {error}", input.name, mapped.tensor())
                 })?,
@@ -204,8 +260,55 @@ impl Building {
             });
         }
         let makes = output_map.values().cloned().collect();
-        self.steps.push(Step { model, inputs, outputs, makes });
+        let result = said.result.as_ref().map(|name| self.add_result(name, &model, &inputs)).transpose()?;
+        self.steps.push(Step { model, inputs, outputs, makes, result });
         Ok(())
+    }
+
+    /// Adds the result of a step's model, which is the answer of the chain if no other one follows.
+    fn add_result(&mut self, name: &str, model: &ServedModel, inputs: &[Source]) -> Result<usize, String> {
+        match model.result() {
+            None => return Err(format!("its result becomes `{name}`, but its model.json has no `result`")),
+            Some(result) if result.maker().is_tracked() => {
+                return Err("its result is `events`: declare it in the model.json of the chain, which knows the conversation".into());
+            }
+            Some(_) => {}
+        }
+        if self.results.iter().any(|other| other == name) {
+            return Err(format!("its result becomes `{name}`, which is there already: give it another name"));
+        }
+        self.results.push(name.to_owned());
+        let result = self.results.len() - 1;
+        let places = inputs.iter().find_map(|source| match source {
+            Source::Crop(crop) => Some(crop.regions),
+            _ => None,
+        });
+        self.answer = Some(Answer { result, places });
+        Ok(result)
+    }
+
+    /// Checks how parts of an image are cut out for an input of a step.
+    fn crop(&mut self, image: &str, said: &CropManifest, input: &TensorMetadata) -> Result<Crop, String> {
+        if !input.takes_images() {
+            return Err("the model takes no images here: declare `image` for this input in its model.json".into());
+        }
+        let at = self.known[..self.inputs].iter().position(|known| known.name == image);
+        let at = at.ok_or_else(|| format!("`{image}` is no input of the chain: expected the image as it was sent"))?;
+        let takes_images = self.known[at].metadata.as_ref().is_some_and(TensorMetadata::takes_images);
+        if !takes_images {
+            return Err(format!("`{image}` is no image for a step before: its places come from such a step"));
+        }
+        let regions = self.results.iter().position(|name| *name == said.regions).ok_or_else(|| {
+            let known = quoted(self.results.iter().map(String::as_str));
+            format!("regions are `{}`, but the results of the steps before are {known}", said.regions)
+        })?;
+        let turn = said.turn_when.as_ref().map(|turn| {
+            let at = self.known.iter().position(|known| known.name == turn.tensor);
+            let at = at.ok_or_else(|| format!("turn_when names the tensor `{}`, which no step before makes", turn.tensor))?;
+            self.known[at].is_used = true;
+            Ok::<_, String>((at, turn.class, turn.threshold.unwrap_or(0.9)))
+        });
+        Ok(Crop { image: at, regions, if_tall: said.rotate_tall.unwrap_or(true), turn: turn.transpose()? })
     }
 
     /// Checks that a tensor of the chain fits an input of a step.
@@ -258,15 +361,16 @@ impl Building {
     }
 
     fn finish(self) -> Result<Checked, String> {
-        let Building { known, inputs, steps, windows } = self;
+        let Building { known, inputs, steps, windows, results, answer } = self;
         let outputs: Vec<usize> = (inputs..known.len()).filter(|at| !known[*at].is_used).collect();
-        if outputs.is_empty() {
+        if outputs.is_empty() && answer.is_none() {
             return Err("every tensor is used by a step, so nothing is left for the answer".into());
         }
+        let is_cut = steps.iter().flat_map(|step| &step.inputs).any(|source| matches!(source, Source::Crop(_)));
         let metadata = |at: usize| known[at].metadata.clone().ok_or("a tensor has no form");
         let open = |mut tensor: TensorMetadata| {
             // A step may run several times, once for each window, or not at all.
-            if let Some(first) = tensor.shape.first_mut().filter(|_| windows > 0) {
+            if let Some(first) = tensor.shape.first_mut().filter(|_| windows > 0 || is_cut) {
                 *first = Dim::Open(None);
             }
             tensor
@@ -283,7 +387,8 @@ impl Building {
             ..known[*at].postprocessor.clone()
         });
         let postprocessors = postprocessors.collect();
-        let chain = Chain { steps, tensors: known.len(), outputs, windows, result: None };
+        let (tensors, results) = (known.len(), results.len());
+        let chain = Chain { steps, tensors, outputs, windows, result: None, results, answer, max_pixels: 0 };
         Ok(Checked { chain, signature, postprocessors })
     }
 }

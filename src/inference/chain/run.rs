@@ -8,14 +8,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
+use serde_json::json;
+use serde_json::value::{RawValue, to_raw_value};
 
-use super::{Chain, Source, Step};
+use super::{Chain, Source, Step, parts};
 use crate::engine::reply::Continue;
 use crate::engine::sequence::Sequence;
 use crate::engine::{Inputs, Job, Outcome, Outputs, ReplyTo};
 use crate::error::{Code, RequestError};
 use crate::memory::Share;
 use crate::model::{Input, Tensor};
+use crate::processing::results::MadeResult;
 
 /// The windows of a conversation. Its requests go through the chain one after the other, because each one needs the windows
 /// that the one before has left.
@@ -50,8 +53,10 @@ struct Progress {
     tensors: Vec<Option<Input>>,
     /// The step that runs now.
     step: usize,
-    /// The outputs of the jobs of this step that have ended.
-    parts: Vec<Option<Vec<Tensor>>>,
+    /// The jobs of this step that have ended.
+    parts: Vec<Option<Part>>,
+    /// The results of steps.
+    results: Vec<Option<StepResult>>,
     windows: Vec<Option<Tensor>>,
     /// When the step began.
     begun: Instant,
@@ -67,6 +72,23 @@ pub struct Seen {
     pub runs: usize,
     /// The shapes of the tensors that it made.
     pub shapes: Vec<Vec<usize>>,
+}
+
+/// What a job of a step has made.
+#[derive(Debug)]
+struct Part {
+    tensors: Vec<Tensor>,
+    result: Option<MadeResult>,
+    /// Why it failed, for a part of an image: the other parts do not fail with it.
+    error: Option<RequestError>,
+}
+
+/// The result of a step: an entry for each of its runs, or for each row.
+#[derive(Debug, Default)]
+pub struct StepResult {
+    pub rows: Vec<Box<RawValue>>,
+    pub coordinates: Option<&'static str>,
+    pub non_finite: usize,
 }
 
 /// What is done after the lock is released.
@@ -94,7 +116,8 @@ pub fn begin(
     tensors.resize(chain.tensors, None);
     let windows = vec![None; chain.windows];
     let begun = Instant::now();
-    let progress = Progress { job: Some(job), tensors, step: 0, parts: Vec::new(), windows, begun };
+    let results = (0..chain.results).map(|_| None).collect();
+    let progress = Progress { job: Some(job), tensors, step: 0, parts: Vec::new(), results, windows, begun };
     let (chain, sequence_of_run) = (chain.clone(), sequence.cloned());
     let run = Run { chain, sequence: sequence_of_run, watcher, progress: Mutex::new(progress) };
     let run = Arc::new(run);
@@ -178,10 +201,13 @@ impl Run {
                 Err(error) => return Run::fail(progress, self.within(progress.step, error)),
             };
             if !jobs.is_empty() {
-                progress.parts = vec![None; jobs.len()];
+                progress.parts = (0..jobs.len()).map(|_| None).collect();
                 return Next::Submit(progress.step, jobs);
             }
-            // No window is complete yet, so the step has nothing to do.
+            // No window is complete yet, or no region was found, so the step has nothing to do.
+            if let Some(result) = step.result {
+                progress.results[result] = Some(StepResult::default());
+            }
             for (output, at) in &step.outputs {
                 let metadata = &step.model.signature.outputs[*output];
                 let mut shape = metadata.shape_with_open(1);
@@ -213,6 +239,12 @@ impl Run {
             let (given, mapping, window) = match source {
                 Source::FilledBy(source) => {
                     inputs.push(vec![Input::FilledBy(*source)]);
+                    continue;
+                }
+                Source::Crop(crop) => {
+                    let parts = parts::cut(crop, &progress.tensors, &progress.results, self.chain.max_pixels, job.reply.share())?;
+                    count = Some(parts.len());
+                    inputs.push(parts);
                     continue;
                 }
                 Source::Tensor { at, mapping, window } => (&progress.tensors[*at], mapping, window),
@@ -257,7 +289,7 @@ impl Run {
             jobs.push(Job {
                 inputs: Inputs::Own(own),
                 rows: Vec::new(),
-                result: None,
+                result: step.result.and_then(|_| step.model.whole_result()),
                 sequence: None,
                 arrived: job.arrived,
                 deadline: job.deadline,
@@ -271,23 +303,27 @@ impl Run {
     /// Takes the outputs of a job. When all jobs of the step have ended, goes on.
     fn took(self: &Arc<Self>, progress: &mut Progress, part: usize, outcome: Outcome, share: Share) -> Next {
         let Some(job) = &mut progress.job else { return Next::Wait };
-        let outputs = match outcome {
-            Ok(outputs) => outputs,
-            Err(error) => return Run::fail(progress, self.within(progress.step, error)),
-        };
-        job.reply.share().absorb(share);
         let step = &self.chain.steps[progress.step];
-        let mut tensors = outputs.tensors;
-        let taken = step.outputs.iter().map(|(at, _)| {
-            let tensor = tensors.get_mut(*at).and_then(Option::take);
-            let tensor = tensor.ok_or_else(|| RequestError::new(Code::InferenceFailed, "an output is missing"))?;
-            // The chain gets what a client of the model would get as a tensor.
-            step.model.postprocessor(*at).finish(tensor, Some(0))
+        let made = outcome.and_then(|outputs| {
+            job.reply.share().absorb(share);
+            let Outputs { mut tensors, result, .. } = outputs;
+            let taken = step.outputs.iter().map(|(at, _)| {
+                let tensor = tensors.get_mut(*at).and_then(Option::take);
+                let tensor = tensor.ok_or_else(|| RequestError::new(Code::InferenceFailed, "an output is missing"))?;
+                // The chain gets what a client of the model would get as a tensor.
+                step.model.postprocessor(*at).finish(tensor, Some(0))
+            });
+            Ok(Part { tensors: taken.collect::<Result<_, RequestError>>()?, result, error: None })
         });
-        match taken.collect::<Result<Vec<Tensor>, RequestError>>() {
-            Ok(taken) => progress.parts[part] = Some(taken),
+        let is_part = step.inputs.iter().any(|source| matches!(source, Source::Crop(_)));
+        progress.parts[part] = Some(match made {
+            Ok(made) => made,
+            // Without a connection or time, the other parts fail too.
+            Err(error) if is_part && !matches!(error.code, Code::Unavailable | Code::DeadlineExceeded) => {
+                Part { tensors: Vec::new(), result: None, error: Some(error) }
+            }
             Err(error) => return Run::fail(progress, self.within(progress.step, error)),
-        }
+        });
         if progress.parts.iter().any(Option::is_none) {
             return Next::Wait;
         }
@@ -310,23 +346,47 @@ impl Run {
         let _ = watcher.try_send(Seen { step: progress.step, took: progress.begun.elapsed(), runs, shapes });
     }
 
-    /// Joins the outputs of the jobs of a step, and counts the memory of what is kept.
+    /// Joins what the jobs of a step have made, and counts the memory of what is kept.
     fn join_parts(&self, progress: &mut Progress) -> Result<(), RequestError> {
-        let parts: Vec<Vec<Tensor>> = std::mem::take(&mut progress.parts).into_iter().flatten().collect();
-        let outputs = &self.chain.steps[progress.step].outputs;
-        for (number, (_, at)) in outputs.iter().enumerate() {
-            let all: Vec<&Tensor> = parts.iter().map(|part| &part[number]).collect();
+        let parts: Vec<Part> = std::mem::take(&mut progress.parts).into_iter().flatten().collect();
+        let step = &self.chain.steps[progress.step];
+        let failed = |error: String| RequestError::new(Code::InferenceFailed, error);
+        let Some(good) = parts.iter().find(|part| part.error.is_none()) else {
+            let error = parts.into_iter().find_map(|part| part.error);
+            return Err(error.unwrap_or_else(|| failed("none of its runs has ended".into())));
+        };
+        for (number, (_, at)) in step.outputs.iter().enumerate() {
+            // A part that failed has zeros, so that the others keep their rows.
+            let like = &good.tensors[number];
+            let zeros = Tensor::zeros(like.datatype(), like.shape().to_vec()).map_err(failed)?;
+            let all: Vec<&Tensor> = parts.iter().map(|part| part.tensors.get(number).unwrap_or(&zeros)).collect();
             let joined = match all.as_slice() {
                 [only] => (*only).clone(),
-                several => Tensor::concat(0, several)
-                    .map_err(|error| RequestError::new(Code::InferenceFailed, format!("its windows: {error}")))?,
+                several => Tensor::concat(0, several).map_err(|error| failed(format!("its runs: {error}")))?,
             };
             progress.tensors[*at] = Some(Input::Tensor(joined));
+        }
+        if let Some(result) = step.result {
+            let mut whole = StepResult::default();
+            for part in parts {
+                match (part.result, part.error) {
+                    (Some(MadeResult { rows, coordinates, non_finite }), _) => {
+                        whole.rows.extend(rows);
+                        whole.coordinates = coordinates;
+                        whole.non_finite += non_finite;
+                    }
+                    (None, error) => {
+                        let message = error.map_or("it has no result".into(), |error| error.message);
+                        whole.rows.push(to_raw_value(&json!({ "error": message })).map_err(|error| failed(error.to_string()))?);
+                    }
+                }
+            }
+            progress.results[result] = Some(whole);
         }
         let (next, chain) = (progress.step + 1, &self.chain);
         for (at, tensor) in progress.tensors.iter_mut().enumerate() {
             let is_used = chain.steps[next..].iter().flat_map(|step| &step.inputs).any(
-                |source| matches!(source, Source::Tensor { at: used, .. } if *used == at),
+                |source| source.uses(at),
             );
             if !is_used && !chain.outputs.contains(&at) && self.watcher.is_none() {
                 *tensor = None;
@@ -352,6 +412,12 @@ impl Run {
             return Next::End(job, Err(RequestError::new(Code::InferenceFailed, "the chain made no output")));
         };
         let rows = std::mem::take(&mut job.rows);
+        if let Some(answer) = self.chain.answer {
+            return match parts::answer(answer, &mut progress.results) {
+                Ok(result) => Next::End(job, Ok(Outputs { tensors, rows, result: Some(result) })),
+                Err(error) => Next::End(job, Err(error)),
+            };
+        }
         let result = match (&self.chain.result, &job.result) {
             (Some(maker), Some(wanted)) => match maker.finish(&mut tensors, &rows, wanted, job.reply.share()) {
                 Ok(result) => Some(result),

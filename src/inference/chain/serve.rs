@@ -46,6 +46,10 @@ pub fn serve(
             Some(ModelResult::declared(spec, &signature, labels, manifest, pace)?)
         }
     };
+    if result.is_some() && chain.has_answer() {
+        return Err("result is declared here, and a step has a `result` too: leave one of them out".into());
+    }
+    let chain = chain.with_max_pixels(surroundings.limits.max_image_pixels);
     let chain = chain.with_result(result.as_ref().map(|result| result.maker().clone()));
     let Surroundings { limits, clock, places } = surroundings;
     Ok(ServedModel {

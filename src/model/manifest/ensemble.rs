@@ -32,7 +32,10 @@ pub struct StepManifest {
     /// The tensor of the chain that each input of the model gets.
     pub input_map: BTreeMap<String, MappedInput>,
     /// The tensor of the chain that each output of the model becomes.
+    #[serde(default)]
     pub output_map: BTreeMap<String, String>,
+    /// The name of the model's result (`result` in its model.json) in the chain. This is an extension of onnxd.
+    pub result: Option<String>,
 }
 
 /// A tensor of the chain as the input of a step: its name, or its name and how it is changed.
@@ -53,6 +56,8 @@ pub struct ChangedInput {
     pub scale: Option<f32>,
     /// Then: this is added to every element.
     pub offset: Option<f32>,
+    /// Or, for an image: parts of it, each of which is a run of the model.
+    pub crop: Option<CropManifest>,
     /// Then: the tensors of one request after the other are joined, and cut into windows.
     pub window: Option<WindowManifest>,
     /// Last: the shape of one window, or of the tensor. One length may be -1; the elements keep their order.
@@ -74,7 +79,39 @@ pub struct WindowManifest {
     pub initial: Option<f32>,
 }
 
+/// Parts of an image that a step before has found. Each is cut out, straightened, and given to the model as an image.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CropManifest {
+    /// The result with the places: regions, or detections.
+    pub regions: String,
+    /// Whether a part that is at least 1.5 times as high as wide is turned to the left by 90°, as in PP-OCR. Default: true.
+    pub rotate_tall: Option<bool>,
+    /// When a part is turned by 180°.
+    pub turn_when: Option<TurnManifest>,
+}
+
+/// A class of a step before that says that a part is upside down.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TurnManifest {
+    /// The tensor with the classes, a row for each part.
+    pub tensor: String,
+    /// The class that means 180°.
+    pub class: usize,
+    /// The least score of the class. Default: 0.9, as in PP-OCR.
+    pub threshold: Option<f32>,
+}
+
 impl MappedInput {
+    /// How parts of an image are cut out.
+    pub fn crop(&self) -> Option<&CropManifest> {
+        match self {
+            MappedInput::Name(_) => None,
+            MappedInput::Changed(changed) => changed.crop.as_ref(),
+        }
+    }
+
     /// The name of the tensor.
     pub fn tensor(&self) -> &str {
         match self {
@@ -98,8 +135,8 @@ impl EnsembleManifest {
 
 impl StepManifest {
     fn validate(&self) -> Result<(), String> {
-        if self.output_map.is_empty() {
-            return Err("output_map is empty: name the outputs that the chain uses".into());
+        if self.output_map.is_empty() && self.result.is_none() {
+            return Err("output_map is empty, and there is no `result`: name what the chain uses".into());
         }
         within("model_version", self.model_version, -1, i64::MAX)?;
         for (input, mapped) in &self.input_map {
@@ -113,6 +150,15 @@ impl StepManifest {
 
 impl ChangedInput {
     fn validate(&self) -> Result<(), String> {
+        let is_changed = self.scale.is_some() || self.offset.is_some() || self.window.is_some() || self.reshape.is_some();
+        if self.crop.is_some() && is_changed {
+            return Err("crop cuts parts out of an image: `scale`, `offset`, `window` and `reshape` are for tensors, so leave \
+                        them out"
+                .into());
+        }
+        if let Some(turn) = self.crop.as_ref().and_then(|crop| crop.turn_when.as_ref()) {
+            within("crop.turn_when.threshold", turn.threshold, 0.0, 1.0)?;
+        }
         within("scale", self.scale, -MOST_LEVEL, MOST_LEVEL)?;
         within("offset", self.offset, -MOST_LEVEL, MOST_LEVEL)?;
         if let Some(window) = &self.window {

@@ -42,7 +42,9 @@ pub use batching::DynamicBatching;
 pub use checks::check_name;
 pub use classification::Activation;
 pub use embedding::{Normalize, Pooling};
-pub use ensemble::{ChangedInput, EnsembleManifest, MappedInput, StepManifest, WindowManifest};
+pub use ensemble::{
+    ChangedInput, CropManifest, EnsembleManifest, MappedInput, StepManifest, TurnManifest, WindowManifest,
+};
 pub use image::{Background, Color, EdgeWord, Filter, ImageInput, ImagePlacement, Layout, Resize};
 pub use input::InputManifest;
 pub use instances::InstanceGroup;

@@ -24,6 +24,7 @@
 mod fit;
 mod jpeg;
 mod linear;
+pub mod photo;
 mod pixels;
 mod png;
 #[cfg(test)]
