@@ -92,7 +92,8 @@ impl Chain {
         let mut building = Building::begin(said);
         for (at, step) in said.step.iter().enumerate() {
             let within = |error: String| format!("step {} (`{}`): {error}", at + 1, step.model_name);
-            let version = step.model_version.filter(|version| *version >= 0).map(|version| version.to_string());
+            let version =
+                step.model_version.filter(|version| *version >= 0).map(|version| version.to_string());
             let model = find(&step.model_name, version.as_deref()).map_err(within)?;
             building.add(model, &step.input_map, &step.output_map).map_err(within)?;
         }
@@ -141,7 +142,8 @@ struct Building {
 impl Building {
     /// Finds the inputs of the chain: the tensors that a step uses and none makes.
     fn begin(said: &EnsembleManifest) -> Building {
-        let made = |name: &str| said.step.iter().any(|step| step.output_map.values().any(|other| other == name));
+        let made =
+            |name: &str| said.step.iter().any(|step| step.output_map.values().any(|other| other == name));
         let mut known: Vec<Known> = Vec::new();
         for mapped in said.step.iter().flat_map(|step| step.input_map.values()) {
             let name = mapped.tensor();
@@ -168,21 +170,26 @@ impl Building {
             return Err("it is a chain itself: name its steps here".into());
         }
         if signature.has_state {
-            return Err("it keeps a state from request to request, which a chain cannot carry: give it windows \
+            return Err(
+                "it keeps a state from request to request, which a chain cannot carry: give it windows \
                         (`window`) instead, or call it alone"
-                .into());
+                    .into(),
+            );
         }
         for name in input_map.keys() {
             if signature.input(name).is_none() {
-                return Err(format!("input_map names `{name}`, but the model has {}", choice(name, &signature.inputs)));
+                return Err(format!(
+                    "input_map names `{name}`, but the model has {}",
+                    choice(name, &signature.inputs)
+                ));
             }
         }
         let mut inputs = Vec::new();
         for input in &signature.inputs {
             inputs.push(match (input_map.get(&input.name), input.filled_by) {
-                (Some(mapped), _) => self.source(mapped.tensor(), Mapping::new(mapped), input).map_err(|error| {
-                    format!("input `{}` from `{}`: {error}", input.name, mapped.tensor())
-                })?,
+                (Some(mapped), _) => self
+                    .source(mapped.tensor(), Mapping::new(mapped), input)
+                    .map_err(|error| format!("input `{}` from `{}`: {error}", input.name, mapped.tensor()))?,
                 (None, Some(source)) => Source::FilledBy(source),
                 (None, None) => return Err(format!("input_map lacks the model's input `{}`", input.name)),
             });
@@ -193,7 +200,9 @@ impl Building {
                 format!("output_map names `{name}`, but the model has {}", choice(name, &signature.outputs))
             })?;
             if self.known.iter().any(|known| known.name == *tensor) {
-                return Err(format!("output `{name}` becomes `{tensor}`, which is there already: give it another name"));
+                return Err(format!(
+                    "output `{name}` becomes `{tensor}`, which is there already: give it another name"
+                ));
             }
             outputs.push((at, self.known.len()));
             self.known.push(Known {
@@ -223,7 +232,10 @@ impl Building {
         match &known.metadata {
             None => {
                 if mapping.has_window() || mapping.shape(&lengths(input)).ok() != Some(lengths(input)) {
-                    return Err("it is an input of the chain: `window` and `reshape` are for what a step gives".into());
+                    return Err(
+                        "it is an input of the chain: `window` and `reshape` are for what a step gives"
+                            .into(),
+                    );
                 }
                 let accepts = if mapping.is_plain() { input.accepts } else { &[] };
                 known.metadata =
@@ -293,6 +305,7 @@ fn lengths(tensor: &TensorMetadata) -> Vec<Option<usize>> {
 }
 
 fn show(shape: &[Option<usize>]) -> String {
-    let lengths: Vec<String> = shape.iter().map(|length| length.map_or("?".into(), |length| length.to_string())).collect();
+    let lengths: Vec<String> =
+        shape.iter().map(|length| length.map_or("?".into(), |length| length.to_string())).collect();
     format!("[{}]", lengths.join(", "))
 }

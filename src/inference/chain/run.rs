@@ -239,7 +239,9 @@ impl Run {
             if window.is_some() || is_empty {
                 match count {
                     Some(other) if other != own => {
-                        return Err(invalid(format!("input `{name}` has {own} windows, but another input has {other}")));
+                        return Err(invalid(format!(
+                            "input `{name}` has {own} windows, but another input has {other}"
+                        )));
                     }
                     _ => count = Some(own),
                 }
@@ -280,7 +282,8 @@ impl Run {
         let mut tensors = outputs.tensors;
         let taken = step.outputs.iter().map(|(at, _)| {
             let tensor = tensors.get_mut(*at).and_then(Option::take);
-            let tensor = tensor.ok_or_else(|| RequestError::new(Code::InferenceFailed, "an output is missing"))?;
+            let tensor =
+                tensor.ok_or_else(|| RequestError::new(Code::InferenceFailed, "an output is missing"))?;
             // The chain gets what a client of the model would get as a tensor.
             step.model.postprocessor(*at).finish(tensor, Some(0))
         });
@@ -318,16 +321,18 @@ impl Run {
             let all: Vec<&Tensor> = parts.iter().map(|part| &part[number]).collect();
             let joined = match all.as_slice() {
                 [only] => (*only).clone(),
-                several => Tensor::concat(0, several)
-                    .map_err(|error| RequestError::new(Code::InferenceFailed, format!("its windows: {error}")))?,
+                several => Tensor::concat(0, several).map_err(|error| {
+                    RequestError::new(Code::InferenceFailed, format!("its windows: {error}"))
+                })?,
             };
             progress.tensors[*at] = Some(Input::Tensor(joined));
         }
         let (next, chain) = (progress.step + 1, &self.chain);
         for (at, tensor) in progress.tensors.iter_mut().enumerate() {
-            let is_used = chain.steps[next..].iter().flat_map(|step| &step.inputs).any(
-                |source| matches!(source, Source::Tensor { at: used, .. } if *used == at),
-            );
+            let is_used = chain.steps[next..]
+                .iter()
+                .flat_map(|step| &step.inputs)
+                .any(|source| matches!(source, Source::Tensor { at: used, .. } if *used == at));
             if !is_used && !chain.outputs.contains(&at) && self.watcher.is_none() {
                 *tensor = None;
             }
@@ -342,18 +347,22 @@ impl Run {
     /// The answer of the chain.
     fn finish(&self, progress: &mut Progress) -> Next {
         let Some(mut job) = progress.job.take() else { return Next::Wait };
-        let outputs: Option<Vec<Option<Tensor>>> = self.chain.outputs.iter().map(|at| {
-            match progress.tensors[*at].take() {
+        let outputs: Option<Vec<Option<Tensor>>> = self
+            .chain
+            .outputs
+            .iter()
+            .map(|at| match progress.tensors[*at].take() {
                 Some(Input::Tensor(tensor)) => Some(Some(tensor)),
                 _ => None,
-            }
-        }).collect();
+            })
+            .collect();
         let Some(mut tensors) = outputs else {
             return Next::End(job, Err(RequestError::new(Code::InferenceFailed, "the chain made no output")));
         };
         let rows = std::mem::take(&mut job.rows);
         let result = match (&self.chain.result, &job.result) {
-            (Some(maker), Some(wanted)) => match maker.finish(&mut tensors, &rows, wanted, job.reply.share()) {
+            (Some(maker), Some(wanted)) => match maker.finish(&mut tensors, &rows, wanted, job.reply.share())
+            {
                 Ok(result) => Some(result),
                 Err(error) => return Next::End(job, Err(error)),
             },
