@@ -70,6 +70,7 @@ pub struct Seen {
 }
 
 /// What is done after the lock is released.
+#[allow(clippy::large_enum_variant, reason = "it is made once for each step, and taken apart at once")]
 enum Next {
     Wait,
     /// These jobs go to the model of this step.

@@ -34,7 +34,7 @@ pub fn serve(
 ) -> Result<ServedModel, String> {
     let manifest = &files.manifest;
     let said = manifest.ensemble_scheduling.as_ref().ok_or("it is no chain")?;
-    let Checked { chain, signature, postprocessors } = Chain::new(said, find)?;
+    let Checked { chain, signature, postprocessors } = Chain::check(said, find)?;
     let audio = stream(&chain, signature.inputs.len());
     let result = match &manifest.result {
         None => None,
