@@ -1,4 +1,4 @@
-//! Turns sound into tensors: bytes into samples of the model's rate ([`source`]), and samples into windows ([`windows`]).
+//! Turns sound into tensors: bytes into samples of the model's rate (`source`), and samples into windows (`windows`).
 //!
 //! What belongs here: sound in, tensors out. What does not: connections, and what the model makes of it.
 //!
