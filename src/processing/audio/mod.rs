@@ -120,7 +120,7 @@ impl AudioStream {
 
     /// Checks what a client says about its stream.
     ///
-    /// Errors: it names a rate, but the rate of the model is not known, or has no simple ratio to it.
+    /// Errors: it names a rate, but the rate of the model is not known or far from it.
     pub fn check(&self, said: SoundParameters) -> Result<(), RequestError> {
         let Some(rate) = said.sample_rate else { return Ok(()) };
         match self.sample_rate {
