@@ -60,8 +60,8 @@ impl Dialogue for Echo {
         Message::text(error.to_string())
     }
 
-    fn answer(&mut self, (): (), _: Outcome, _: &mut Share) -> Message {
-        Message::text("an echo has nothing to wait for")
+    fn answer(&mut self, (): (), _: Outcome, _: &mut Share) -> Option<Message> {
+        Some(Message::text("an echo has nothing to wait for"))
     }
 }
 

@@ -139,7 +139,10 @@ fn an_error_in_a_step_names_it_and_the_next_request_works() {
     let mut client = program.connect("/");
     let mut divide = |b: i32| {
         let input = |name: &str, value: i32| json!({"name": name, "shape": [1, 1], "datatype": "INT32", "data": [value]});
-        ask_json(&mut client, Message::text(json!({"id": "x", "inputs": [input("a", 6), input("b", b)]}).to_string()))
+        ask_json(
+            &mut client,
+            Message::text(json!({"id": "x", "inputs": [input("a", 6), input("b", b)]}).to_string()),
+        )
     };
     for _ in 0..2 {
         let error = divide(0);
@@ -206,7 +209,11 @@ fn a_reload_of_a_steps_model_replaces_the_chain_and_an_unchanged_one_stays() {
     program.wait_for("models reloaded: 2 loaded, 2 replaced or gone, 0 unchanged, 0 failed");
     assert_eq!(ask(&program), 2.0);
     // A chain that does not fit any more stays as it was.
-    put_chain(&repository, "chain", &json!({"ensemble_scheduling": {"step": [step("n", json!({}), json!({"y": "y"}))]}}));
+    put_chain(
+        &repository,
+        "chain",
+        &json!({"ensemble_scheduling": {"step": [step("n", json!({}), json!({"y": "y"}))]}}),
+    );
     program.signal(Signal::HUP);
     program.wait_for("what was served before stays: step 1 (`n`): the repository has no such model");
     assert_eq!(ask(&program), 2.0);
@@ -219,23 +226,46 @@ fn a_chain_that_does_not_fit_its_models_is_refused_at_load_with_the_step_and_wha
         (json!([]), "the number of ensemble_scheduling.step is 0"),
         (json!([step("affin", json!({}), json!({"y": "y"}))]), "step 1 (`affin`): the repository has no"),
         (json!([step("affine", json!({}), json!({"y": "y"}))]), "input_map lacks the model's input `x`"),
-        (json!([step("affine", json!({"z": "a"}), json!({"y": "y"}))]), "input_map names `z`, but the model has `x`"),
-        (json!([step("affine", json!({"x": "a"}), json!({"z": "y"}))]), "output_map names `z`, but the model has `y`"),
-        (good(step("windows", json!({"x": "two"}), json!({"sum": "sum"}))), "its shape is [?, 2], but the input takes [?, 6]"),
         (
-            good(step("windows", json!({"x": {"tensor": "two", "window": {"axis": 5, "size": 6}}}), json!({"sum": "s"}))),
+            json!([step("affine", json!({"z": "a"}), json!({"y": "y"}))]),
+            "input_map names `z`, but the model has `x`",
+        ),
+        (
+            json!([step("affine", json!({"x": "a"}), json!({"z": "y"}))]),
+            "output_map names `z`, but the model has `y`",
+        ),
+        (
+            good(step("windows", json!({"x": "two"}), json!({"sum": "sum"}))),
+            "its shape is [?, 2], but the input takes [?, 6]",
+        ),
+        (
+            good(step(
+                "windows",
+                json!({"x": {"tensor": "two", "window": {"axis": 5, "size": 6}}}),
+                json!({"sum": "s"}),
+            )),
             "window.axis is 5, but the tensor has 2 axes",
         ),
         (
-            good(step("windows", json!({"x": {"tensor": "two", "window": {"axis": 1, "size": 2, "hop": 3}}}), json!({"sum": "s"}))),
+            good(step(
+                "windows",
+                json!({"x": {"tensor": "two", "window": {"axis": 1, "size": 2, "hop": 3}}}),
+                json!({"sum": "s"}),
+            )),
             "window.hop is 3: expected 1 to 2",
         ),
         (
             good(step("windows", json!({"x": {"tensor": "two", "windov": 1}}), json!({"sum": "s"}))),
             "expected the name of a tensor, or an object with `tensor`",
         ),
-        (good(step("affine", json!({"x": "numbers"}), json!({"y": "two"}))), "output `y` becomes `two`, which is there already"),
-        (json!([step("loud", json!({"x": "a"}), json!({"score": "s"}))]), "it keeps a state from request to request"),
+        (
+            good(step("affine", json!({"x": "numbers"}), json!({"y": "two"}))),
+            "output `y` becomes `two`, which is there already",
+        ),
+        (
+            json!([step("loud", json!({"x": "a"}), json!({"score": "s"}))]),
+            "it keeps a state from request to request",
+        ),
     ]
     .into_iter()
     .enumerate()
@@ -251,7 +281,11 @@ fn a_chain_that_does_not_fit_its_models_is_refused_at_load_with_the_step_and_wha
     let manifest = json!({"ensemble_scheduling": {"step": two_steps()}, "max_batch_size": 4});
     put_chain(&repository, "chain", &manifest);
     let output = onnxd().arg("check").arg(&repository).output().unwrap();
-    assert!(String::from_utf8(output.stdout).unwrap().contains("the other fields belong into the model.json of its steps"));
+    assert!(
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .contains("the other fields belong into the model.json of its steps")
+    );
 }
 
 #[test]
@@ -260,7 +294,12 @@ fn check_runs_the_whole_chain_and_prints_the_time_and_the_shapes_of_each_step() 
     let output = onnxd().arg("check").arg(&repository).output().unwrap();
     let report = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{report}");
-    for words in ["takes    numbers: FP32 [", "step 1   affine (version 1): ", "makes two [1, 2]", "makes six [1, 6], sum [1, 1]"] {
+    for words in [
+        "takes    numbers: FP32 [",
+        "step 1   affine (version 1): ",
+        "makes two [1, 2]",
+        "makes six [1, 6], sum [1, 1]",
+    ] {
         assert!(report.contains(words), "{words}: {report}");
     }
 }

@@ -178,7 +178,7 @@ fn sound_that_cannot_be_heard_is_refused_with_what_fits_and_the_next_stream_work
     for (query, words) in [
         ("encoding=mp3", "`pcm_s16le`, `pcm_f32le`, `g711_ulaw`, `g711_alaw`"),
         ("sample_rate=1", "Hz, 1000 to 768000"),
-        ("sample_rate=44101", "their ratio is 44101:8000"),
+        ("sample_rate=200000", "expected 500 to 128000 Hz"),
         ("channels=0", "a number of channels, 1 to 32"),
         ("answers=0", "`all`, `events` or a number of windows"),
         ("answers=events", "this model makes no events"),

@@ -142,7 +142,8 @@ impl Catalogue {
     pub fn find_step(&self, name: &str, version: Option<&str>) -> Result<Arc<ServedModel>, String> {
         let known = || quoted(self.by_name.keys().map(String::as_str));
         let versions = self.by_name.get(name);
-        let versions = versions.ok_or_else(|| format!("the repository has no such model: it has {}", known()))?;
+        let versions =
+            versions.ok_or_else(|| format!("the repository has no such model: it has {}", known()))?;
         let mut wanted =
             versions.iter().rev().filter(|entry| version.is_none_or(|version| version == entry.version));
         match (wanted.find_map(|entry| entry.model.as_ref().ok()), version) {

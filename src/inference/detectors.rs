@@ -29,7 +29,8 @@ impl Catalogue {
             let model = self.find(Some(name), None)?;
             return if model.detects() { Ok(model) } else { Err(finds_nothing(name)) };
         }
-        let all: Vec<&Arc<ServedModel>> = self.newest().filter(|model| model.is_public && model.detects()).collect();
+        let all: Vec<&Arc<ServedModel>> =
+            self.newest().filter(|model| model.is_public && model.detects()).collect();
         let (faces, objects): (Vec<_>, Vec<_>) = all.iter().partition(|model| model.detects_faces());
         let fitting = match wanted {
             Detector::Faces => faces,

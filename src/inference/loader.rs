@@ -145,7 +145,12 @@ impl Loader {
 
     /// Makes a chain of the models in `catalogue`, or keeps the one that is served when nothing has changed. `None` when that
     /// one has been dropped, which means that the server is stopping.
-    fn chain(&self, chain: NewChain, catalogue: &Catalogue, before: &Before) -> Option<Result<Arc<ServedModel>, String>> {
+    fn chain(
+        &self,
+        chain: NewChain,
+        catalogue: &Catalogue,
+        before: &Before,
+    ) -> Option<Result<Arc<ServedModel>, String>> {
         let NewChain { files, fingerprint, before: now } = chain;
         let find = |name: &str, version: Option<&str>| catalogue.find_step(name, version);
         let old = now.map(|at| &before.known[at]);
@@ -161,11 +166,15 @@ impl Loader {
             _ => false,
         };
         Some(match (made, old) {
-            (Ok(new), Some((known, old))) if known.fingerprint == fingerprint && is_same(&old, &new) => Ok(old),
+            (Ok(new), Some((known, old))) if known.fingerprint == fingerprint && is_same(&old, &new) => {
+                Ok(old)
+            }
             (Ok(new), _) => Ok(Arc::new(new)),
             (Err(error), Some((known, old))) => {
                 let Known { name, version, .. } = known;
-                log::error!("model {name} version {version} is not loaded; what was served before stays: {error}");
+                log::error!(
+                    "model {name} version {version} is not loaded; what was served before stays: {error}"
+                );
                 Ok(old)
             }
             (Err(error), None) => Err(error),
@@ -345,7 +354,10 @@ fn catalogue(
                 let is_kept = old.is_some_and(|old| Arc::ptr_eq(&old, &model));
                 *(if is_kept { &mut changes.kept } else { &mut changes.loaded }) += 1;
                 if !is_kept {
-                    log::info!("model {name} version {version}: a chain of {} steps", model.chain().map_or(0, |chain| chain.models().count()));
+                    log::info!(
+                        "model {name} version {version}: a chain of {} steps",
+                        model.chain().map_or(0, |chain| chain.models().count())
+                    );
                 }
                 Ok(model)
             }
@@ -363,6 +375,7 @@ fn catalogue(
 
 /// Whether a version that fails to load makes the server not ready.
 fn failed_when(before: &Before, name: &str, version: &str) -> FailedAt {
-    let failed_before = before.failed_at_start.iter().any(|failed| (failed.0.as_str(), failed.1.as_str()) == (name, version));
+    let failed_before =
+        before.failed_at_start.iter().any(|failed| (failed.0.as_str(), failed.1.as_str()) == (name, version));
     if before.scan.is_none() || failed_before { FailedAt::Start } else { FailedAt::Reload }
 }

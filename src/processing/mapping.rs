@@ -119,7 +119,9 @@ impl Mapping {
         let length = joined.shape()[axis];
         let count = (length + hop).saturating_sub(size) / hop;
         if count > MOST_WINDOWS {
-            return Err(format!("a request completes {count} windows: at most {MOST_WINDOWS} fit, so send less at once"));
+            return Err(format!(
+                "a request completes {count} windows: at most {MOST_WINDOWS} fit, so send less at once"
+            ));
         }
         let windows = (0..count).map(|at| joined.slice(axis, at * hop..at * hop + size)).collect();
         Ok(Some(Cut { windows, rest: joined.slice(axis, count * hop..length) }))
@@ -150,7 +152,8 @@ impl Mapping {
         let length = |dim: &i64| usize::try_from(*dim).unwrap_or(count / others.max(1));
         let shape: Vec<usize> = wanted.iter().map(length).collect();
         let had = format!("{:?}", tensor.shape());
-        Tensor::new(shape, tensor.into_elements()).map_err(|_| format!("{had} cannot be reshaped to {wanted:?}"))
+        Tensor::new(shape, tensor.into_elements())
+            .map_err(|_| format!("{had} cannot be reshaped to {wanted:?}"))
     }
 }
 
@@ -196,7 +199,10 @@ mod tests {
     fn values_are_scaled_and_shapes_are_changed_only_where_they_fit() {
         let mapping = mapping(r#"{"tensor": "x", "scale": 0.5, "offset": 2, "reshape": [-1, 2]}"#);
         let tensor = mapping.shaped(mapping.leveled(floats(&[4], 0.0)).unwrap()).unwrap();
-        assert_eq!((tensor.shape(), tensor.elements()), (&[2, 2][..], &Elements::Fp32(vec![2.0, 2.5, 3.0, 3.5])));
+        assert_eq!(
+            (tensor.shape(), tensor.elements()),
+            (&[2, 2][..], &Elements::Fp32(vec![2.0, 2.5, 3.0, 3.5]))
+        );
         assert!(mapping.shaped(floats(&[3], 0.0)).unwrap_err().contains("cannot be reshaped to [-1, 2]"));
         assert_eq!(mapping.shape(&[Some(6)]).unwrap(), [None, Some(2)]);
         assert!(mapping.shape(&[Some(3)]).is_err());
@@ -208,6 +214,8 @@ mod tests {
     fn a_request_cannot_complete_endless_windows() {
         let mapping = mapping(r#"{"tensor": "x", "window": {"axis": 0, "size": 1}}"#);
         assert!(mapping.cut(None, floats(&[MOST_WINDOWS], 0.0)).is_ok());
-        assert!(mapping.cut(None, floats(&[MOST_WINDOWS + 1], 0.0)).unwrap_err().contains("send less at once"));
+        assert!(
+            mapping.cut(None, floats(&[MOST_WINDOWS + 1], 0.0)).unwrap_err().contains("send less at once")
+        );
     }
 }

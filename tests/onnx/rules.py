@@ -244,6 +244,15 @@ def target_does_not_fit(node):
     return scores[:1] + scores[2:] != target
 
 
+def stop_word_in_other_case(node):
+    """True when a text is a stop word in another case, where the case is ignored and not changed."""
+    stops = [word.decode() for word in node.get("stopwords", ())]
+    if node.get("is_case_sensitive", 0) or node.get("case_change_action", "NONE") != "NONE":
+        return False
+    lower = {word.lower() for word in stops}
+    return any(text not in stops and text.lower() in lower for text in node.input(0).ravel())
+
+
 TRANSFORMED = "the reference ignores `post_transform`, and onnxruntime counts its values in another order than the standard"
 CANCELLED = "1 + erf(x) loses most digits where erf(x) is near -1"
 # Operators, reason, condition.
@@ -326,6 +335,12 @@ INVALID = [
         "QLinearMatMul QLinearConv QuantizeLinear DequantizeLinear",
         "a scale is a finite number, and not 0",
         lambda n: any(a is not None and a.dtype.kind == "f" and (is_not_finite(a) or not np.all(a)) for a in n.inputs[1:]),
+    ),
+    ("StringNormalizer", "its input has the shape [C] or [1, C]", lambda n: n.input(0).ndim > 1 and n.shape(0)[0] != 1),
+    (
+        "StringNormalizer",
+        "the standard does not say what no text becomes without stop words, and onnxruntime refuses it",
+        lambda n: n.input(0).size == 0,
     ),
     ("Compress", "`condition` is at most as long as the axis", condition_is_long),
     ("MaxUnpool", "there is an index for each element", lambda n: n.shape(0) != n.shape(1)),
@@ -433,6 +448,11 @@ REFERENCE = [
         "OneHot",
         "the standard casts `depth` and `indices` to INT64, and the reference does not; and it multiplies with `values`",
         lambda n: has_fraction(n.input(1)) or n.input(0).dtype.kind == "f" or is_not_finite(n.input(2)),
+    ),
+    (
+        "StringNormalizer",
+        "the reference finds stop words without regard to their case only if it changes the case",
+        stop_word_in_other_case,
     ),
     (
         "BlackmanWindow HammingWindow HannWindow",

@@ -1,3 +1,5 @@
+//! Convolutions against the definition.
+
 use super::*;
 use crate::functions::Function;
 use crate::random::Random;

@@ -127,7 +127,7 @@ impl Chain {
     /// Checks a chain against the models of its steps, which `find` finds by name and version.
     ///
     /// Errors: a sentence with the step and what fits.
-    pub fn new(
+    pub fn check(
         said: &EnsembleManifest,
         find: impl Fn(&str, Option<&str>) -> Result<Arc<ServedModel>, String>,
     ) -> Result<Checked, String> {

@@ -92,6 +92,7 @@ pub struct StepResult {
 }
 
 /// What is done after the lock is released.
+#[allow(clippy::large_enum_variant, reason = "it is made once for each step, and taken apart at once")]
 enum Next {
     Wait,
     /// These jobs go to the model of this step.

@@ -34,7 +34,7 @@ pub fn serve(
 ) -> Result<ServedModel, String> {
     let manifest = &files.manifest;
     let said = manifest.ensemble_scheduling.as_ref().ok_or("it is no chain")?;
-    let Checked { chain, signature, postprocessors } = Chain::new(said, find)?;
+    let Checked { chain, signature, postprocessors } = Chain::check(said, find)?;
     let audio = stream(&chain, signature.inputs.len());
     let result = match &manifest.result {
         None => None,
@@ -74,7 +74,8 @@ pub fn serve(
 
 /// The stream of sound of a chain whose only input is sound for a step.
 fn stream(chain: &Chain, inputs: usize) -> Option<AudioStream> {
-    let takes_input = |source: &Source| matches!(source, Source::Tensor { at: 0, mapping, .. } if mapping.is_plain());
+    let takes_input =
+        |source: &Source| matches!(source, Source::Tensor { at: 0, mapping, .. } if mapping.is_plain());
     let mut streams = chain.steps.iter().filter(|step| step.inputs.iter().any(takes_input));
     let only = streams.next().filter(|_| inputs == 1 && streams.next().is_none())?;
     only.model.audio.clone()

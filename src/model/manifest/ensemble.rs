@@ -40,7 +40,10 @@ pub struct StepManifest {
 
 /// A tensor of the chain as the input of a step: its name, or its name and how it is changed.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(untagged, expecting = "expected the name of a tensor, or an object with `tensor` and how it is changed")]
+#[serde(
+    untagged,
+    expecting = "expected the name of a tensor, or an object with `tensor` and how it is changed"
+)]
 pub enum MappedInput {
     Name(String),
     Changed(ChangedInput),
@@ -171,9 +174,9 @@ impl ChangedInput {
             Some(shape) if shape.len() > MOST_AXES => {
                 Err(format!("reshape has {} dimensions: expected at most {MOST_AXES}", shape.len()))
             }
-            Some(shape) if shape.iter().any(|dim| !matches!(dim, -1 | 1..=0x7fff_ffff)) => {
-                Err(format!("reshape is {shape:?}: a dimension is a length, or -1 for one that follows from the others"))
-            }
+            Some(shape) if shape.iter().any(|dim| !matches!(dim, -1 | 1..=0x7fff_ffff)) => Err(format!(
+                "reshape is {shape:?}: a dimension is a length, or -1 for one that follows from the others"
+            )),
             Some(shape) if shape.iter().filter(|dim| **dim == -1).count() > 1 => {
                 Err(format!("reshape is {shape:?}: at most one dimension may be -1"))
             }

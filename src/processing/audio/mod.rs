@@ -1,4 +1,4 @@
-//! Turns sound into tensors: bytes into samples of the model's rate ([`source`]), and samples into windows ([`windows`]).
+//! Turns sound into tensors: bytes into samples of the model's rate (`source`), and samples into windows (`windows`).
 //!
 //! What belongs here: sound in, tensors out. What does not: connections, and what the model makes of it.
 //!
@@ -120,7 +120,7 @@ impl AudioStream {
 
     /// Checks what a client says about its stream.
     ///
-    /// Errors: it names a rate, but the rate of the model is not known, or has no simple ratio to it.
+    /// Errors: it names a rate, but the rate of the model is not known or far from it.
     pub fn check(&self, said: SoundParameters) -> Result<(), RequestError> {
         let Some(rate) = said.sample_rate else { return Ok(()) };
         match self.sample_rate {

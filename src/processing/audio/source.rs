@@ -3,7 +3,7 @@
 //! Bytes are turned into samples only when samples are wanted, so a stream takes little more memory than its bytes.
 
 use super::format::Format;
-use super::resample::Resampler;
+use super::resample::{self, Resampler};
 use super::wav::{self, Beginning, Chunk};
 use super::{AudioStream, Sample};
 use crate::error::RequestError;
@@ -66,9 +66,14 @@ impl Source {
         }
     }
 
-    /// Bytes that are held.
+    /// Bytes of sound that are held.
     pub fn len(&self) -> usize {
         self.bytes.len() - self.done
+    }
+
+    /// Bytes of memory that it takes.
+    pub fn memory(&self) -> usize {
+        self.len() + if self.resampler.is_some() { resample::MEMORY } else { 0 }
     }
 
     /// Appends bytes of the stream. A piece may have any length and may end inside a sample.

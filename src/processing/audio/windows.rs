@@ -59,7 +59,7 @@ impl Windows {
 
     /// Returns the number of bytes that are held.
     pub fn bytes(&self) -> usize {
-        self.source.len() + self.samples.len() * size_of::<f32>()
+        self.source.memory() + self.samples.len() * size_of::<f32>()
     }
 
     /// Appends bytes of the stream. A piece may have any length and may end inside a sample.
