@@ -136,6 +136,22 @@ def plain(query):
     return len(set(names)) == len(names) and "classification" not in names
 
 
+def windows(data, ended):
+    """The windows of a stream of sound: the number of the first new sample, and six samples."""
+    samples = [0, 0, *(one[0] / 32768 for one in struct.iter_unpack("<h", data[: len(data) // 2 * 2]))]
+    length = len(samples) - 2
+    count = max(0, (length - 4) // 3 + 1)
+    covered = 3 * count + 1 if count else 0
+    if ended and length > max(3 * count, covered):
+        count, samples = count + 1, samples + [0] * 4
+    return [(3 * at, samples[3 * at : 3 * at + 6]) for at in range(count)]
+
+
+def of_event(said):
+    """Whether it is the acknowledgement of an event."""
+    return isinstance(said, dict) and said.get("event") in ("ended", "committed")
+
+
 def of_result(said):
     if not isinstance(said, dict) or not isinstance(said.get("outputs", said.get("predictions")), list):
         raise Malformed(f"no answer of inference: {said!r:.300}")
@@ -292,7 +308,8 @@ class Conversation:
                     yield f"a good request got {one!r:.300}"
             else:
                 counts[(self.case.kind, "answer")] += 1
-                of_result(one)
+                if not of_event(one):
+                    of_result(one)
         if self.end == "doubtful":
             return
         if self.query.get("stream") == "last":
@@ -378,18 +395,33 @@ class Conversation:
             yield f"the newest frame is not the last that was answered: {ids}"
 
     def sound(self, said):
-        """The model gives back its six samples: windows of four, every three, with two before them."""
-        if any(kind == "text" for kind, _ in self.asked):
+        """The model gives back its six samples: windows of four, every three, with two before them. An end fills the last
+        window with silence, and is acknowledged."""
+        if any(kind == "text" and payload != b'{"event":"end"}' for kind, payload in self.asked):
             return
-        data = b"".join(payload for _, payload in self.asked)
-        samples = [0, 0, *(one[0] / 32768 for one in struct.iter_unpack("<h", data[: len(data) // 2 * 2]))]
-        count = max(0, (len(samples) - 2 - 4) // 3 + 1)
-        if len(said) > count or len(said) < count and self.is_whole():
-            yield f"{len(said)} windows of {count}"
-        for at, (one, _) in enumerate(said[:count]):
+        expected, heard = [], b""
+        for kind, payload in self.asked:
+            if kind == "text":
+                expected += windows(heard, True)
+                expected.append({"event": "ended", "stream_offset": len(heard) // 2})
+                if len(heard) % 2:
+                    expected[-1]["dropped_bytes"] = 1
+                heard = b""
+            else:
+                heard += payload
+        expected += windows(heard, False)
+        if len(said) > len(expected) or len(said) < len(expected) and self.is_whole():
+            yield f"{len(said)} answers of {len(expected)}"
+        for at, ((one, _), known) in enumerate(zip(said, expected)):
             if "error" in one:
                 continue
-            got = one["outputs"][0]["data"]
-            if one.get("parameters", {}).get("stream_offset") != 3 * at or not all(map(close_to, got, samples[3 * at : 3 * at + 6])):
-                yield f"window {at} is {one!r:.300} instead of {samples[3 * at:3 * at + 6]}"
+            if isinstance(known, dict):
+                good = one == known
+            else:
+                offset, samples = known
+                got = one["outputs"][0]["data"] if "outputs" in one else []
+                good = one.get("parameters", {}).get("stream_offset") == offset
+                good = good and len(got) == 6 and all(map(close_to, got, samples))
+            if not good:
+                yield f"answer {at} is {one!r:.300} instead of {known}"
                 return
