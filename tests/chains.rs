@@ -303,3 +303,90 @@ fn check_runs_the_whole_chain_and_prints_the_time_and_the_shapes_of_each_step() 
         assert!(report.contains(words), "{words}: {report}");
     }
 }
+
+/// A repository with a chain that reads a letter in each bright region of a photograph.
+fn reader(test: &str, crop: Value) -> PathBuf {
+    let repository = folder(test);
+    let scaled = json!({"color": "gray", "scale": 1.0 / 255.0});
+    let det = json!({"public": false, "inputs": [{"name": "image", "image": scaled}], "result": {"kind": "regions"}});
+    put(&repository, "find", "map", det);
+    let image = json!({"scale": 1.0 / 255.0});
+    let read = json!({"public": false, "inputs": [{"name": "image", "image": image}],
+                      "result": {"kind": "text", "output": "scores"}});
+    put(&repository, "read", "tints", read);
+    let steps = json!([
+        {"model_name": "find", "input_map": {"image": "photo"}, "result": "places"},
+        {"model_name": "read", "input_map": {"image": {"tensor": "photo", "crop": crop}}, "result": "letters"},
+    ]);
+    put_chain(&repository, "chain", &json!({"ensemble_scheduling": {"step": steps}}));
+    repository
+}
+
+/// A dark photograph of 80 x 48 pixels with bright rectangles of a colour.
+fn photo(rectangles: &[([u32; 4], [u8; 3])]) -> Message {
+    let level = |x: u32, y: u32| {
+        let found = rectangles.iter().find(|([left, top, right, bottom], _)| {
+            (*left..*right).contains(&x) && (*top..*bottom).contains(&y)
+        });
+        image::Rgb(found.map_or([0, 0, 0], |(_, colour)| *colour))
+    };
+    let photo = image::RgbImage::from_fn(80, 48, level);
+    Message::binary(encode(photo, image::ImageFormat::Png))
+}
+
+#[test]
+fn each_region_of_a_photograph_is_cut_out_and_gets_the_text_of_its_run() {
+    let program = Program::serve(&reader("chain-crop", json!({"regions": "places"})), &[]);
+    let mut client = program.connect("/");
+    let colours = [("r", [255, 150, 150]), ("g", [150, 255, 150]), ("b", [170, 170, 255])];
+    let places = [[8, 6, 32, 16], [44, 6, 72, 16], [20, 28, 60, 40]];
+    let parts: Vec<([u32; 4], [u8; 3])> = places.into_iter().zip(colours.map(|(_, colour)| colour)).collect();
+    let reply = ask_json(&mut client, photo(&parts));
+    let lines = reply["results"][0].as_array().unwrap_or_else(|| panic!("{reply}"));
+    assert_eq!((lines.len(), &reply["coordinates"]), (3, &json!("image")), "{reply}");
+    for ([left, top, ..], (letter, _)) in places.into_iter().zip(colours) {
+        let near = |line: &&Value| {
+            let corner = |axis: usize| line["polygon"][0][axis].as_f64().unwrap();
+            (corner(0) - f64::from(left)).abs() < 9.0 && (corner(1) - f64::from(top)).abs() < 9.0
+        };
+        let line = lines.iter().find(near).unwrap_or_else(|| panic!("{left} {top}: {reply}"));
+        assert_eq!(line["text"], letter, "{reply}");
+        assert!(
+            line["score"].as_f64().unwrap() > 0.5 && line["text_score"].as_f64().unwrap() > 0.3,
+            "{line}"
+        );
+    }
+    assert!(reply.get("outputs").is_none(), "{reply}");
+    let nothing = ask_json(&mut client, photo(&[]));
+    assert_eq!(nothing["results"], json!([[]]), "no region, no text");
+    let tensor = json!({"inputs": [{"name": "photo", "shape": [1, 1, 24, 40], "datatype": "FP32",
+                                    "data": vec![0.0; 24 * 40]}]});
+    let error = ask_json(&mut client, Message::text(tensor.to_string()));
+    assert!(
+        error["error"].as_str().unwrap().contains("the image came as a tensor: send the file"),
+        "{error}"
+    );
+    assert_eq!(ask_json(&mut client, photo(&parts[..1]))["results"][0][0]["text"], "r");
+}
+
+#[test]
+fn a_crop_that_does_not_fit_is_refused_at_load() {
+    for (at, (crop, words)) in [
+        (
+            json!({"regions": "place"}),
+            "regions are `place`, but the results of the steps before are `places`",
+        ),
+        (
+            json!({"regions": "places", "turn_when": {"tensor": "angle", "class": 1}}),
+            "turn_when names the tensor `angle`",
+        ),
+        (json!({"region": "places"}), "expected the name of a tensor, or an object"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let output = onnxd().arg("check").arg(reader(&format!("chain-crop-{at}"), crop)).output().unwrap();
+        let report = String::from_utf8(output.stdout).unwrap();
+        assert!(!output.status.success() && report.contains(words), "{words}: {report}");
+    }
+}

@@ -444,6 +444,28 @@ def make_letters():
     )
 
 
+def make_tints():
+    """Reads one letter of a small image: its strongest colour, r, g or b. An image of 4 x 4 pixels."""
+    save(
+        "tints",
+        [
+            node("ReduceMean", ["image"], ["means"], axes=[2, 3], keepdims=0),
+            node("Sub", ["means", "means"], ["zeros"]),
+            node("Slice", ["zeros", "first", "second", "axis"], ["blank"]),
+            node("Concat", ["blank", "means"], ["colours"], axis=1),
+            node("Unsqueeze", ["colours", "axis"], ["scores"]),
+        ],
+        [value("image", FLOAT, ["N", 3, 4, 4])],
+        [value("scores", FLOAT, ["N", 1, 4]), value("means", FLOAT, ["N", 3])],
+        [
+            const("first", np.array([0], dtype=np.int64)),
+            const("second", np.array([1], dtype=np.int64)),
+            const("axis", np.array([1], dtype=np.int64)),
+        ],
+        metadata={"character": "r\ng\nb"},
+    )
+
+
 def make_unsupported():
     """ImageDecoder is a standard operator that the server does not have: it decodes images before the model."""
     save(
@@ -1231,6 +1253,7 @@ MODELS = {
     "map": make_map,
     "sizes": make_sizes,
     "letters": make_letters,
+    "tints": make_tints,
     "cut": make_cut,
     "flat": make_flat,
     "never": make_never,

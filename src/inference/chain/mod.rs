@@ -134,7 +134,8 @@ impl Chain {
         let mut building = Building::begin(said);
         for (at, step) in said.step.iter().enumerate() {
             let within = |error: String| format!("step {} (`{}`): {error}", at + 1, step.model_name);
-            let version = step.model_version.filter(|version| *version >= 0).map(|version| version.to_string());
+            let version =
+                step.model_version.filter(|version| *version >= 0).map(|version| version.to_string());
             let model = find(&step.model_name, version.as_deref()).map_err(within)?;
             building.add(model, step).map_err(within)?;
         }
@@ -196,7 +197,8 @@ struct Building {
 impl Building {
     /// Finds the inputs of the chain: the tensors that a step uses and none makes.
     fn begin(said: &EnsembleManifest) -> Building {
-        let made = |name: &str| said.step.iter().any(|step| step.output_map.values().any(|other| other == name));
+        let made =
+            |name: &str| said.step.iter().any(|step| step.output_map.values().any(|other| other == name));
         let mut known: Vec<Known> = Vec::new();
         for mapped in said.step.iter().flat_map(|step| step.input_map.values()) {
             let name = mapped.tensor();
@@ -220,13 +222,18 @@ impl Building {
             return Err("it is a chain itself: name its steps here".into());
         }
         if signature.has_state {
-            return Err("it keeps a state from request to request, which a chain cannot carry: give it windows \
+            return Err(
+                "it keeps a state from request to request, which a chain cannot carry: give it windows \
                         (`window`) instead, or call it alone"
-                .into());
+                    .into(),
+            );
         }
         for name in input_map.keys() {
             if signature.input(name).is_none() {
-                return Err(format!("input_map names `{name}`, but the model has {}", choice(name, &signature.inputs)));
+                return Err(format!(
+                    "input_map names `{name}`, but the model has {}",
+                    choice(name, &signature.inputs)
+                ));
             }
         }
         let mut inputs = Vec::new();
@@ -236,9 +243,9 @@ impl Building {
                     let crop = self.crop(tensor, crop, input);
                     Source::Crop(crop.map_err(|error| format!("input `{}`, crop: {error}", input.name))?)
                 }
-                (Some(mapped), _) => self.source(mapped.tensor(), Mapping::new(mapped), input).map_err(|error| {
-                    format!("input `{}` from `{}`: {error}", input.name, mapped.tensor())
-                })?,
+                (Some(mapped), _) => self
+                    .source(mapped.tensor(), Mapping::new(mapped), input)
+                    .map_err(|error| format!("input `{}` from `{}`: {error}", input.name, mapped.tensor()))?,
                 (None, Some(source)) => Source::FilledBy(source),
                 (None, None) => return Err(format!("input_map lacks the model's input `{}`", input.name)),
             });
@@ -249,7 +256,9 @@ impl Building {
                 format!("output_map names `{name}`, but the model has {}", choice(name, &signature.outputs))
             })?;
             if self.known.iter().any(|known| known.name == *tensor) {
-                return Err(format!("output `{name}` becomes `{tensor}`, which is there already: give it another name"));
+                return Err(format!(
+                    "output `{name}` becomes `{tensor}`, which is there already: give it another name"
+                ));
             }
             outputs.push((at, self.known.len()));
             self.known.push(Known {
@@ -290,10 +299,14 @@ impl Building {
     /// Checks how parts of an image are cut out for an input of a step.
     fn crop(&mut self, image: &str, said: &CropManifest, input: &TensorMetadata) -> Result<Crop, String> {
         if !input.takes_images() {
-            return Err("the model takes no images here: declare `image` for this input in its model.json".into());
+            return Err(
+                "the model takes no images here: declare `image` for this input in its model.json".into()
+            );
         }
         let at = self.known[..self.inputs].iter().position(|known| known.name == image);
-        let at = at.ok_or_else(|| format!("`{image}` is no input of the chain: expected the image as it was sent"))?;
+        let at = at.ok_or_else(|| {
+            format!("`{image}` is no input of the chain: expected the image as it was sent")
+        })?;
         let takes_images = self.known[at].metadata.as_ref().is_some_and(TensorMetadata::takes_images);
         if !takes_images {
             return Err(format!("`{image}` is no image for a step before: its places come from such a step"));
@@ -304,7 +317,9 @@ impl Building {
         })?;
         let turn = said.turn_when.as_ref().map(|turn| {
             let at = self.known.iter().position(|known| known.name == turn.tensor);
-            let at = at.ok_or_else(|| format!("turn_when names the tensor `{}`, which no step before makes", turn.tensor))?;
+            let at = at.ok_or_else(|| {
+                format!("turn_when names the tensor `{}`, which no step before makes", turn.tensor)
+            })?;
             self.known[at].is_used = true;
             Ok::<_, String>((at, turn.class, turn.threshold.unwrap_or(0.9)))
         });
@@ -326,7 +341,10 @@ impl Building {
         match &known.metadata {
             None => {
                 if mapping.has_window() || mapping.shape(&lengths(input)).ok() != Some(lengths(input)) {
-                    return Err("it is an input of the chain: `window` and `reshape` are for what a step gives".into());
+                    return Err(
+                        "it is an input of the chain: `window` and `reshape` are for what a step gives"
+                            .into(),
+                    );
                 }
                 let accepts = if mapping.is_plain() { input.accepts } else { &[] };
                 known.metadata =
@@ -366,7 +384,8 @@ impl Building {
         if outputs.is_empty() && answer.is_none() {
             return Err("every tensor is used by a step, so nothing is left for the answer".into());
         }
-        let is_cut = steps.iter().flat_map(|step| &step.inputs).any(|source| matches!(source, Source::Crop(_)));
+        let is_cut =
+            steps.iter().flat_map(|step| &step.inputs).any(|source| matches!(source, Source::Crop(_)));
         let metadata = |at: usize| known[at].metadata.clone().ok_or("a tensor has no form");
         let open = |mut tensor: TensorMetadata| {
             // A step may run several times, once for each window, or not at all.
@@ -398,6 +417,7 @@ fn lengths(tensor: &TensorMetadata) -> Vec<Option<usize>> {
 }
 
 fn show(shape: &[Option<usize>]) -> String {
-    let lengths: Vec<String> = shape.iter().map(|length| length.map_or("?".into(), |length| length.to_string())).collect();
+    let lengths: Vec<String> =
+        shape.iter().map(|length| length.map_or("?".into(), |length| length.to_string())).collect();
     format!("[{}]", lengths.join(", "))
 }

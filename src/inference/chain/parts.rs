@@ -24,7 +24,9 @@ struct Place {
 impl Place {
     /// Left upper, right upper, right lower, left lower corner.
     fn corners(&self) -> Option<[[f32; 2]; 4]> {
-        let of_box = |[left, top, right, bottom]: [f32; 4]| [[left, top], [right, top], [right, bottom], [left, bottom]];
+        let of_box = |[left, top, right, bottom]: [f32; 4]| {
+            [[left, top], [right, top], [right, bottom], [left, bottom]]
+        };
         self.polygon.or(self.corners).or(self.upright.map(of_box))
     }
 }
@@ -55,7 +57,8 @@ pub fn cut(
         }
     };
     let failed = |message: String| RequestError::new(Code::InferenceFailed, message);
-    let found = results[crop.regions].as_ref().ok_or_else(|| failed("there is no result with places".into()))?;
+    let found =
+        results[crop.regions].as_ref().ok_or_else(|| failed("there is no result with places".into()))?;
     let places = places(found)?;
     if places.is_empty() {
         return Ok(Vec::new());
@@ -65,7 +68,8 @@ pub fn cut(
     let around = turned(crop, tensors, places.len());
     let mut parts = Vec::with_capacity(places.len());
     for (place, around) in places.iter().zip(around) {
-        let place: Place = serde_json::from_str(place.get()).map_err(|error| failed(format!("a place: {error}")))?;
+        let place: Place =
+            serde_json::from_str(place.get()).map_err(|error| failed(format!("a place: {error}")))?;
         let corners = place.corners().ok_or_else(|| failed("the places have no corners".into()))?;
         let part = photo.part(corners, is_stored, Turn { if_tall: crop.if_tall, around });
         parts.push(Input::Files(vec![match part {
@@ -83,9 +87,11 @@ pub fn cut(
 /// The places of the only row.
 fn places(found: &StepResult) -> Result<Vec<Box<RawValue>>, RequestError> {
     let rows: Vec<Vec<Box<RawValue>>> =
-        found.rows.iter().map(|row| serde_json::from_str(row.get())).collect::<Result<_, _>>().map_err(|error| {
-            RequestError::new(Code::InferenceFailed, format!("the result is no list of places: {error}"))
-        })?;
+        found.rows.iter().map(|row| serde_json::from_str(row.get())).collect::<Result<_, _>>().map_err(
+            |error| {
+                RequestError::new(Code::InferenceFailed, format!("the result is no list of places: {error}"))
+            },
+        )?;
     Ok(rows.into_iter().flatten().collect())
 }
 
@@ -97,7 +103,8 @@ fn turned(crop: &Crop, tensors: &[Option<Input>], count: usize) -> Vec<bool> {
         _ => None,
     };
     let is_turned = |row: usize| {
-        let row: &[f32] = scores.as_ref().map_or(&[], |(values, width)| &values[row * width..(row + 1) * width]);
+        let row: &[f32] =
+            scores.as_ref().map_or(&[], |(values, width)| &values[row * width..(row + 1) * width]);
         let best = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         row.get(class).is_some_and(|score| *score >= threshold && *score >= best)
     };
@@ -107,7 +114,9 @@ fn turned(crop: &Crop, tensors: &[Option<Input>], count: usize) -> Vec<bool> {
 /// The numbers of a tensor with one row for each part, and how many are in a row.
 fn scores(tensor: &Tensor, rows: usize) -> Option<(&[f32], usize)> {
     match tensor.elements() {
-        Elements::Fp32(values) if tensor.shape().first() == Some(&rows) => Some((values, values.len() / rows)),
+        Elements::Fp32(values) if tensor.shape().first() == Some(&rows) => {
+            Some((values, values.len() / rows))
+        }
         _ => None,
     }
 }
@@ -144,4 +153,66 @@ pub fn answer(answer: Answer, results: &mut [Option<StepResult>]) -> Result<Made
     let row = to_raw_value(&joined).map_err(|error| failed(error.to_string()))?;
     let (coordinates, non_finite) = (found.coordinates, found.non_finite + non_finite);
     Ok(MadeResult { rows: vec![row], coordinates, non_finite })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Budget;
+
+    fn result(row: &str) -> Option<StepResult> {
+        let rows = vec![RawValue::from_string(row.into()).unwrap()];
+        Some(StepResult { rows, coordinates: Some("image"), non_finite: 1 })
+    }
+
+    fn crop(turn: Option<(usize, usize, f32)>) -> Crop {
+        Crop { image: 0, regions: 0, if_tall: true, turn }
+    }
+
+    fn png() -> Vec<u8> {
+        let mut file = Vec::new();
+        let mut encoder = png::Encoder::new(&mut file, 30, 20);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.write_header().unwrap().write_image_data(&[9; 30 * 20 * 3]).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_place_without_area_has_no_file_and_the_others_have_theirs() {
+        let places = result(
+            r#"[{"polygon": [[1,1],[9,1],[9,5],[1,5]]}, {"polygon": [[3,3],[3,3],[3,3],[3,3]]},
+                                {"box": [2.0, 2.0, 8.0, 6.0]}]"#,
+        );
+        let budget = Budget::new(1 << 22);
+        let mut share = Share::none(&budget);
+        let tensors = [Some(Input::Files(vec![png()]))];
+        let parts = cut(&crop(None), &tensors, &[places], 1 << 20, &mut share).unwrap();
+        let lengths: Vec<usize> = parts.iter().map(Input::memory).collect();
+        let Input::Files(second) = &parts[1] else { panic!() };
+        assert!(second[0].is_empty() && lengths[0] > 100 && lengths[2] > 100, "{lengths:?}");
+        let several = [Some(Input::Files(vec![png(), png()]))];
+        let error = cut(&crop(None), &several, &[result("[]")], 1 << 20, &mut share).unwrap_err();
+        assert!(error.message.contains("the request has 2 images"), "{error}");
+        drop(share);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_part_is_upside_down_when_its_class_is_the_best_and_good_enough() {
+        let scores = Elements::Fp32(vec![0.05, 0.95, 0.2, 0.8, 0.97, 0.03, f32::NAN, 0.99]);
+        let tensors = [None, Some(Input::Tensor(Tensor::new(vec![4, 2], scores).unwrap()))];
+        assert_eq!(turned(&crop(Some((1, 1, 0.9))), &tensors, 4), [true, false, false, true]);
+        assert_eq!(turned(&crop(Some((1, 7, 0.9))), &tensors, 4), [false; 4], "there is no such class");
+        assert_eq!(turned(&crop(None), &tensors, 2), [false; 2]);
+    }
+
+    #[test]
+    fn each_place_gets_the_fields_of_its_run() {
+        let mut results = vec![result(r#"[{"score": 0.5, "label": "x"}]"#), None];
+        let row = RawValue::from_string(r#"{"text": "a", "score": 0.25}"#.into()).unwrap();
+        results[1] = Some(StepResult { rows: vec![row], ..StepResult::default() });
+        let made = answer(Answer { result: 1, places: Some(0) }, &mut results).unwrap();
+        assert_eq!(made.rows[0].get(), r#"[{"label":"x","score":0.5,"text":"a","text_score":0.25}]"#);
+        assert_eq!((made.coordinates, made.non_finite), (Some("image"), 1));
+    }
 }

@@ -243,7 +243,13 @@ impl Run {
                     continue;
                 }
                 Source::Crop(crop) => {
-                    let parts = parts::cut(crop, &progress.tensors, &progress.results, self.chain.max_pixels, job.reply.share())?;
+                    let parts = parts::cut(
+                        crop,
+                        &progress.tensors,
+                        &progress.results,
+                        self.chain.max_pixels,
+                        job.reply.share(),
+                    )?;
                     count = Some(parts.len());
                     inputs.push(parts);
                     continue;
@@ -272,7 +278,9 @@ impl Run {
             if window.is_some() || is_empty {
                 match count {
                     Some(other) if other != own => {
-                        return Err(invalid(format!("input `{name}` has {own} windows, but another input has {other}")));
+                        return Err(invalid(format!(
+                            "input `{name}` has {own} windows, but another input has {other}"
+                        )));
                     }
                     _ => count = Some(own),
                 }
@@ -310,7 +318,8 @@ impl Run {
             let Outputs { mut tensors, result, .. } = outputs;
             let taken = step.outputs.iter().map(|(at, _)| {
                 let tensor = tensors.get_mut(*at).and_then(Option::take);
-                let tensor = tensor.ok_or_else(|| RequestError::new(Code::InferenceFailed, "an output is missing"))?;
+                let tensor =
+                    tensor.ok_or_else(|| RequestError::new(Code::InferenceFailed, "an output is missing"))?;
                 // The chain gets what a client of the model would get as a tensor.
                 step.model.postprocessor(*at).finish(tensor, Some(0))
             });
@@ -360,10 +369,13 @@ impl Run {
             // A part that failed has zeros, so that the others keep their rows.
             let like = &good.tensors[number];
             let zeros = Tensor::zeros(like.datatype(), like.shape().to_vec()).map_err(failed)?;
-            let all: Vec<&Tensor> = parts.iter().map(|part| part.tensors.get(number).unwrap_or(&zeros)).collect();
+            let all: Vec<&Tensor> =
+                parts.iter().map(|part| part.tensors.get(number).unwrap_or(&zeros)).collect();
             let joined = match all.as_slice() {
                 [only] => (*only).clone(),
-                several => Tensor::concat(0, several).map_err(|error| failed(format!("its runs: {error}")))?,
+                several => {
+                    Tensor::concat(0, several).map_err(|error| failed(format!("its runs: {error}")))?
+                }
             };
             progress.tensors[*at] = Some(Input::Tensor(joined));
         }
@@ -378,7 +390,10 @@ impl Run {
                     }
                     (None, error) => {
                         let message = error.map_or("it has no result".into(), |error| error.message);
-                        whole.rows.push(to_raw_value(&json!({ "error": message })).map_err(|error| failed(error.to_string()))?);
+                        whole.rows.push(
+                            to_raw_value(&json!({ "error": message }))
+                                .map_err(|error| failed(error.to_string()))?,
+                        );
                     }
                 }
             }
@@ -386,9 +401,8 @@ impl Run {
         }
         let (next, chain) = (progress.step + 1, &self.chain);
         for (at, tensor) in progress.tensors.iter_mut().enumerate() {
-            let is_used = chain.steps[next..].iter().flat_map(|step| &step.inputs).any(
-                |source| source.uses(at),
-            );
+            let is_used =
+                chain.steps[next..].iter().flat_map(|step| &step.inputs).any(|source| source.uses(at));
             if !is_used && !chain.outputs.contains(&at) && self.watcher.is_none() {
                 *tensor = None;
             }
@@ -403,12 +417,15 @@ impl Run {
     /// The answer of the chain.
     fn finish(&self, progress: &mut Progress) -> Next {
         let Some(mut job) = progress.job.take() else { return Next::Wait };
-        let outputs: Option<Vec<Option<Tensor>>> = self.chain.outputs.iter().map(|at| {
-            match progress.tensors[*at].take() {
+        let outputs: Option<Vec<Option<Tensor>>> = self
+            .chain
+            .outputs
+            .iter()
+            .map(|at| match progress.tensors[*at].take() {
                 Some(Input::Tensor(tensor)) => Some(Some(tensor)),
                 _ => None,
-            }
-        }).collect();
+            })
+            .collect();
         let Some(mut tensors) = outputs else {
             return Next::End(job, Err(RequestError::new(Code::InferenceFailed, "the chain made no output")));
         };
@@ -420,7 +437,8 @@ impl Run {
             };
         }
         let result = match (&self.chain.result, &job.result) {
-            (Some(maker), Some(wanted)) => match maker.finish(&mut tensors, &rows, wanted, job.reply.share()) {
+            (Some(maker), Some(wanted)) => match maker.finish(&mut tensors, &rows, wanted, job.reply.share())
+            {
                 Ok(result) => Some(result),
                 Err(error) => return Next::End(job, Err(error)),
             },

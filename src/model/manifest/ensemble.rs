@@ -153,7 +153,8 @@ impl StepManifest {
 
 impl ChangedInput {
     fn validate(&self) -> Result<(), String> {
-        let is_changed = self.scale.is_some() || self.offset.is_some() || self.window.is_some() || self.reshape.is_some();
+        let is_changed =
+            self.scale.is_some() || self.offset.is_some() || self.window.is_some() || self.reshape.is_some();
         if self.crop.is_some() && is_changed {
             return Err("crop cuts parts out of an image: `scale`, `offset`, `window` and `reshape` are for tensors, so leave \
                         them out"

@@ -68,7 +68,12 @@ impl Photo {
     /// memory.
     ///
     /// Errors: the corners are no quadrilateral, or the budget is used up.
-    pub fn part(&self, corners: [[f32; 2]; 4], stored: bool, turn: Turn) -> Result<(Vec<u8>, Share), RequestError> {
+    pub fn part(
+        &self,
+        corners: [[f32; 2]; 4],
+        stored: bool,
+        turn: Turn,
+    ) -> Result<(Vec<u8>, Share), RequestError> {
         let corners = corners.map(|[x, y]| {
             let point = (f64::from(x), f64::from(y));
             if stored { self.placement.upright_of(point) } else { point }
@@ -78,7 +83,9 @@ impl Photo {
         let side = |one: f64, other: f64| one.max(other).floor().max(1.0);
         let (width, height) = (side(length(a, b), length(c, d)), side(length(a, d), length(b, c)));
         if !(width <= MOST_SIDE && height <= MOST_SIDE) {
-            return Err(RequestError::invalid(format!("a part of {width}×{height} pixels is too large to be cut out")));
+            return Err(RequestError::invalid(format!(
+                "a part of {width}×{height} pixels is too large to be cut out"
+            )));
         }
         let (across, down) = (width as usize, height as usize);
         // The pixels, the turned pixels, and the file.
@@ -147,7 +154,8 @@ impl Perspective {
         }
         // Gauss: each column is cleared with the row that has the largest number in it.
         for column in 0..8 {
-            let best = (column..8).max_by(|a, b| rows[*a][column].abs().total_cmp(&rows[*b][column].abs()))?;
+            let best =
+                (column..8).max_by(|a, b| rows[*a][column].abs().total_cmp(&rows[*b][column].abs()))?;
             rows.swap(column, best);
             let pivot = rows[column];
             if pivot[column].abs() < 1e-9 || !pivot[column].is_finite() {
