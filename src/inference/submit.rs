@@ -9,6 +9,8 @@
 //!    the conversation's thread, and step 4 is left out.
 //! 4. A [`worker`](crate::engine::worker) takes the job, decodes files and text, finds the family of plans for its
 //!    shapes, runs it, makes the result that the request wants, and sends the reply through [`ReplyTo`].
+//!    A chain has no queue: its job becomes one or more jobs for the first step ([`chain`](super::chain)), and whoever ends
+//!    the last of them queues those of the next step. The last step sends the reply.
 //! 5. The connection makes the response from that reply with [`ServedModel::answer`] and [`Pending`].
 //!
 //! Invariant: exactly one reply comes, also when a step fails.
@@ -28,9 +30,9 @@ use crate::processing::results::WantedResult;
 use crate::wire::{InferRequest, SequenceParameters};
 
 impl ServedModel {
-    /// Queues a request, or runs it with `guest` if that takes at most the given time. Its reply comes through `reply`, also when the request is refused here. The returned
-    /// value is needed to make the response from that reply. The connection sets `cancelled` when the reply is not
-    /// needed any more.
+    /// Queues a request, or runs it with `guest` if that takes at most the given time. Its reply comes through `reply`, also
+    /// when the request is refused here. The returned value is needed to make the response from that reply. The connection
+    /// sets `cancelled` when the reply is not needed any more.
     pub fn submit(
         &self,
         mut request: InferRequest,
