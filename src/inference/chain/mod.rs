@@ -1,5 +1,5 @@
 //! Chains: one request runs several models. Here are the steps as they were checked at load; a request's way through them is
-//! in [`run`].
+//! in `run`.
 //!
 //! The models of the steps are ordinary models, with queues and workers of their own. A chain has neither.
 //!

@@ -4,13 +4,20 @@ use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
-use super::run::StepResult;
 use super::{Answer, Crop};
 use crate::error::{Code, RequestError};
 use crate::memory::Share;
 use crate::model::{Elements, Input, Tensor};
 use crate::processing::image::photo::{Photo, Turn};
 use crate::processing::results::MadeResult;
+
+/// The result of a step: an entry for each of its runs, or for each row.
+#[derive(Debug, Default)]
+pub struct StepResult {
+    pub rows: Vec<Box<RawValue>>,
+    pub coordinates: Option<&'static str>,
+    pub non_finite: usize,
+}
 
 /// What is read of a place: the corners of a region or of a turned box, or an upright box.
 #[derive(Deserialize)]

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use serde_json::json;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::to_raw_value;
 
-use super::{Chain, Source, Step, parts};
+use super::parts::{self, StepResult};
+use super::{Chain, Source, Step};
 use crate::engine::reply::Continue;
 use crate::engine::sequence::Sequence;
 use crate::engine::{Inputs, Job, Outcome, Outputs, ReplyTo};
@@ -81,14 +82,6 @@ struct Part {
     result: Option<MadeResult>,
     /// Why it failed, for a part of an image: the other parts do not fail with it.
     error: Option<RequestError>,
-}
-
-/// The result of a step: an entry for each of its runs, or for each row.
-#[derive(Debug, Default)]
-pub struct StepResult {
-    pub rows: Vec<Box<RawValue>>,
-    pub coordinates: Option<&'static str>,
-    pub non_finite: usize,
 }
 
 /// What is done after the lock is released.
