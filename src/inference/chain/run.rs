@@ -1,7 +1,7 @@
 //! A request's way through a chain. The thread that has run the last job of a step puts the jobs of the next step into their
 //! queue; no thread waits for another one.
 //!
-//! Invariants: exactly one reply is sent. No lock is held while a job is put into a queue, because a job that is refused is
+//! Invariants: exactly one reply is sent. No lock is held while a job is put into a queue or dropped, because it is then
 //! answered at once, and the answer takes the lock.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -282,24 +282,26 @@ impl Run {
             inputs.push(shaped.collect::<Result<_, _>>().map_err(invalid)?);
         }
         let count = count.unwrap_or(1);
-        let mut jobs = Vec::with_capacity(count);
-        for part in 0..count {
+        let of_part = |part: usize| -> Result<(Vec<Input>, Share), RequestError> {
             let own: Vec<Input> =
                 inputs.iter().map(|inputs| inputs.get(part).unwrap_or(&inputs[0]).clone()).collect();
             let bytes = own.iter().map(Input::memory).sum();
             let share = job.reply.share().take_beside(bytes)?;
-            jobs.push(Job {
-                inputs: Inputs::Own(own),
-                rows: Vec::new(),
-                result: step.result.and_then(|_| step.model.whole_result()),
-                sequence: None,
-                arrived: job.arrived,
-                deadline: job.deadline,
-                cancelled: job.cancelled.clone(),
-                reply: ReplyTo::chain(part as u64, self.clone(), share),
-            });
-        }
-        Ok(jobs)
+            Ok((own, share))
+        };
+        // All memory is taken before the first job is made: a job that is dropped answers, and an answer takes the lock.
+        let parts = (0..count).map(of_part).collect::<Result<Vec<_>, _>>()?;
+        let jobs = parts.into_iter().enumerate().map(|(part, (own, share))| Job {
+            inputs: Inputs::Own(own),
+            rows: Vec::new(),
+            result: step.result.and_then(|_| step.model.whole_result()),
+            sequence: None,
+            arrived: job.arrived,
+            deadline: job.deadline,
+            cancelled: job.cancelled.clone(),
+            reply: ReplyTo::chain(part as u64, self.clone(), share),
+        });
+        Ok(jobs.collect())
     }
 
     /// Takes the outputs of a job. When all jobs of the step have ended, goes on.
