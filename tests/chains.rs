@@ -117,6 +117,28 @@ fn a_request_that_completes_several_windows_gets_a_row_for_each() {
 }
 
 #[test]
+fn a_request_whose_windows_find_no_memory_is_answered_and_the_next_one_works() {
+    let steps = json!([
+        step("affine", json!({"x": "numbers"}), json!({"y": "two"})),
+        step(
+            "windows",
+            json!({"x": {"tensor": "two", "window": {"axis": 0, "size": 300, "hop": 1}, "reshape": [100, 6]}}),
+            json!({"sum": "sum"})
+        ),
+    ]);
+    let repository = repository("chain-memory", steps);
+    let program = Program::serve(&repository, &["--max-memory", "200000"]);
+    let mut client = program.connect("/");
+    let error = ask_json(&mut client, request("numbers", &[1000, 3], &[1.0; 3000]));
+    assert!(
+        error["error"].as_str().is_some_and(|error| error.starts_with("step 2 (`windows`): ")),
+        "{error}"
+    );
+    let reply = ask_json(&mut client, request("numbers", &[300, 3], &[1.0; 900]));
+    assert_eq!(output(&reply, "sum").0, [100, 1]);
+}
+
+#[test]
 fn a_model_that_is_not_public_runs_only_in_chains() {
     let program = Program::serve(&repository("chain-private", two_steps()), &[]);
     let error = program.get("/v2/models/affine");
