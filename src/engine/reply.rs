@@ -82,6 +82,12 @@ impl ReplyTo {
         self.slot
     }
 
+    /// Gives up the reply, because the caller takes care of the request itself. Returns the memory that it held.
+    pub fn forget(mut self) -> Share {
+        self.to = None;
+        self.share.take()
+    }
+
     /// Sends the reply and wakes the connection.
     pub fn send(mut self, outcome: Outcome) {
         self.deliver(outcome);

@@ -138,30 +138,53 @@ impl Run {
     }
 
     fn start(self: &Arc<Self>) {
+        let next = self.first_step();
+        self.act(next);
+    }
+
+    fn first_step(self: &Arc<Self>) -> Next {
         if let Some(sequence) = &self.sequence {
             let windows = sequence.windows.lock().unwrap_or_else(PoisonError::into_inner);
             self.progress().windows.clone_from(&windows);
         }
-        let next = self.next_step(&mut self.progress());
-        self.act(next);
+        self.next_step(&mut self.progress())
     }
 
-    fn act(self: &Arc<Self>, next: Next) {
-        match next {
-            Next::Wait => {}
-            Next::Submit(step, jobs) => {
-                for job in jobs {
-                    if let Err((refused, error)) = self.chain.steps[step].model.enqueue(job) {
-                        refused.reply.send(Err(error));
+    /// Does what comes next, also for the requests that waited behind this one. It is a loop, because many of them may be
+    /// refused one after the other, and each call inside another one takes a part of the stack.
+    fn act(self: &Arc<Self>, mut next: Next) {
+        let mut run = self.clone();
+        loop {
+            next = match next {
+                Next::Wait => return,
+                Next::Submit(step, jobs) => run.put(step, jobs),
+                Next::End(job, outcome) => match run.end(job, outcome) {
+                    None => return,
+                    Some(waiting) => {
+                        run = waiting;
+                        run.first_step()
                     }
-                }
-            }
-            Next::End(job, outcome) => self.end(job, outcome),
+                },
+            };
         }
     }
 
-    /// Sends the reply, and begins the next request of the conversation.
-    fn end(&self, mut job: Job, outcome: Result<Outputs, RequestError>) {
+    /// Puts jobs into the queue of the model of a step.
+    fn put(self: &Arc<Self>, step: usize, jobs: Vec<Job>) -> Next {
+        for job in jobs {
+            if let Err((refused, error)) = self.chain.steps[step].model.enqueue(job) {
+                let (part, share) = (refused.reply.slot() as usize, refused.reply.forget());
+                let next = self.took(&mut self.progress(), part, Err(error), share);
+                if !matches!(next, Next::Wait) {
+                    return next;
+                }
+            }
+        }
+        Next::Wait
+    }
+
+    /// Sends the reply. Returns the next request of the conversation.
+    fn end(&self, mut job: Job, outcome: Result<Outputs, RequestError>) -> Option<Arc<Run>> {
         let next = self.sequence.as_ref().and_then(|sequence| {
             if outcome.is_ok() {
                 let windows = std::mem::take(&mut self.progress().windows);
@@ -173,9 +196,7 @@ impl Run {
             job.reply.share().shrink_to(0);
         }
         job.reply.send(outcome);
-        if let Some(run) = next {
-            run.start();
-        }
+        next
     }
 
     /// Ends the request with an error, or does nothing when it has ended.
@@ -448,7 +469,10 @@ impl Drop for Run {
     fn drop(&mut self) {
         let job = self.progress().job.take();
         if let Some(job) = job {
-            self.end(job, Err(RequestError::new(Code::InferenceFailed, "a step of the chain was given up")));
+            let error = RequestError::new(Code::InferenceFailed, "a step of the chain was given up");
+            if let Some(next) = self.end(job, Err(error)) {
+                next.start();
+            }
         }
     }
 }
