@@ -158,7 +158,7 @@ impl ServedModel {
         }
     }
 
-    /// Whether a conversation with it has a stream that can end: answers depend on the requests before them.
+    /// Whether answers depend on the requests before them: it has a state, or a chain has windows.
     pub fn keeps_state(&self) -> bool {
         self.signature.has_state
     }

@@ -65,8 +65,8 @@ impl InferenceDialogue {
         access: Arc<Access>,
         pass: Pass,
     ) -> Result<InferenceDialogue, RequestError> {
-        let stream = ConversationStream::new(&model, defaults.clone())?;
-        if defaults.stream == Stream::Last && (stream.depends_on_past() || model.keeps_state()) {
+        let stream = ConversationStream::new(&model, &defaults)?;
+        if defaults.stream == Stream::Last && stream.depends_on_past(&model) {
             return Err(RequestError::invalid(
                 "stream=last passes requests over, but this model's answers depend on all that came before",
             ));
@@ -131,7 +131,7 @@ impl InferenceDialogue {
             Event::End => true,
             Event::Commit => false,
         };
-        if !self.stream.depends_on_past() && !self.model.keeps_state() {
+        if !self.stream.depends_on_past(&self.model) {
             let error = RequestError::invalid(
                 "this conversation has no stream that could end: the model keeps nothing from one request to the next",
             );

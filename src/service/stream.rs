@@ -12,6 +12,7 @@ use crate::error::RequestError;
 use crate::inference::ServedModel;
 use crate::memory::Share;
 use crate::model::Tensor;
+use crate::model::sound::SoundParameters;
 use crate::processing::audio::Windows;
 use crate::processing::results::{Settled, Tracker};
 use crate::wire::event::Acknowledgement;
@@ -21,7 +22,9 @@ use crate::wire::{Answers, Defaults, Framing};
 /// The stream of one conversation.
 #[derive(Debug)]
 pub struct ConversationStream {
-    defaults: Defaults,
+    answers: Answers,
+    /// What the client says about its sound.
+    said: SoundParameters,
     /// The windows, when raw binary messages are sound; `None` otherwise.
     windows: Option<Windows>,
     /// The memory of the sound that is not in a window yet.
@@ -85,7 +88,7 @@ impl ConversationStream {
     /// Begins the stream of a conversation.
     ///
     /// Errors: the query string asks for something that this conversation does not have.
-    pub fn new(model: &ServedModel, defaults: Defaults) -> Result<ConversationStream, RequestError> {
+    pub fn new(model: &ServedModel, defaults: &Defaults) -> Result<ConversationStream, RequestError> {
         let events = model.event_settings(&defaults.choices)?;
         let audio = model.audio.as_ref();
         let heard = audio.filter(|_| defaults.framing == Framing::Raw);
@@ -115,7 +118,8 @@ impl ConversationStream {
         }
         Ok(ConversationStream {
             windows: heard.map(|stream| Windows::new(stream, defaults.sound)),
-            defaults,
+            answers: defaults.answers,
+            said: defaults.sound,
             sound: None,
             events: events.map(|settled| (Tracker::default(), settled)),
             ending: None,
@@ -123,9 +127,9 @@ impl ConversationStream {
         })
     }
 
-    /// Whether an answer depends on what came before it in the conversation.
-    pub fn depends_on_past(&self) -> bool {
-        self.windows.is_some() || self.events.is_some()
+    /// Whether an answer depends on what came before it in the conversation, so that there is something to end.
+    pub fn depends_on_past(&self, model: &ServedModel) -> bool {
+        self.windows.is_some() || self.events.is_some() || model.keeps_state()
     }
 
     /// Whether binary messages are sound.
@@ -141,7 +145,7 @@ impl ConversationStream {
         kept.absorb(share);
         // Samples may take more memory than their bytes.
         if let Err(error) = kept.resize(windows.bytes()) {
-            windows.overflow(error, stream, self.defaults.sound);
+            windows.overflow(error, stream, self.said);
             kept.shrink_to(windows.bytes());
         }
     }
@@ -221,7 +225,7 @@ impl ConversationStream {
     pub fn wants_answer(&mut self, eventful: bool) -> bool {
         let number = self.answered;
         self.answered += 1;
-        match self.defaults.answers {
+        match self.answers {
             Answers::All => true,
             Answers::Events => eventful,
             Answers::Every(count) => eventful || number.is_multiple_of(count.get()),

@@ -78,9 +78,9 @@ FILES = {"mel": "melspectrogram.onnx", "embedding": "embedding_model.onnx", "ale
 
 
 async def heard(address, sound):
-    """The score of each window, and the events."""
+    """The events."""
     dice = random.Random(5)
-    scores, events = [], []
+    events = []
     async with websockets.connect(f"ws://{address}/?results=true", max_size=None) as socket:
         at = 0
         while at < len(sound):
@@ -91,12 +91,13 @@ async def heard(address, sound):
         while True:
             reply = json.loads(await socket.recv())
             if reply.get("event") == "ended":
-                return scores, events
+                return events
             assert "error" not in reply, reply
             events += reply["results"][0]
 
 
 async def scores_of(address, sound):
+    """The score of each window; an empty list where there is none yet."""
     async with websockets.connect(f"ws://{address}/?results=false", max_size=None) as socket:
         for at in range(0, len(sound), 3333):
             await socket.send(sound[at : at + 3333])
@@ -137,7 +138,7 @@ def main():
         server, address = serve(program, Path(name))
         try:
             scores = asyncio.run(scores_of(address, sound))
-            _, events = asyncio.run(heard(address, sound))
+            events = asyncio.run(heard(address, sound))
         finally:
             server.kill()
     assert len(scores) == len(known), (len(scores), len(known))

@@ -19,7 +19,7 @@ use crate::model::manifest::{ChangedInput, CropManifest, EnsembleManifest, Mappe
 use crate::model::signature::{choice, quoted};
 use crate::model::{Dim, Signature, TensorMetadata};
 use crate::processing::mapping::Mapping;
-use crate::processing::results::ResultMaker;
+use crate::processing::results::{ResultMaker, show};
 use crate::processing::scores::Postprocessor;
 
 pub use self::run::ChainSequence;
@@ -414,10 +414,4 @@ impl Building {
 
 fn lengths(tensor: &TensorMetadata) -> Vec<Option<usize>> {
     tensor.shape.iter().map(Dim::fixed).collect()
-}
-
-fn show(shape: &[Option<usize>]) -> String {
-    let lengths: Vec<String> =
-        shape.iter().map(|length| length.map_or("?".into(), |length| length.to_string())).collect();
-    format!("[{}]", lengths.join(", "))
 }

@@ -39,7 +39,7 @@ pub use self::events::{Pace, Tracker};
 pub use self::of_request::{MadeResult, WantedResult};
 pub use self::settings::Settled;
 pub use self::sources::Declared;
-pub use self::view::View;
+pub use self::view::{View, show};
 
 /// What was made, and the number of values that were left out because they are no finite numbers.
 #[derive(Debug, Clone, PartialEq)]
