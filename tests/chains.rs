@@ -326,8 +326,8 @@ fn check_runs_the_whole_chain_and_prints_the_time_and_the_shapes_of_each_step() 
     }
 }
 
-/// A repository with a chain that reads a letter in each bright region of a photograph.
-fn reader(test: &str, crop: Value) -> PathBuf {
+/// A repository with a chain that reads a letter in each bright region of a photograph, with `model`.
+fn reader(test: &str, model: &str, crop: Value) -> PathBuf {
     let repository = folder(test);
     let scaled = json!({"color": "gray", "scale": 1.0 / 255.0});
     let det = json!({"public": false, "inputs": [{"name": "image", "image": scaled}], "result": {"kind": "regions"}});
@@ -335,7 +335,7 @@ fn reader(test: &str, crop: Value) -> PathBuf {
     let image = json!({"scale": 1.0 / 255.0});
     let read = json!({"public": false, "inputs": [{"name": "image", "image": image}],
                       "result": {"kind": "text", "output": "scores"}});
-    put(&repository, "read", "tints", read);
+    put(&repository, "read", model, read);
     let steps = json!([
         {"model_name": "find", "input_map": {"image": "photo"}, "result": "places"},
         {"model_name": "read", "input_map": {"image": {"tensor": "photo", "crop": crop}}, "result": "letters"},
@@ -358,7 +358,7 @@ fn photo(rectangles: &[([u32; 4], [u8; 3])]) -> Message {
 
 #[test]
 fn each_region_of_a_photograph_is_cut_out_and_gets_the_text_of_its_run() {
-    let program = Program::serve(&reader("chain-crop", json!({"regions": "places"})), &[]);
+    let program = Program::serve(&reader("chain-crop", "tints", json!({"regions": "places"})), &[]);
     let mut client = program.connect("/");
     let colours = [("r", [255, 150, 150]), ("g", [150, 255, 150]), ("b", [170, 170, 255])];
     let places = [[8, 6, 32, 16], [44, 6, 72, 16], [20, 28, 60, 40]];
@@ -392,6 +392,24 @@ fn each_region_of_a_photograph_is_cut_out_and_gets_the_text_of_its_run() {
 }
 
 #[test]
+fn a_part_that_cannot_be_run_has_an_error_in_its_place_and_the_others_have_their_texts() {
+    let crop = json!({"regions": "places"});
+    let program = Program::serve(&reader("chain-fussy", "fussy", crop), &["--workers", "1"]);
+    let mut client = program.connect("/");
+    // Without red, the model fails.
+    let parts = [([8, 6, 32, 16], [255, 150, 150]), ([44, 6, 72, 16], [20, 255, 150])];
+    let reply = ask_json(&mut client, photo(&parts));
+    let lines = reply["results"][0].as_array().unwrap_or_else(|| panic!("{reply}"));
+    assert_eq!(lines.len(), 2, "{reply}");
+    let (failed, read): (Vec<&Value>, Vec<&Value>) = lines.iter().partition(|line| line["error"].is_string());
+    assert_eq!((failed.len(), &read[0]["text"]), (1, &json!("r")), "{reply}");
+    assert!(failed[0]["polygon"].is_array() && failed[0].get("text").is_none(), "{reply}");
+    let error = ask_json(&mut client, photo(&parts[1..]));
+    assert!(error["error"].as_str().unwrap().starts_with("step 2 (`read`): "), "no part is left: {error}");
+    assert_eq!(ask_json(&mut client, photo(&parts[..1]))["results"][0][0]["text"], "r");
+}
+
+#[test]
 fn a_crop_that_does_not_fit_is_refused_at_load() {
     for (at, (crop, words)) in [
         (
@@ -407,7 +425,8 @@ fn a_crop_that_does_not_fit_is_refused_at_load() {
     .into_iter()
     .enumerate()
     {
-        let output = onnxd().arg("check").arg(reader(&format!("chain-crop-{at}"), crop)).output().unwrap();
+        let output =
+            onnxd().arg("check").arg(reader(&format!("chain-crop-{at}"), "tints", crop)).output().unwrap();
         let report = String::from_utf8(output.stdout).unwrap();
         assert!(!output.status.success() && report.contains(words), "{words}: {report}");
     }

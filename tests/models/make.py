@@ -466,6 +466,35 @@ def make_tints():
     )
 
 
+def make_fussy():
+    """As tints, but an image with little red ends in a division by zero."""
+    save(
+        "fussy",
+        [
+            node("ReduceMean", ["image"], ["means"], axes=[2, 3], keepdims=0),
+            node("Slice", ["means", "first", "second", "axis"], ["red"]),
+            node("Mul", ["red", "four"], ["quarters"]),
+            node("Cast", ["quarters"], ["whole"], to=TensorProto.INT32),
+            node("Div", ["unit", "whole"], ["share"]),
+            node("Min", ["share", "nothing"], ["zero"]),
+            node("Cast", ["zero"], ["blank"], to=FLOAT),
+            node("Concat", ["blank", "means"], ["colours"], axis=1),
+            node("Unsqueeze", ["colours", "axis"], ["scores"]),
+        ],
+        [value("image", FLOAT, ["N", 3, 4, 4])],
+        [value("scores", FLOAT, ["N", 1, 4])],
+        [
+            const("first", np.array([0], dtype=np.int64)),
+            const("second", np.array([1], dtype=np.int64)),
+            const("axis", np.array([1], dtype=np.int64)),
+            const("four", f32(4)),
+            const("unit", np.array([[1]], dtype=np.int32)),
+            const("nothing", np.array([[0]], dtype=np.int32)),
+        ],
+        metadata={"character": "r\ng\nb"},
+    )
+
+
 def make_unsupported():
     """ImageDecoder is a standard operator that the server does not have: it decodes images before the model."""
     save(
@@ -1254,6 +1283,7 @@ MODELS = {
     "sizes": make_sizes,
     "letters": make_letters,
     "tints": make_tints,
+    "fussy": make_fussy,
     "cut": make_cut,
     "flat": make_flat,
     "never": make_never,
