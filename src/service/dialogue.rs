@@ -50,7 +50,7 @@ pub enum Waiting {
     Frame {
         slot: u64,
     },
-    /// The last events of a stream of so many samples, or of an utterance.
+    /// The last events of a stream, or of an utterance. The number is the length of the stream in samples.
     LastEvents(Option<u64>),
     /// The end of a stream or an utterance is acknowledged.
     Ended(Mark),

@@ -42,7 +42,7 @@ pub enum Answers {
     All,
     /// **(ours)** Only windows in which something happens.
     Events,
-    /// **(ours)** The first window, and then each one after so many.
+    /// **(ours)** Every n-th window, beginning with the first.
     Every(NonZeroU64),
 }
 

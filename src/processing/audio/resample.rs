@@ -13,7 +13,8 @@ const STEP: usize = 256;
 /// Input samples that an output sample is made of. More of them make the filter sharper.
 const LENGTH: usize = 128;
 
-/// The filter is stored at so many points between two samples. The sound is shifted by one of these points, 1 µs at 8 kHz.
+/// The number of points between two samples at which the filter is stored. The sound is shifted by the distance of two
+/// such points, 1 µs at 8 kHz.
 const POINTS: usize = 128;
 
 /// Bytes that a resampler takes: the filter, and a step of samples that come in and go out.

@@ -35,11 +35,11 @@ pub struct Source {
 enum State {
     /// The stream begins here: with a WAV header, or with samples.
     Begin,
-    /// Samples follow, so many bytes of them. `None`: until the end.
+    /// Samples follow, and this is the number of their bytes. `None`: until the end.
     Samples(Format, Option<u64>),
     /// A chunk of a WAV file follows its samples, or another WAV file.
     Between,
-    /// So many bytes are no sound.
+    /// This many bytes are not sound.
     Skip(u64),
     /// The stream could not be understood. What follows is passed over until a WAV header comes, or the end.
     Refused,

@@ -34,7 +34,7 @@ pub fn beginning(bytes: &[u8]) -> Beginning {
 pub enum Chunk {
     /// Another WAV file.
     File,
-    /// A chunk of so many bytes, with its name, its length and its padding.
+    /// A chunk, and the number of its bytes, with its name, its length and its padding.
     Other(u64),
 }
 

@@ -33,14 +33,14 @@ pub struct EventsManifest {
     pub threshold: Bounded<f32>,
     /// `segments`: below this score, silence begins. Default: `threshold` − 0.15, but at least 0.01.
     pub end_threshold: Option<f32>,
-    /// In milliseconds. A shorter segment is not reported; a hit needs scores above the threshold for so long. Default:
+    /// In milliseconds. A shorter segment is not reported; a hit needs scores above the threshold for this time. Default:
     /// 250 for `segments`, 0 for `hits`.
     pub min_length_ms: Option<u32>,
-    /// `segments`: a segment ends after so much silence. Default: 100.
+    /// `segments`: a segment ends after this much silence. Default: 100.
     pub min_silence_ms: Option<u32>,
-    /// `segments`: a segment begins so much earlier and ends so much later. Default: 30.
+    /// `segments`: this time is added before the start and after the end. Default: 30.
     pub padding_ms: Option<u32>,
-    /// `hits`: no other hit of the same label for so long. Default: 1,000.
+    /// `hits`: the least time between two hits of a label. Default: 1,000.
     pub cool_down_ms: Option<u32>,
     /// The time from one score to the next, for a model that does not take sound.
     pub hop_ms: Option<f64>,
